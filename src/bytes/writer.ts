@@ -1,0 +1,88 @@
+import { CodecError } from "./errors.js";
+
+/** A growing octet string, network byte order. Values that do not fit their field throw instead of being cut. */
+export class Writer {
+  readonly path: string;
+  #octets: Uint8Array;
+  #length = 0;
+
+  constructor(path: string, capacity = 256) {
+    this.path = path;
+    this.#octets = new Uint8Array(capacity);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** @throws CodecError `bytes.range` */
+  u8(name: string, value: number): void {
+    this.#number(name, value, 1);
+  }
+
+  /** @throws CodecError `bytes.range` */
+  u16(name: string, value: number): void {
+    this.#number(name, value, 2);
+  }
+
+  /** @throws CodecError `bytes.range` */
+  u24(name: string, value: number): void {
+    this.#number(name, value, 3);
+  }
+
+  /** @throws CodecError `bytes.range` */
+  u32(name: string, value: number): void {
+    this.#number(name, value, 4);
+  }
+
+  bytes(value: Uint8Array): void {
+    this.#reserve(value.length);
+    this.#octets.set(value, this.#length);
+    this.#length += value.length;
+  }
+
+  /** Overwrites one octet already written, e.g. a next-payload field that becomes known later. */
+  patchU8(offset: number, value: number): void {
+    this.#octets[offset] = value;
+  }
+
+  /** Writes what `body` writes, preceded by its length. @throws CodecError `bytes.range` if the length does not fit */
+  prefixed(name: string, width: 1 | 2 | 4, body: () => void): void {
+    const at = this.#length;
+    this.#reserve(width);
+    this.#length += width;
+    body();
+    const length = this.#length - at - width;
+    this.#check(name, length, width);
+    for (let i = 0; i < width; i++) this.#octets[at + i] = length >>> (8 * (width - 1 - i));
+  }
+
+  /** A copy of what was written. */
+  finish(): Uint8Array {
+    return this.#octets.slice(0, this.#length);
+  }
+
+  error(code: string, name: string, detail: string): CodecError {
+    return new CodecError(code, name === "" ? this.path : `${this.path}.${name}`, -1, detail);
+  }
+
+  #number(name: string, value: number, width: number): void {
+    this.#check(name, value, width);
+    this.#reserve(width);
+    for (let shift = 8 * (width - 1); shift >= 0; shift -= 8) this.#octets[this.#length++] = value >>> shift;
+  }
+
+  #check(name: string, value: number, width: number): void {
+    if (!Number.isInteger(value) || value < 0 || value >= 256 ** width) {
+      throw this.error("bytes.range", name, `${value} does not fit ${width} octets`);
+    }
+  }
+
+  #reserve(extra: number): void {
+    const needed = this.#length + extra;
+    if (needed <= this.#octets.length) return;
+    const grown = new Uint8Array(Math.max(needed, 2 * this.#octets.length));
+    grown.set(this.#octets.subarray(0, this.#length));
+    this.#octets = grown;
+  }
+}

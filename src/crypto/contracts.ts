@@ -1,0 +1,53 @@
+/** Hash functions of RFC 3830 and RFC 6043. */
+export type HashName = "sha1" | "sha256";
+
+/** HMAC under one key, prepared once and used for many messages. */
+export interface Hmac {
+  /** Octets in a full tag: 20 or 32. */
+  readonly length: number;
+  /** HMAC over the concatenation of the parts. */
+  compute(...parts: readonly Uint8Array[]): Uint8Array;
+  /** Overwrites what can be overwritten of the key. */
+  wipe(): void;
+}
+
+/** The raw AES block function under one key, kept for the life of that key: a keystream generator, never made per packet. */
+export interface AesBlocks {
+  /** Encrypts each 16-octet block of `input` into `output`, which may be the same memory. Lengths are equal multiples of 16. */
+  encrypt(input: Uint8Array, output: Uint8Array): void;
+  wipe(): void;
+}
+
+/** AES-GCM under one key, 16-octet tags (RFC 5116). */
+export interface AesGcm {
+  /** Ciphertext followed by the tag, `plaintext.length + 16` octets, into `out`. */
+  seal(nonce: Uint8Array, additional: Uint8Array, plaintext: Uint8Array, out: Uint8Array): void;
+  /** False, with `out` zeroed, when the tag is wrong. `sealed` is ciphertext followed by the tag. */
+  open(nonce: Uint8Array, additional: Uint8Array, sealed: Uint8Array, out: Uint8Array): boolean;
+  wipe(): void;
+}
+
+/**
+ * The symmetric primitives. Two implementations pass one suite (`test/suites/crypto-provider.ts`): @noble, which runs
+ * anywhere, and node:crypto. All operations are synchronous.
+ */
+export interface CryptoProvider {
+  /** `noble` or `node`. */
+  readonly name: string;
+  /** Octets from the platform's cryptographically strong generator. */
+  randomBytes(length: number): Uint8Array;
+  /** One-shot hash over the concatenation of the parts. */
+  hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array;
+  hmac(name: HashName, key: Uint8Array): Hmac;
+  /** @param key 16, 24 or 32 octets. @throws WatchwordError `crypto.key-length` */
+  aesBlocks(key: Uint8Array): AesBlocks;
+  /** @param key 16 or 32 octets. @throws WatchwordError `crypto.key-length` */
+  aesGcm(key: Uint8Array): AesGcm;
+  /**
+   * AES key wrap with a caller's initial value (RFC 3394 §2.2.1; MIKEY puts its 64-bit salt there, RFC 3830 §4.2.3).
+   * @param plaintext a multiple of 8 octets, at least 16. @throws WatchwordError `crypto.wrap-length`
+   */
+  aesKeyWrap(key: Uint8Array, initialValue: Uint8Array, plaintext: Uint8Array): Uint8Array;
+  /** The inverse, or undefined when the integrity check fails or the length is not a multiple of 8, at least 24. */
+  aesKeyUnwrap(key: Uint8Array, initialValue: Uint8Array, wrapped: Uint8Array): Uint8Array | undefined;
+}

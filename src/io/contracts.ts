@@ -1,0 +1,87 @@
+/** Wall-clock time. */
+export interface Clock {
+  /** Milliseconds since 1970-01-01T00:00:00Z. */
+  now(): number;
+}
+
+/** A timer that was started; `cancel` is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Delayed and repeated calls. A callback must not throw. */
+export interface Timers {
+  /** Calls once after `milliseconds`. */
+  after(milliseconds: number, callback: () => void): Timer;
+  /** Calls every `milliseconds` until cancelled. */
+  every(milliseconds: number, callback: () => void): Timer;
+}
+
+/** A cryptographically strong random source. */
+export interface Random {
+  bytes(length: number): Uint8Array;
+}
+
+/** An IP address and port. */
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A bound datagram socket. Datagrams received before `onDatagram` is set are dropped. */
+export interface Datagrams {
+  readonly local: Endpoint;
+  onDatagram: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
+  /** Sends without waiting; a datagram that cannot be sent is lost like any other. The octets are not kept after the call returns. */
+  send(datagram: Uint8Array, to: Endpoint): void;
+  close(): void;
+}
+
+/** How to make datagram sockets. */
+export interface DatagramsFactory {
+  /** Binds one socket; port 0 picks a free one. */
+  bind(local: Endpoint): Promise<Datagrams>;
+  /** Binds an even port and the odd one above it (RFC 3550 §11). */
+  bindPair(host: string): Promise<readonly [rtp: Datagrams, rtcp: Datagrams]>;
+}
+
+/** What is known of the channel that a stream runs over. */
+export interface ChannelInfo {
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  /** True where TLS protects the stream end to end; keys in the clear are acceptable nowhere else. */
+  readonly secure: boolean;
+}
+
+/** A reliable, ordered octet stream. */
+export interface Stream {
+  readonly channel: ChannelInfo;
+  onData: ((octets: Uint8Array) => void) | undefined;
+  /** Called exactly once, when both directions have ended, with the error that ended them if there was one. */
+  onClose: ((error?: Error) => void) | undefined;
+  /** Called when a full send buffer has drained. */
+  onDrain: (() => void) | undefined;
+  /** Octets accepted but not yet handed to the network. */
+  readonly buffered: number;
+  write(octets: Uint8Array): void;
+  /** Ends gracefully: what was written is still sent. */
+  end(): void;
+  /** Ends at once. */
+  destroy(): void;
+}
+
+/** How to open streams. */
+export interface StreamFactory {
+  connect(remote: Endpoint, options?: { readonly secure?: boolean; readonly serverName?: string }): Promise<Stream>;
+}
+
+/** Structured log lines. Values never hold keys: callers log fingerprints. */
+export interface Logger {
+  debug(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  error(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** A logger that says nothing. */
+export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };

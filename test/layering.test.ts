@@ -1,0 +1,91 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const SRC = resolve(import.meta.dirname, "../src");
+
+/** From left to right (docs/architecture.md). A room may import the rooms of the columns before its own. */
+const COLUMNS: readonly (readonly string[])[] = [
+  ["bytes"],
+  ["io"],
+  ["crypto"],
+  ["srtp", "sdp", "gkma", "store"],
+  ["mikey"],
+  ["gsa"],
+  ["gcks", "member", "kms"],
+  ["peers"],
+  ["sip", "rtsp"],
+  ["tools"],
+  ["node", "web"],
+  ["cli"],
+];
+
+/** Web imports tools, never node. */
+const NEVER: Readonly<Record<string, readonly string[]>> = { web: ["node"] };
+
+/** Packages that a room may import; every other bare import is a mistake. */
+const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
+  crypto: [/^@noble\//, /^#platform$/],
+  sdp: [/^sdp-transform$/],
+  sip: [/^sip\.js/],
+  node: [/^node:/, /^ws$/, /^pino$/],
+  cli: [/^node:/, /^commander$/],
+};
+
+/** Every row that cannot run where there is no Node: a room left of node has no clock, randomness, socket or timer of its own. */
+const BANNED = [
+  /\bDate\.now\b/,
+  /\bnew Date\(\)/,
+  /\bMath\.random\b/,
+  /\bsetTimeout\(/,
+  /\bsetInterval\(/,
+  /\bfetch\(/,
+  /\bprocess\./,
+  /\bBuffer\./,
+];
+
+function sources(directory: string): string[] {
+  return readdirSync(directory, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+
+function column(room: string): number {
+  return COLUMNS.findIndex((rooms) => rooms.includes(room));
+}
+
+describe("rooms", () => {
+  const files = sources(SRC);
+
+  it("every folder of src is a known room", () => {
+    const rooms = new Set(files.map((file) => relative(SRC, file).split(sep)[0] as string));
+    for (const room of rooms) expect(column(room), room).toBeGreaterThanOrEqual(0);
+  });
+
+  it.each(files.map((file) => relative(SRC, file)))("%s imports only its own folder and rooms to its left", (name) => {
+    const file = join(SRC, name);
+    const room = name.split(sep)[0] as string;
+    const text = readFileSync(file, "utf8");
+    const imports = [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1] as string);
+    for (const specifier of imports) {
+      if (!specifier.startsWith(".")) {
+        const allowed = PACKAGES[room] ?? [];
+        expect(
+          allowed.some((pattern) => pattern.test(specifier)),
+          `${name} imports ${specifier}`,
+        ).toBe(true);
+        continue;
+      }
+      const target = relative(SRC, resolve(dirname(file), specifier));
+      const targetRoom = target.split(sep)[0] as string;
+      if (targetRoom === room) continue;
+      expect(target, `${name} looks past the index of ${targetRoom}`).toBe(join(targetRoom, "index.js"));
+      expect(column(targetRoom), `${name} looks to the right or sideways, at ${targetRoom}`).toBeLessThan(column(room));
+      expect(NEVER[room] ?? [], `${name} must not import ${targetRoom}`).not.toContain(targetRoom);
+    }
+    if (column(room) < column("node")) {
+      const code = text.replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, "");
+      for (const pattern of BANNED) expect(code, `${name} uses ${pattern.source}`).not.toMatch(pattern);
+    }
+  });
+});

@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+const source = (path: string): string => new URL(`./src/${path}`, import.meta.url).pathname;
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: "#platform", replacement: source("node/platform.ts") },
+      { find: /^watchword\/(.*)$/, replacement: source("$1/index.ts") },
+    ],
+  },
+  test: {
+    include: ["test/**/*.test.ts", "interop/**/*.test.ts", "samples/**/*.test.ts"],
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+  },
+});
