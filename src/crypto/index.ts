@@ -1,0 +1,8 @@
+import { platformCrypto } from "#platform";
+import type { CryptoProvider } from "./contracts.js";
+
+export * from "./contracts.js";
+export { nobleCrypto } from "./noble.js";
+
+/** The fastest provider of the platform: node:crypto on Node, @noble elsewhere. */
+export const defaultCrypto: CryptoProvider = platformCrypto;

@@ -1,0 +1,2 @@
+/** What `#platform` means on Node. */
+export { nodeCrypto as platformCrypto } from "./crypto.js";
