@@ -1,0 +1,5 @@
+export * from "./crypto-attribute.js";
+export * from "./description.js";
+export * from "./key-mgmt.js";
+export * from "./key-mgmt-header.js";
+export * from "./lines.js";
