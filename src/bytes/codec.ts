@@ -2,12 +2,22 @@ import type { Reader } from "./reader.js";
 import type { Writer } from "./writer.js";
 
 /**
+ * What a field may know of the structure around it: fields before it whose values decide its length or presence.
+ */
+export interface Scope {
+  /** The fields read so far, or, when writing, all of them. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  /** Nothing of another structure follows before the wall: a last field of unknown length may take the rest. */
+  readonly last: boolean;
+}
+
+/**
  * A field or structure that can be read and written. Payloads are declared as tables of these, so that one line
  * gives decoding, encoding, the error path and the inspector's octet map.
  */
 export interface Codec<T> {
-  read(reader: Reader, name: string): T;
-  write(writer: Writer, name: string, value: T): void;
+  read(reader: Reader, name: string, scope?: Scope): T;
+  write(writer: Writer, name: string, value: T, scope?: Scope): void;
 }
 
 /** The type that a codec carries. */
@@ -28,14 +38,25 @@ export const u32: Codec<number> = {
   write: (writer, name, value) => writer.u32(name, value),
 };
 
+/** A number of 1 to 16 bits. The bit fields of a structure must add up to whole octets. */
+export function bits(width: number): Codec<number> {
+  return {
+    read: (reader, name) => reader.bits(name, width),
+    write: (writer, name, value) => writer.bits(name, value, width),
+  };
+}
+
+/** One bit. */
+export const flag: Codec<boolean> = {
+  read: (reader, name) => reader.bits(name, 1) === 1,
+  write: (writer, name, value) => writer.bits(name, value ? 1 : 0, 1),
+};
+
 /** Exactly `length` octets. */
 export function octets(length: number): Codec<Uint8Array> {
   return {
     read: (reader, name) => reader.bytes(name, length),
-    write: (writer, name, value) => {
-      if (value.length !== length) throw writer.error("bytes.length", name, `${value.length} octets where ${length} belong`);
-      writer.bytes(value);
-    },
+    write: (writer, name, value) => writeExactly(writer, name, value, length),
   };
 }
 
@@ -46,15 +67,70 @@ export function prefixedOctets(width: 1 | 2): Codec<Uint8Array> {
       const length = width === 1 ? reader.u8(`${name}Length`) : reader.u16(`${name}Length`);
       return reader.bytes(name, length);
     },
-    write: (writer, name, value) => writer.prefixed(name, width, () => writer.bytes(value)),
+    write: (writer, name, value) => {
+      if (width === 1) writer.u8(`${name}Length`, value.length);
+      else writer.u16(`${name}Length`, value.length);
+      writer.bytes(value);
+    },
   };
 }
+
+/** Octets preceded by their number in `width` bits; the bits before it must leave it ending an octet. */
+export function bitPrefixedOctets(width: number): Codec<Uint8Array> {
+  return {
+    read: (reader, name) => reader.bytes(name, reader.bits(`${name}Length`, width)),
+    write: (writer, name, value) => {
+      writer.bits(`${name}Length`, value.length, width);
+      writer.bytes(value);
+    },
+  };
+}
+
+/**
+ * Octets whose number follows from an earlier field. Where `lengthOf` does not know it (an unassigned algorithm), a
+ * structure's last field may take the rest if nothing else follows; otherwise the layout is unknown.
+ * @throws CodecError `bytes.layout` where the length is unknown and something follows
+ */
+export function sizedOctets(
+  lengthOf: (fields: Readonly<Record<string, unknown>>) => number | undefined,
+  unknown: "rest" | "refuse" = "rest",
+): Codec<Uint8Array> {
+  return {
+    read: (reader, name, scope) => {
+      const length = scope && lengthOf(scope.fields);
+      if (length !== undefined) return reader.bytes(name, length);
+      if (scope?.last && unknown === "rest") return reader.rest(name);
+      throw reader.error("bytes.layout", name, UNKNOWN_LENGTH);
+    },
+    write: (writer, name, value, scope) => {
+      const length = scope && lengthOf(scope.fields);
+      if (length !== undefined) writeExactly(writer, name, value, length);
+      else if (scope?.last && unknown === "rest") writer.bytes(value);
+      else throw writer.error("bytes.layout", name, UNKNOWN_LENGTH);
+    },
+  };
+}
+
+const UNKNOWN_LENGTH = "its length is unknown and other fields follow";
 
 /** All octets up to the wall. */
 export const restOctets: Codec<Uint8Array> = {
   read: (reader, name) => reader.rest(name),
   write: (writer, _name, value) => writer.bytes(value),
 };
+
+/** Item after item up to the wall. */
+export function list<T>(item: Codec<T>): Codec<T[]> {
+  return {
+    read: (reader, name) => {
+      const inner = reader.sub(name, reader.remaining);
+      const items: T[] = [];
+      while (inner.remaining > 0) items.push(item.read(inner, `[${items.length}]`));
+      return items;
+    },
+    write: (writer, name, value) => writeItems(writer, name, value, item),
+  };
+}
 
 /** A sequence that fills a length-prefixed space: item after item up to the wall. */
 export function prefixedList<T>(width: 1 | 2, item: Codec<T>): Codec<T[]> {
@@ -66,32 +142,63 @@ export function prefixedList<T>(width: 1 | 2, item: Codec<T>): Codec<T[]> {
       while (inner.remaining > 0) items.push(item.read(inner, `[${items.length}]`));
       return items;
     },
+    write: (writer, name, value) => writer.prefixed(name, width, () => writeItems(writer, name, value, item)),
+  };
+}
+
+/** Items preceded by their count in `width` bits; the bits before it must leave it ending an octet. */
+export function bitCountedList<T>(width: number, item: Codec<T>): Codec<T[]> {
+  return {
+    read: (reader, name) => readItems(reader, name, reader.bits(`${name}Count`, width), item),
     write: (writer, name, value) => {
-      writer.prefixed(name, width, () => {
-        value.forEach((entry, index) => {
-          item.write(writer, `${name}[${index}]`, entry);
-        });
-      });
+      writer.bits(`${name}Count`, value.length, width);
+      writeItems(writer, name, value, item);
     },
   };
 }
 
-/** Fields in order. The value is an object with one property per field. */
-export function struct<F extends Record<string, Codec<never> | Codec<unknown>>>(
+/** Reads `count` items; a count is never trusted with memory before its items are there. */
+export function readItems<T>(reader: Reader, name: string, count: number, item: Codec<T>): T[] {
+  const inner = reader.within(name);
+  const items: T[] = [];
+  for (let i = 0; i < count; i++) items.push(item.read(inner, `[${i}]`));
+  reader.resume(inner);
+  return items;
+}
+
+/** Writes items one after the other. */
+export function writeItems<T>(writer: Writer, name: string, items: readonly T[], item: Codec<T>): void {
+  for (let i = 0; i < items.length; i++) item.write(writer, `${name}[${i}]`, items[i] as T);
+}
+
+/** The value of a structure declared by `struct`. */
+export type Fields<F extends Record<string, Codec<never> | Codec<unknown>>> = { [K in keyof F]: Carried<F[K]> };
+
+/** Fields in order. The value is an object with one property per field, and the properties of `constants` before them. */
+export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, const C extends object = object>(
   fields: F,
-): Codec<{ [K in keyof F]: Carried<F[K]> }> {
+  constants?: C,
+): Codec<Fields<F> & C> {
   const entries = Object.entries(fields) as [string, Codec<unknown>][];
   return {
-    read: (reader, name) => {
+    read: (reader, name, scope) => {
       const inner = reader.within(name);
-      const value: Record<string, unknown> = {};
-      for (const [field, codec] of entries) value[field] = codec.read(inner, field);
+      const value: Record<string, unknown> = { ...constants };
+      const own: Scope = { fields: value, last: scope?.last ?? false };
+      for (const [field, codec] of entries) value[field] = codec.read(inner, field, own);
       reader.resume(inner);
-      return value as { [K in keyof F]: Carried<F[K]> };
+      return value as Fields<F> & C;
     },
-    write: (writer, name, value) => {
+    write: (writer, name, value, scope) => {
       const prefix = name === "" ? "" : `${name}.`;
-      for (const [field, codec] of entries) codec.write(writer, prefix + field, (value as Record<string, unknown>)[field]);
+      const all = value as Record<string, unknown>;
+      const own: Scope = { fields: all, last: scope?.last ?? false };
+      for (const [field, codec] of entries) codec.write(writer, prefix + field, all[field], own);
     },
   };
+}
+
+function writeExactly(writer: Writer, name: string, value: Uint8Array, length: number): void {
+  if (value.length !== length) throw writer.error("bytes.length", name, `${value.length} octets where ${length} belong`);
+  writer.bytes(value);
 }

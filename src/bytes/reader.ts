@@ -8,6 +8,10 @@ export interface FieldSpan {
   readonly length: number;
   /** The value as read: a number, or the octets themselves. */
   readonly value: number | Uint8Array;
+  /** For a field of bits: its first bit, counted from the most significant bit of the octet at `offset`. */
+  readonly bit?: number;
+  /** For a field of bits: how many. */
+  readonly bits?: number;
 }
 
 /**
@@ -21,6 +25,8 @@ export class Reader {
   readonly #end: number;
   readonly #trace: FieldSpan[] | undefined;
   #at: number;
+  /** Bits already read of the octet at `#at`; 0 between octets. */
+  #bit = 0;
 
   /** @param trace when given, receives one entry per field read */
   constructor(octets: Uint8Array, path: string, trace?: FieldSpan[], start = 0, end = octets.length) {
@@ -61,6 +67,25 @@ export class Reader {
     return this.#number(name, 4);
   }
 
+  /**
+   * The next 1 to 16 bits, most significant first. Octet reads may follow once the bits read add up to whole octets.
+   * @throws CodecError `bytes.truncated`
+   */
+  bits(name: string, width: number): number {
+    const start = this.#at;
+    const first = this.#bit;
+    const span = (first + width + 7) >> 3;
+    if (span > this.#end - start) throw this.error("bytes.truncated", name, `need ${span} octets, have ${this.#end - start}`);
+    let held = 0;
+    for (let i = 0; i < span; i++) held = (held << 8) | (this.#octets[start + i] as number);
+    const after = first + width;
+    const value = (held >>> (span * 8 - after)) & ((1 << width) - 1);
+    this.#at = start + (after >> 3);
+    this.#bit = after & 7;
+    this.#trace?.push({ path: this.#child(name), offset: start, length: span, value, bit: first, bits: width });
+    return value;
+  }
+
   /** A copy of the next `length` octets. @throws CodecError `bytes.truncated` */
   bytes(name: string, length: number): Uint8Array {
     const start = this.#advance(name, length);
@@ -82,12 +107,15 @@ export class Reader {
 
   /** The same cursor position and wall under a longer path; the two share nothing, so use `sub` where a length is known. */
   within(name: string): Reader {
-    return new Reader(this.#octets, this.#child(name), this.#trace, this.#at, this.#end);
+    const inner = new Reader(this.#octets, this.#child(name), this.#trace, this.#at, this.#end);
+    inner.#bit = this.#bit;
+    return inner;
   }
 
-  /** Moves to an offset that a reader made by `within` has reached. */
+  /** Moves to where a reader made by `within` has come. */
   resume(inner: Reader): void {
     this.#at = inner.#at;
+    this.#bit = inner.#bit;
   }
 
   /** An octet ahead, without moving; undefined past the wall. */

@@ -5,6 +5,9 @@ export class Writer {
   readonly path: string;
   #octets: Uint8Array;
   #length = 0;
+  /** Bits not yet making up an octet, and how many. */
+  #held = 0;
+  #heldBits = 0;
 
   constructor(path: string, capacity = 256) {
     this.path = path;
@@ -33,6 +36,21 @@ export class Writer {
   /** @throws CodecError `bytes.range` */
   u32(name: string, value: number): void {
     this.#number(name, value, 4);
+  }
+
+  /** 1 to 16 bits, most significant first; they reach the output as soon as they make up an octet. @throws CodecError `bytes.range` */
+  bits(name: string, value: number, width: number): void {
+    if (!Number.isInteger(value) || value < 0 || value >= 1 << width) {
+      throw this.error("bytes.range", name, `${value} does not fit ${width} bits`);
+    }
+    this.#held = (this.#held << width) | value;
+    this.#heldBits += width;
+    while (this.#heldBits >= 8) {
+      this.#heldBits -= 8;
+      this.#reserve(1);
+      this.#octets[this.#length++] = this.#held >>> this.#heldBits;
+    }
+    this.#held &= (1 << this.#heldBits) - 1;
   }
 
   bytes(value: Uint8Array): void {

@@ -18,7 +18,7 @@ export interface Header {
   readonly csMap: CsMap;
 }
 
-/** CS ID map info. */
+/** CS ID map info. Types 0 and 2 always have `entries` when decoded, even where #CS is 0. */
 export type CsMap = SrtpIdMap | EmptyMap | GenericIdMap;
 
 /** Map type 0 (RFC 3830 §6.1.1). The CS ID of entry i (from 0) is i + 1. */
@@ -34,9 +34,10 @@ export interface SrtpIdEntry {
   readonly roc: number;
 }
 
-/** Map type 1 (RFC 4563 §5), or any map type when #CS = 0: nothing follows. */
+/** Map type 1 (RFC 4563 §5), or an unassigned map type with #CS = 0: nothing follows. */
 export interface EmptyMap {
   readonly type: number;
+  /** #CS. */
   readonly count: number;
   readonly entries?: never;
 }
@@ -277,6 +278,45 @@ export interface KeyData {
   readonly validity: KeyValidity;
 }
 
+/** What the session data of a GENERIC-ID entry say for SRTP (RFC 6043 §6.1.1). */
+export interface SrtpSessionData {
+  /** 0 is an ordinary value here. */
+  readonly ssrc: number;
+  /** Present with the S flag. */
+  readonly roc?: number;
+  /** Present with the S flag. */
+  readonly seq?: number;
+}
+
+/** ECCPT (RFC 6267 §6.1.4), inside the IBAKE payload's encrypted data. */
+export interface EccPointPayload {
+  readonly kind: "ECCPT";
+  readonly curve: number;
+  /** SEC 1 octet string. */
+  readonly point: Uint8Array;
+  /** Up to 3 octets that end the point on a 32-bit boundary, zero on output. */
+  readonly padding: Uint8Array;
+  /** Ignored. */
+  readonly authAlg: number;
+  /** Ignored. */
+  readonly tgkLength: number;
+  /** 4 bits, zero on output. */
+  readonly reserved: number;
+  readonly validity: KeyValidity;
+}
+
+/** SK (RFC 6267 §6.1.5), inside the ESK payload's encrypted data. */
+export interface SecretKeyPayload {
+  readonly kind: "SK";
+  /** 4 bits. */
+  readonly type: number;
+  readonly key: Uint8Array;
+  readonly validity: KeyValidity;
+}
+
+/** What stands only inside encrypted data. */
+export type InnerPayload = EccPointPayload | SecretKeyPayload;
+
 /** KV data (RFC 3830 §6.14). */
 export type KeyValidity =
   | { readonly kv: "null" }
@@ -294,6 +334,8 @@ export interface MikeyMessage {
 /** Where a payload stands in the received octets. */
 export interface PayloadSpan {
   readonly kind: PayloadKind;
+  /** Dotted path, e.g. `mikey.ID` for the first identity and `mikey.ID[1]` for the second. */
+  readonly path: string;
   /** Offset of the payload's first octet. */
   readonly start: number;
   /** Offset after its last octet. */

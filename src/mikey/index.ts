@@ -1,0 +1,3 @@
+export * from "./codec.js";
+export * from "./message.js";
+export * from "./registry.js";
