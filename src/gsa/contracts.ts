@@ -1,0 +1,69 @@
+import type { ToleranceName } from "../mikey/index.js";
+import type { SrtpPolicy, SrtpReceiver, SrtpSender } from "../srtp/index.js";
+import type { ProofVerdict } from "./registration.js";
+
+/** One m= line of a keyed session. */
+export interface KeyedStream {
+  readonly policy: SrtpPolicy;
+  /** Protects what this party sends (RTP and RTCP); undefined where no key for that direction was agreed. */
+  readonly sender: SrtpSender | undefined;
+  /** Opens what the other party sends; undefined where no key for that direction was agreed: then nothing is accepted. */
+  readonly receiver: SrtpReceiver | undefined;
+}
+
+/**
+ * The media of one session (or of one m= line, where each line is keyed by a message of its own) as keyed by one MIKEY exchange:
+ * the data SAs as SRTP sessions, their rekeying, and the registration SA that proves their end.
+ * Carriers (RTSP, SIP) move the octets; nothing here knows them.
+ */
+export interface KeyedMedia {
+  /** In the order of the m= lines that the exchange covers. */
+  readonly streams: readonly KeyedStream[];
+  /** How the keys came: protected by a pre-shared key, or NULL-keyed (as safe as the channel). */
+  readonly keyedBy: "psk" | "null";
+  /** SPI of the newest key, which packets carry as MKI. */
+  readonly mki: Uint8Array | undefined;
+  /** Eight hexadecimal digits that tell keys apart and reveal nothing. */
+  readonly fingerprint: string;
+  /** Where the peer departed from the standard and was allowed to. */
+  readonly tolerances: readonly ToleranceName[];
+  /** Whether `startRekey` may be called: the keys carry an MKI, and this party holds what an update needs. */
+  readonly canRekey: boolean;
+  /** Begins a CSB update (RFC 3830 §4.5): the new key already opens what comes in. @throws WatchwordError `gsa.rekey` */
+  startRekey(): Promise<PendingRekey>;
+  /** Answers a CSB update: installs the new key, sends under it from now on. @returns the R_MESSAGE if one is wanted. @throws MikeyError */
+  acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined>;
+  /** The de-registration to send at the end (docs/protocol.md §6), or undefined where no secret stands behind the session. */
+  deregister(): Uint8Array | undefined;
+  /** Judges the de-registration that came (or did not) with the end of the session. */
+  acceptDeregistration(request: Uint8Array | undefined): { readonly verdict: ProofVerdict; readonly acknowledgement?: Uint8Array };
+  /** Judges the answer to the last `deregister()`. */
+  verifyAcknowledgement(acknowledgement: Uint8Array | undefined): ProofVerdict;
+  /** Wipes every key. Proofs can be judged no more. */
+  close(): void;
+}
+
+/** An update under way. */
+export interface PendingRekey {
+  readonly octets: Uint8Array;
+  /** Verifies the R_MESSAGE and sends under the new key from now on. @throws MikeyError; the old key then stays in use */
+  complete(response: Uint8Array | undefined): Promise<void>;
+  /** Gives up: the old key stays in use, the new one is dropped. */
+  abandon(): void;
+}
+
+/** An I_MESSAGE under way. */
+export interface MediaOffer {
+  readonly octets: Uint8Array;
+  /** Completes with the R_MESSAGE (or with the peer's own message in the NULL dialect, or with nothing where none is needed). @throws MikeyError */
+  accept(answer: Uint8Array | undefined): Promise<KeyedMedia>;
+  /** Wipes what was prepared. */
+  abandon(): void;
+}
+
+/** The outcome of an I_MESSAGE that was accepted. */
+export interface MediaAnswer {
+  readonly media: KeyedMedia;
+  /** To carry back, where one is wanted. */
+  readonly response: Uint8Array | undefined;
+}

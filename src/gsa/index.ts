@@ -1,0 +1,3 @@
+export * from "./contracts.js";
+export * from "./pop.js";
+export * from "./registration.js";
