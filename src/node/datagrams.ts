@@ -1,0 +1,121 @@
+import { createSocket, type Socket } from "node:dgram";
+import { lookup } from "node:dns";
+import { isIP, isIPv6 } from "node:net";
+import { WatchwordError } from "../bytes/index.js";
+import type { Datagrams, DatagramsFactory, Endpoint } from "../io/index.js";
+import { nodeError, plainOctets } from "./errors.js";
+
+/** Options of a factory; sizes in octets. */
+export interface DatagramsOptions {
+  /** Asked of the kernel for receiving; it may give less. Default 4 MiB: a key frame arrives as a burst. */
+  readonly receiveBuffer?: number;
+  /** Asked of the kernel for sending. Default 1 MiB. */
+  readonly sendBuffer?: number;
+  /** Octets that may wait inside Node for a full kernel buffer; beyond them datagrams are lost. Default 1 MiB. */
+  readonly maxQueued?: number;
+  /** Several sockets may bind one port, as receivers of one multicast group do. Default false. */
+  readonly reuseAddress?: boolean;
+}
+
+/** How often a pair of adjacent ports is looked for before giving up. */
+const PAIR_ATTEMPTS = 64;
+
+/**
+ * Datagram sockets over UDP.
+ * The promises reject with WatchwordError `node.address-in-use`, `node.address-not-available`, `node.permission`,
+ * `node.no-port-pair` or `node.io`.
+ */
+export function createDatagramsFactory(options: DatagramsOptions = {}): DatagramsFactory {
+  const bind = (local: Endpoint): Promise<Datagrams> => bindSocket(local, options);
+  return { bind, bindPair: (host) => bindPair(host, bind) };
+}
+
+async function bindPair(host: string, bind: (local: Endpoint) => Promise<Datagrams>): Promise<readonly [Datagrams, Datagrams]> {
+  for (let attempt = 0; attempt < PAIR_ATTEMPTS; attempt++) {
+    const first = await bind({ host, port: 0 });
+    // RFC 3550 §11: RTP on the even port, RTCP on the next. The kernel chose one; its sibling is the other half.
+    try {
+      const second = await bind({ host, port: first.local.port ^ 1 });
+      return first.local.port % 2 === 0 ? [first, second] : [second, first];
+    } catch (error) {
+      first.close();
+      if (!(error instanceof WatchwordError) || error.code !== "node.address-in-use") throw error;
+    }
+  }
+  throw new WatchwordError("node.no-port-pair", `bind a pair of ports on ${host}: no two adjacent ports are free`);
+}
+
+function bindSocket(local: Endpoint, options: DatagramsOptions): Promise<Datagrams> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket({
+      type: isIPv6(local.host) ? "udp6" : "udp4",
+      reuseAddr: options.reuseAddress ?? false,
+      lookup: lookupAtOnce as NonNullable<Parameters<typeof createSocket>[0] & object>["lookup"],
+    });
+    const what = `bind UDP ${formatEndpoint(local)}`;
+    socket.once("error", (error) => {
+      socket.close();
+      reject(nodeError(error, what));
+    });
+    socket.bind({ address: local.host, port: local.port, exclusive: true }, () => {
+      socket.removeAllListeners("error");
+      enlarge(() => socket.setRecvBufferSize(options.receiveBuffer ?? 4 << 20));
+      enlarge(() => socket.setSendBufferSize(options.sendBuffer ?? 1 << 20));
+      resolve(new UdpDatagrams(socket, options.maxQueued ?? 1 << 20));
+    });
+  });
+}
+
+/** A kernel that refuses a larger buffer leaves the one it has. */
+function enlarge(set: () => void): void {
+  try {
+    set();
+  } catch {
+    return;
+  }
+}
+
+type LookupCallback = (error: NodeJS.ErrnoException | null, address: string, family: number) => void;
+
+/** Addresses need no name service, and without its detour a datagram is with the kernel when `send` returns. */
+function lookupAtOnce(host: string, family: number, callback: LookupCallback): void {
+  if (isIP(host) !== 0) callback(null, host, isIP(host));
+  else lookup(host, family, callback);
+}
+
+class UdpDatagrams implements Datagrams {
+  readonly local: Endpoint;
+  onDatagram: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
+  readonly #socket: Socket;
+  readonly #maxQueued: number;
+  #closed = false;
+
+  constructor(socket: Socket, maxQueued: number) {
+    const address = socket.address();
+    this.local = { host: address.address, port: address.port };
+    this.#socket = socket;
+    this.#maxQueued = maxQueued;
+    socket.on("message", (datagram, from) => this.onDatagram?.(plainOctets(datagram), { host: from.address, port: from.port }));
+    // What the network says about an earlier datagram (ICMP) is of no more interest than its loss.
+    socket.on("error", () => {});
+  }
+
+  send(datagram: Uint8Array, to: Endpoint): void {
+    if (this.#closed || this.#socket.getSendQueueSize() + datagram.length > this.#maxQueued) return;
+    if (to.port < 1 || to.port > 65535) return;
+    // Node refers to the octets until the kernel took them, and the caller may reuse them at once: hence the copy.
+    this.#socket.send(Buffer.from(datagram), to.port, to.host, () => {});
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.onDatagram = undefined;
+    this.#socket.close();
+  }
+}
+
+/** `host:port`, with brackets around an IPv6 address. */
+export function formatEndpoint(endpoint: Endpoint): string {
+  return isIPv6(endpoint.host) ? `[${endpoint.host}]:${endpoint.port}` : `${endpoint.host}:${endpoint.port}`;
+}
