@@ -7,6 +7,11 @@ export interface Hmac {
   readonly length: number;
   /** HMAC over the concatenation of the parts. */
   compute(...parts: readonly Uint8Array[]): Uint8Array;
+  /**
+   * HMAC over the first `length` octets of `message` followed by `suffix`; the full tag goes into `out`.
+   * The form for packets: it makes no lasting object, so the tag must not be a secret.
+   */
+  computeInto(out: Uint8Array, message: Uint8Array, length: number, suffix?: Uint8Array): void;
   /** Overwrites what can be overwritten of the key. */
   wipe(): void;
 }
@@ -22,7 +27,7 @@ export interface AesBlocks {
 export interface AesGcm {
   /** Ciphertext followed by the tag, `plaintext.length + 16` octets, into `out`. */
   seal(nonce: Uint8Array, additional: Uint8Array, plaintext: Uint8Array, out: Uint8Array): void;
-  /** False, with `out` zeroed, when the tag is wrong. `sealed` is ciphertext followed by the tag. */
+  /** False, with `out` as it was, when the tag is wrong. `sealed` is ciphertext followed by the tag; `out` may be its memory. */
   open(nonce: Uint8Array, additional: Uint8Array, sealed: Uint8Array, out: Uint8Array): boolean;
   wipe(): void;
 }
@@ -34,6 +39,8 @@ export interface AesGcm {
 export interface CryptoProvider {
   /** `noble` or `node`. */
   readonly name: string;
+  /** True where a call into the provider costs far more than a block: keystream is then best made for many packets at once. */
+  readonly callsAreCostly: boolean;
   /** Octets from the platform's cryptographically strong generator. */
   randomBytes(length: number): Uint8Array;
   /** One-shot hash over the concatenation of the parts. */

@@ -2,6 +2,7 @@ import { platformCrypto } from "#platform";
 import type { CryptoProvider } from "./contracts.js";
 
 export * from "./contracts.js";
+export { md5 } from "./md5.js";
 export { nobleCrypto } from "./noble.js";
 
 /** The fastest provider of the platform: node:crypto on Node, @noble elsewhere. */

@@ -10,6 +10,7 @@ const HASHES = { sha1, sha256 } as const;
 
 function createHmac(name: HashName, key: Uint8Array): Hmac {
   const prepared = hmac.create(HASHES[name], key);
+  const scratch = prepared.clone();
   return {
     length: prepared.outputLen,
     compute(...parts) {
@@ -17,7 +18,14 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
       for (const part of parts) running.update(part);
       return running.digest();
     },
+    computeInto(out, message, length, suffix) {
+      prepared._cloneInto(scratch);
+      scratch.update(length === message.length ? message : message.subarray(0, length));
+      if (suffix !== undefined) scratch.update(suffix);
+      scratch.digestInto(out);
+    },
     wipe() {
+      scratch.destroy();
       prepared.destroy();
     },
   };
@@ -64,12 +72,10 @@ function createAesGcm(key: Uint8Array): AesGcm {
       out.set(gcm(held, nonce, additional).encrypt(plaintext));
     },
     open(nonce, additional, sealed, out) {
-      const plaintextLength = Math.max(0, sealed.length - 16);
       try {
         out.set(gcm(held, nonce, additional).decrypt(sealed));
         return true;
       } catch {
-        out.fill(0, 0, plaintextLength);
         return false;
       }
     },
@@ -145,6 +151,7 @@ function xorStep(block: Uint8Array, step: number): void {
 /** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
 export const nobleCrypto: CryptoProvider = {
   name: "noble",
+  callsAreCostly: false,
   randomBytes: (length) => randomBytes(length),
   hash(name, ...parts) {
     const running = HASHES[name].create();

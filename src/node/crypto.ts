@@ -5,11 +5,16 @@ import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "../crypt
 /** Octets of a block and of a digest (FIPS 180-4 §1). */
 const HASHES = { sha1: { block: 64, digest: 20 }, sha256: { block: 64, digest: 32 } } as const;
 
-/** `crypto.hash` came with Node 20.12 and 21.7; it spares the object per call that costs more than the hash itself. */
-const oneShot: (name: HashName, data: Uint8Array) => Uint8Array =
-  typeof crypto.hash === "function"
-    ? (name, data) => crypto.hash(name, data, "buffer")
-    : (name, data) => crypto.createHash(name).update(data).digest();
+/** `crypto.hash` spares the object per call that costs more than the hash itself; other run times with node:crypto may lack it. */
+const hasOneShot = typeof crypto.hash === "function";
+
+function oneShot(name: HashName, data: Uint8Array): Uint8Array {
+  return hasOneShot ? crypto.hash(name, data, "buffer") : crypto.createHash(name).update(data).digest();
+}
+
+function oneShotText(name: HashName, data: Uint8Array): string {
+  return hasOneShot ? crypto.hash(name, data, "binary") : crypto.createHash(name).update(data).digest("binary");
+}
 
 function hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
   if (parts.length === 1) return plain(oneShot(name, parts[0] as Uint8Array));
@@ -23,42 +28,70 @@ function plain(octets: Uint8Array): Uint8Array {
   return new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
 }
 
-/** HMAC (RFC 2104 §2) as two one-shot hashes over prepared blocks: K XOR ipad ‖ text, then K XOR opad ‖ inner digest. */
+/**
+ * HMAC (RFC 2104 §2) as two one-shot hashes over prepared blocks: K XOR ipad ‖ text, then K XOR opad ‖ inner digest.
+ * Digests that are not secret are taken as Latin-1 strings, which cost a third of a Buffer (0.3 µs against 1 µs).
+ */
 function createHmac(name: HashName, key: Uint8Array): Hmac {
   const { block, digest } = HASHES[name];
   const prepared = new Uint8Array(block);
   if (key.length > block) prepared.set(oneShot(name, key));
   else prepared.set(key);
   let inner = new Uint8Array(block + 512);
+  let text = inner;
   const outer = new Uint8Array(block + digest);
   for (let i = 0; i < block; i++) {
     inner[i] = (prepared[i] as number) ^ 0x36;
     outer[i] = (prepared[i] as number) ^ 0x5c;
   }
   wipe(prepared);
+
+  function reserve(length: number): void {
+    if (length <= inner.length) return;
+    const grown = new Uint8Array(2 * length);
+    grown.set(inner.subarray(0, block));
+    wipe(inner);
+    inner = grown;
+    text = grown;
+  }
+
+  /** Hashes the first `length` octets of `inner` into the end of `outer`; the view is kept while packets keep their length. */
+  function digestInner(length: number): void {
+    if (text.length !== length) text = inner.subarray(0, length);
+    copyLatin1(oneShotText(name, text), outer, block);
+  }
+
   return {
     length: digest,
     compute(...parts) {
       let length = block;
       for (const part of parts) length += part.length;
-      if (length > inner.length) {
-        const grown = new Uint8Array(2 * length);
-        grown.set(inner.subarray(0, block));
-        wipe(inner);
-        inner = grown;
-      }
+      reserve(length);
       let at = block;
       for (const part of parts) {
         inner.set(part, at);
         at += part.length;
       }
-      outer.set(oneShot(name, inner.subarray(0, length)), block);
+      digestInner(length);
       return plain(oneShot(name, outer));
+    },
+    computeInto(out, message, length, suffix) {
+      const end = block + length;
+      const total = suffix === undefined ? end : end + suffix.length;
+      reserve(total);
+      inner.set(length === message.length ? message : message.subarray(0, length), block);
+      if (suffix !== undefined) inner.set(suffix, end);
+      digestInner(total);
+      copyLatin1(oneShotText(name, outer), out, 0);
     },
     wipe() {
       wipe(inner, outer);
     },
   };
+}
+
+function copyLatin1(text: string, out: Uint8Array, at: number): void {
+  for (let i = 0; i < text.length; i++) out[at + i] = text.charCodeAt(i);
 }
 
 function checkKey(key: Uint8Array, lengths: readonly number[]): void {
@@ -109,7 +142,6 @@ function createAesGcm(key: Uint8Array): AesGcm {
         decipher.final();
       } catch {
         wipe(plaintext);
-        out.fill(0, 0, length);
         return false;
       }
       out.set(plaintext);
@@ -132,6 +164,7 @@ function wrapName(key: Uint8Array, initialValue: Uint8Array): string {
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
   name: "node",
+  callsAreCostly: true,
   randomBytes: (length) => plain(crypto.randomBytes(length)),
   hash,
   hmac: createHmac,

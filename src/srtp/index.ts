@@ -1,0 +1,4 @@
+export * from "./contracts.js";
+export * from "./failures.js";
+export * from "./key-derivation.js";
+export * from "./suites.js";
