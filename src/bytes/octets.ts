@@ -86,7 +86,6 @@ export function formatBase64(octets: Uint8Array): string {
 export function parseBase64(text: string, path = "base64"): Uint8Array {
   let end = text.length;
   if (end % 4 === 0 && text.endsWith("=")) end -= text.endsWith("==") ? 2 : 1;
-  if (end % 4 === 1) throw new CodecError("bytes.base64", path, end, "incomplete base64 group");
   const out = new Uint8Array(Math.floor((end * 3) / 4));
   let bits = 0;
   let held = 0;
@@ -102,6 +101,7 @@ export function parseBase64(text: string, path = "base64"): Uint8Array {
       out[at++] = (bits >> held) & 0xff;
     }
   }
+  if (end % 4 === 1) throw new CodecError("bytes.base64", path, end, "incomplete base64 group");
   if ((bits & ((1 << held) - 1)) !== 0) throw new CodecError("bytes.base64", path, end - 1, "left-over bits are not zero");
   return out;
 }
