@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { describe, it } from "vitest";
+
+/** The programs that the suites run against. */
+export type PeerName = "gstreamer" | "ffmpeg" | "tshark";
+
+interface Peer {
+  /** Commands that all have to succeed; the first one's output tells the version. */
+  readonly probes: readonly (readonly [command: string, ...args: string[]])[];
+  readonly version: RegExp;
+}
+
+/** The interpreter of the distribution: the one that has GStreamer's bindings. */
+export const PYTHON = "/usr/bin/python3";
+
+const BINDINGS = [
+  "import gi",
+  "[gi.require_version(name, '1.0') for name in ('Gst', 'GstRtsp', 'GstRtspServer')]",
+  "from gi.repository import Gst, GstRtsp, GstRtspServer",
+].join("; ");
+
+const PEERS: Readonly<Record<PeerName, Peer>> = {
+  gstreamer: {
+    probes: [
+      ["gst-launch-1.0", "--version"],
+      [PYTHON, "-c", BINDINGS],
+      ["gst-inspect-1.0", "--exists", "srtpdec"],
+      ["gst-inspect-1.0", "--exists", "rtspsrc"],
+    ],
+    version: /GStreamer (\S+)/,
+  },
+  ffmpeg: { probes: [["ffmpeg", "-version"]], version: /ffmpeg version (\d[\w.]*)/ },
+  tshark: { probes: [["tshark", "--version"]], version: /TShark[^\d]*(\d[\w.]*)/ },
+};
+
+const found = new Map<PeerName, string | undefined>();
+
+/** The peer's version, or undefined where it is not installed. */
+export function peerVersion(name: PeerName): string | undefined {
+  if (!found.has(name)) found.set(name, probe(PEERS[name]));
+  return found.get(name);
+}
+
+function probe(peer: Peer): string | undefined {
+  let version: string | undefined;
+  for (const [command, ...args] of peer.probes) {
+    const result = spawnSync(command, args, { encoding: "utf8", timeout: 20_000, stdio: ["ignore", "pipe", "ignore"] });
+    if (result.status !== 0) return undefined;
+    version ??= peer.version.exec(result.stdout)?.[1] ?? "of unknown version";
+  }
+  return version;
+}
+
+/**
+ * A suite against a real peer: runs where it is installed, is skipped by name where it is not, and fails in CI, where
+ * every peer has to be there.
+ */
+export function describePeer(name: PeerName, title: string, body: () => void): void {
+  const version = peerVersion(name);
+  if (version !== undefined) describe(`interop ${name} ${version}: ${title}`, body);
+  else if (process.env["CI"] === "true") {
+    describe(`interop ${name}: ${title}`, () => {
+      it("has its peer installed", () => {
+        throw new Error(`${name} is not installed: npm run interop:install`);
+      });
+    });
+  } else describe.skip(`interop ${name}: ${title} (not installed: npm run interop:install)`, body);
+}
