@@ -1,0 +1,117 @@
+import type { CryptoProvider } from "../crypto/index.js";
+import type { SrtpPolicy } from "../srtp/index.js";
+import { decodeMessage, encodeMessage } from "./codec.js";
+import { MikeyError } from "./errors.js";
+import type { MessageKeys } from "./keys.js";
+import type { DecodedMessage, Header, Payload } from "./message.js";
+import { checkGrammar, type Grammar, payloadOf, payloadsOf } from "./modes/grammar.js";
+import { encodeWithV, verifyV } from "./modes/psk.js";
+import { CsMapType, DataType, ErrorNo, MacAlg, nameOf, ProtType, titleOf } from "./registry.js";
+import { srtpPolicyOf, srtpPolicyParams } from "./srtp-policy.js";
+import type { Timestamp } from "./timestamp.js";
+import { createToleranceUse } from "./tolerances.js";
+
+/** HDR, T, {ERR}, {SP}, [V|SIGNr] (RFC 3830 §5.1.2). */
+const ERROR_GRAMMAR: Grammar = { counts: { T: [1, 1], ERR: [1, 16], SP: [0, 64], EXT: [0, 16], V: [0, 1] } };
+
+export interface ErrorMessageOptions {
+  /** Policies that are supported instead, for errors 9 and 10 (RFC 3830 §5.1.1). */
+  readonly supported?: readonly SrtpPolicy[];
+  /** Authenticates the message; left out where authentication is what failed (§5.1.2). */
+  readonly keys?: MessageKeys | undefined;
+  readonly macAlg?: number;
+}
+
+/**
+ * An ERR message: version, PRF func and CSB ID of the message that failed, its T, V flag 0 (RFC 6043 §5.4; RFC 3830 §5.2: a
+ * Responder makes no timestamp of its own). V, where there is one, covers the message alone: identities and T stand behind
+ * verification messages only.
+ */
+export function encodeErrorMessage(
+  crypto: CryptoProvider,
+  failed: Pick<Header, "prf" | "csbId">,
+  timestamp: Timestamp,
+  errorNo: number,
+  options: ErrorMessageOptions = {},
+): Uint8Array {
+  const header: Header = {
+    version: 1,
+    dataType: DataType.ERROR,
+    verificationRequested: false,
+    prf: failed.prf,
+    csbId: failed.csbId,
+    csMap: { type: CsMapType.SRTP_ID, entries: [] },
+  };
+  const wantsPolicies = errorNo === ErrorNo.INVALID_SP || errorNo === ErrorNo.INVALID_SP_PAR;
+  const policies = wantsPolicies ? (options.supported ?? []) : [];
+  const payloads: Payload[] = [
+    { kind: "T", tsType: timestamp.tsType, value: timestamp.value },
+    { kind: "ERR", errorNo, reserved: 0 },
+    ...policies.map(
+      (policy, policyNo): Payload => ({ kind: "SP", policyNo, protType: ProtType.SRTP, params: srtpPolicyParams(policy) }),
+    ),
+  ];
+  return options.keys === undefined || options.macAlg === undefined
+    ? encodeMessage({ header, payloads })
+    : encodeWithV(crypto, header, payloads, options.macAlg, options.keys, []);
+}
+
+/** What an ERR message says. */
+export interface ErrorReport {
+  readonly errorNos: readonly number[];
+  /** What the peer supports instead, as far as it is understood here. */
+  readonly policies: readonly SrtpPolicy[];
+  /** False: anybody may have sent it. It is a hint and ends nothing that is established (RFC 3830 §5.1.2). */
+  readonly authenticated: boolean;
+}
+
+/** The peer refused. */
+export class MikeyPeerError extends MikeyError {
+  override readonly name: string = "MikeyPeerError";
+  readonly report: ErrorReport;
+
+  constructor(report: ErrorReport) {
+    const what = report.errorNos
+      .map((errorNo) => `${errorNo} ${nameOf(ErrorNo, errorNo)} (${titleOf(ErrorNo, errorNo)})`)
+      .join(", ");
+    super("mikey.peer-error", `the peer answered with MIKEY error ${what}${report.authenticated ? "" : ", unauthenticated"}`);
+    this.report = report;
+  }
+}
+
+/**
+ * Reads a decoded ERR message.
+ * @param keys of the request that it answers, to verify its V where it has one
+ * @throws MikeyError `mikey.grammar`; `mikey.authentication` where it has a V that is wrong
+ */
+export function readErrorMessage(
+  crypto: CryptoProvider,
+  message: DecodedMessage,
+  keys: MessageKeys | undefined,
+  macAlg: number,
+): ErrorReport {
+  const verification = payloadOf(message, "V");
+  checkGrammar(message, verification === undefined ? ERROR_GRAMMAR : { ...ERROR_GRAMMAR, last: "V" });
+  const authenticated = verification !== undefined && keys !== undefined;
+  if (authenticated) verifyV(crypto, message, macAlg, keys, []);
+  const policies = payloadsOf(message, "SP").flatMap(({ protType, params }) => {
+    try {
+      return protType === ProtType.SRTP ? [srtpPolicyOf(params, createToleranceUse([]))] : [];
+    } catch (error) {
+      if (error instanceof MikeyError) return [];
+      throw error;
+    }
+  });
+  return { errorNos: payloadsOf(message, "ERR").map(({ errorNo }) => errorNo), policies, authenticated };
+}
+
+/**
+ * The error that an ERR message on its own means, e.g. in the KeyMgmt header of a 463: never authenticated, because nothing
+ * is known that could verify it. Undefined where the octets are another message.
+ * @throws CodecError; MikeyError `mikey.grammar`
+ */
+export function peerErrorOf(crypto: CryptoProvider, octets: Uint8Array): MikeyPeerError | undefined {
+  const message = decodeMessage(octets);
+  if (message.header.dataType !== DataType.ERROR) return undefined;
+  return new MikeyPeerError(readErrorMessage(crypto, message, undefined, MacAlg.NULL));
+}

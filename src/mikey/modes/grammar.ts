@@ -1,0 +1,70 @@
+import { MikeyError } from "../errors.js";
+import type { DecodedMessage, Payload, PayloadKind } from "../message.js";
+
+/**
+ * Which payloads a message consists of (RFC 3830 §3): how often each may be there. Their order is a recommendation
+ * (§5.2), except that the payload which authenticates stands last.
+ */
+export interface Grammar {
+  readonly counts: Readonly<Partial<Record<PayloadKind, readonly [least: number, most: number]>>>;
+  /** Absent where nothing has to authenticate. */
+  readonly last?: PayloadKind;
+}
+
+/** One way of keying: its messages. */
+export interface Mode {
+  readonly name: string;
+  readonly requestType: number;
+  readonly responseType: number;
+  readonly request: Grammar;
+  readonly response: Grammar;
+  /** The request of a CSB update (RFC 3830 §4.5): static payloads are left out. */
+  readonly update: Grammar;
+}
+
+/** @throws MikeyError `mikey.grammar` that names the payload */
+export function checkGrammar(message: DecodedMessage, grammar: Grammar): void {
+  const counts = new Map<PayloadKind, number>();
+  for (const { kind } of message.payloads) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  for (const [kind, count] of counts) {
+    const [, most] = grammar.counts[kind] ?? [0, 0];
+    if (count > most) {
+      throw new MikeyError(
+        "mikey.grammar",
+        most === 0 ? `${kind} does not belong into this message` : `${count} ${kind} payloads, at most ${most} belong here`,
+      );
+    }
+  }
+  for (const [kind, [least]] of Object.entries(grammar.counts) as [PayloadKind, readonly [number, number]][]) {
+    if ((counts.get(kind) ?? 0) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
+  }
+  if (grammar.last !== undefined && message.payloads.at(-1)?.kind !== grammar.last) {
+    throw new MikeyError("mikey.grammar", `${grammar.last} is not the last payload`);
+  }
+}
+
+type PayloadOf<K extends PayloadKind> = Extract<Payload, { kind: K }>;
+
+/** All payloads of a kind, in order. */
+export function payloadsOf<K extends PayloadKind>(message: DecodedMessage, kind: K): PayloadOf<K>[] {
+  return message.payloads.filter((payload): payload is PayloadOf<K> => payload.kind === kind);
+}
+
+/** The first payload of a kind. */
+export function payloadOf<K extends PayloadKind>(message: DecodedMessage, kind: K): PayloadOf<K> | undefined {
+  return message.payloads.find((payload): payload is PayloadOf<K> => payload.kind === kind);
+}
+
+/** The first payload of a kind that the grammar requires. @throws MikeyError `mikey.grammar` */
+export function requiredPayload<K extends PayloadKind>(message: DecodedMessage, kind: K): PayloadOf<K> {
+  const payload = payloadOf(message, kind);
+  if (payload === undefined) throw new MikeyError("mikey.grammar", `${kind} is missing`);
+  return payload;
+}
+
+/**
+ * What the MAC or signature of the last payload covers: the octets as received, up to its value (RFC 3830 §5.2).
+ */
+export function coveredOctets(message: DecodedMessage): Uint8Array {
+  return message.octets.subarray(0, message.spans.at(-1)?.valueStart ?? message.octets.length);
+}

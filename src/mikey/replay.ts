@@ -1,0 +1,127 @@
+import { concatBytes, formatHex } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import { isNewer, type Timestamp } from "./timestamp.js";
+
+/**
+ * What an authentic message has to be remembered by, so that it is processed once (RFC 3830 §5.4). An exchange only says
+ * that the claim is needed; who keeps the cache claims it, before anything comes of the message.
+ */
+export interface ReplayClaim {
+  /** SHA-256 of the authenticated octets without the MAC or signature value (a signature may have several valid forms), hexadecimal. */
+  readonly key: string;
+  /** Whose message it is: type and octets of the authenticated identity. */
+  readonly peer: string;
+  /** The caller's dialog or session. Nothing is answered again outside of it. */
+  readonly scope: string;
+  readonly csbId: number;
+  readonly timestamp: Timestamp;
+  /** T as milliseconds since 1970; undefined for a COUNTER. */
+  readonly time: number | undefined;
+  /** Milliseconds since 1970 from which T is outside the accepted skew and the claim may be forgotten. */
+  readonly expires: number;
+}
+
+export type ReplayVerdict =
+  | { readonly kind: "fresh" }
+  /** The same message again, in the same scope: the same answer (a lost response could not be recovered otherwise). */
+  | { readonly kind: "repeated"; readonly response: Uint8Array | undefined }
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** Remembers claims for as long as their T is acceptable. Only authentic messages are shown to it. */
+export interface ReplayCache {
+  check(claim: ReplayClaim, now: number): ReplayVerdict;
+  /** To be called once per fresh claim. @param response the octets that answered it, if any */
+  claim(claim: ReplayClaim, response: Uint8Array | undefined, now: number): void;
+  /** Claims that are remembered. */
+  readonly size: number;
+}
+
+export interface ReplayCacheOptions {
+  /** Most claims, and most peers with counters. Default 4096. */
+  readonly capacity?: number;
+  /**
+   * Milliseconds since 1970: messages with T at or before it are refused. After the loss of a cache this is the time of the
+   * restart plus the accepted skew (RFC 3830 §5.4). Default: nothing is refused.
+   */
+  readonly floor?: number;
+}
+
+/** The claim of a message. @param authenticated the octets that MAC or signature cover, without its value */
+export function replayClaim(crypto: CryptoProvider, authenticated: Uint8Array, facts: Omit<ReplayClaim, "key">): ReplayClaim {
+  return { ...facts, key: formatHex(crypto.hash("sha256", authenticated)) };
+}
+
+interface Entry {
+  readonly claim: ReplayClaim;
+  readonly response: Uint8Array | undefined;
+}
+
+/**
+ * The replay cache in memory. Where it is full, it forgets the oldest eighth and from then on refuses everything as old as
+ * what was forgotten: the accepted skew shrinks instead of a replay getting through (RFC 3830 §5.4).
+ */
+export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache {
+  const capacity = options.capacity ?? 4096;
+  const entries = new Map<string, Entry>();
+  /** (peer, CSB ID, T) of every entry: one Initiator uses a T once (RFC 3830 §5.2). */
+  const stamps = new Set<string>();
+  /** Greatest COUNTER per peer; it does not age. */
+  const counters = new Map<string, Timestamp>();
+  let floor = options.floor ?? Number.NEGATIVE_INFINITY;
+
+  function forget(key: string, entry: Entry): void {
+    entries.delete(key);
+    stamps.delete(stampOf(entry.claim));
+  }
+
+  function makeRoom(now: number): void {
+    for (const [key, entry] of entries) {
+      // Insertion order is the order of arrival: nearly that of expiry, near enough for a sweep that stops early.
+      if (entry.claim.expires >= now) break;
+      forget(key, entry);
+    }
+    if (entries.size < capacity) return;
+    const oldest = [...entries].sort(([, a], [, b]) => a.claim.expires - b.claim.expires).slice(0, Math.ceil(capacity / 8));
+    for (const [key, entry] of oldest) {
+      if (entry.claim.time !== undefined) floor = Math.max(floor, entry.claim.time);
+      forget(key, entry);
+    }
+  }
+
+  return {
+    get size() {
+      return entries.size;
+    },
+    check(claim, now) {
+      const known = entries.get(claim.key);
+      if (known !== undefined && known.claim.expires >= now) {
+        if (known.claim.scope !== claim.scope || known.claim.peer !== claim.peer) {
+          return { kind: "refused", reason: "the message was used before, elsewhere" };
+        }
+        return { kind: "repeated", response: known.response?.slice() };
+      }
+      if (claim.time === undefined) {
+        const last = counters.get(claim.peer);
+        if (last !== undefined && !isNewer(claim.timestamp, last)) {
+          return { kind: "refused", reason: "the timestamp counter is not greater than the last one" };
+        }
+        if (last === undefined && counters.size >= capacity)
+          return { kind: "refused", reason: "no room to remember another counter" };
+        return { kind: "fresh" };
+      }
+      if (claim.time <= floor) return { kind: "refused", reason: "the timestamp is older than what the replay cache remembers" };
+      if (stamps.has(stampOf(claim))) return { kind: "refused", reason: "the timestamp was used before by another message" };
+      return { kind: "fresh" };
+    },
+    claim(claim, response, now) {
+      if (claim.time === undefined) counters.set(claim.peer, claim.timestamp);
+      makeRoom(now);
+      entries.set(claim.key, { claim, response: response?.slice() });
+      stamps.add(stampOf(claim));
+    },
+  };
+}
+
+function stampOf(claim: ReplayClaim): string {
+  return `${claim.peer} ${claim.csbId} ${formatHex(concatBytes(Uint8Array.of(claim.timestamp.tsType), claim.timestamp.value))}`;
+}

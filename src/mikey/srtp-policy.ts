@@ -1,0 +1,188 @@
+import { type SrtpPolicy, type SuiteName, suiteNames, suiteOf } from "../srtp/index.js";
+import { MikeyError } from "./errors.js";
+import type { PolicyParam } from "./message.js";
+import { policyNumber, policyValue } from "./payloads-content.js";
+import { FecOrder, OnOff, SrtpAuthAlg, SrtpEncrAlg, SrtpParam, SrtpPrf } from "./registry.js";
+import type { ToleranceUse } from "./tolerances.js";
+
+/**
+ * How an SRTP policy is written into an SP payload (RFC 3830 §6.10.1): which parameters are named.
+ * `base`: the common ground of every receiver met so far. `gstreamer`: parameter 3 carries the tag length, 4, 5, 11 and 20
+ * are not known. `onvif`: as the ONVIF Streaming Specification lists them.
+ */
+export type SpDialect = "base" | "gstreamer" | "onvif";
+
+/** Octets of a session authentication key for HMAC-SHA-1 (RFC 3711 §5.2). */
+const AUTH_KEY = 20;
+/** Octets of an AEAD tag (RFC 7714 §14.3). */
+const AEAD_TAG = 16;
+/** Octets of the SRTCP tag, whatever the SRTP tag (RFC 3711 §5.2). */
+const SRTCP_TAG = 10;
+const SHORT_TAG = 4;
+
+const P = SrtpParam;
+
+/** The suites in terms of parameters 0, 1 and the tag length (RFC 3830 §6.10.1, RFC 7714 §15; AES-192/256-CM by parameter 1). */
+interface SuiteCode {
+  readonly suite: SuiteName;
+  readonly encrAlg: number;
+  readonly keyLength: number;
+  readonly tagLength: number;
+  readonly saltLength: number;
+}
+
+const SUITE_CODES: readonly SuiteCode[] = suiteNames.map((suite) => {
+  const facts = suiteOf(suite);
+  const encrAlg = { cm: SrtpEncrAlg.AES_CM, gcm: SrtpEncrAlg.AES_GCM, null: SrtpEncrAlg.NULL }[facts.cipher];
+  return { suite, encrAlg, keyLength: facts.keyLength, tagLength: facts.rtpTagLength, saltLength: facts.saltLength };
+});
+
+/**
+ * An SRTP policy as SP parameters, ascending.
+ * @throws MikeyError `mikey.option` for a policy that MIKEY or the dialect cannot express
+ */
+export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"): PolicyParam[] {
+  const code = SUITE_CODES.find((candidate) => candidate.suite === policy.suite);
+  if (code === undefined) throw new MikeyError("mikey.option", `MIKEY has no code points for ${policy.suite}`);
+  const aead = code.encrAlg === SrtpEncrAlg.AES_GCM;
+  if (aead && (policy.encryptRtp === false || policy.authenticateRtp === false)) {
+    throw new MikeyError("mikey.option", `${policy.suite} always encrypts and authenticates (RFC 7714 §8.2)`);
+  }
+  const onOff = (on: boolean | undefined): number => (on === false ? OnOff.OFF : OnOff.ON);
+  const numbers: (readonly [type: number, value: number])[] = [
+    [P.ENCR_ALG, code.encrAlg],
+    [P.SESSION_ENCR_KEY_LENGTH, code.keyLength],
+    [P.AUTH_ALG, aead ? SrtpAuthAlg.NULL : SrtpAuthAlg.HMAC_SHA_1],
+    [P.SRTP_ENCRYPTION, onOff(policy.encryptRtp)],
+    [P.SRTCP_ENCRYPTION, onOff(policy.encryptRtcp)],
+  ];
+  if (policy.keyDerivationRate !== undefined && policy.keyDerivationRate !== 0) {
+    if (dialect === "gstreamer") throw new MikeyError("mikey.option", "this dialect has no key derivation rate");
+    numbers.push([P.KEY_DERIVATION_RATE, policy.keyDerivationRate]);
+  }
+  if (dialect === "gstreamer") {
+    numbers.push([P.SESSION_AUTH_KEY_LENGTH, aead ? 0 : code.tagLength], [P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
+  } else if (aead) {
+    numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
+  } else {
+    numbers.push([P.SESSION_AUTH_KEY_LENGTH, AUTH_KEY], [P.AUTH_TAG_LENGTH, code.tagLength]);
+    if (dialect === "onvif") numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM]);
+    // The ONVIF list has no parameter 10: on is the default.
+    if (dialect === "base" || policy.authenticateRtp === false)
+      numbers.push([P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
+    if (policy.rtcpTagLength !== undefined && policy.rtcpTagLength !== SRTCP_TAG)
+      numbers.push([P.SRTCP_TAG_LENGTH, policy.rtcpTagLength]);
+  }
+  return numbers.sort(([a], [b]) => a - b).map(([type, value]) => ({ type, value: policyValue(value) }));
+}
+
+/**
+ * SP parameters as an SRTP policy. An absent parameter has SRTP's default (RFC 3830 §6.10.1), so no parameters at all mean
+ * AES_CM_128_HMAC_SHA1_80. Nothing unknown, repeated or contradictory is passed over: that would be another policy than
+ * the sender's.
+ * @throws MikeyError `mikey.policy-parameter`
+ */
+export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse): SrtpPolicy {
+  const values = readValues(params);
+  const encrAlg = values.get(P.ENCR_ALG) ?? SrtpEncrAlg.AES_CM;
+  const aead = encrAlg === SrtpEncrAlg.AES_GCM;
+  expect(values, P.PRF, SrtpPrf.AES_CM);
+  expect(values, P.FEC_ORDER, FecOrder.FEC_SRTP);
+  expect(values, P.PREFIX_LENGTH, 0);
+  // ROC carrying (RFC 4771) needs its authentication algorithms, which are not spoken here.
+  refuse(values, P.ROC_RATE);
+  const tags = aead ? aeadTags(values) : hmacTags(values, use);
+  const keyLength = values.get(P.SESSION_ENCR_KEY_LENGTH) ?? 16;
+  const code = SUITE_CODES.find((row) => row.encrAlg === encrAlg && row.keyLength === keyLength && row.tagLength === tags.rtp);
+  if (code === undefined) {
+    throw unsupported(`no suite has encryption algorithm ${encrAlg}, ${keyLength}-octet keys and ${tags.rtp}-octet tags`);
+  }
+  expect(values, P.SESSION_SALT_LENGTH, code.saltLength);
+  const encryptRtp = switchedOn(values, P.SRTP_ENCRYPTION);
+  const authenticateRtp = switchedOn(values, P.SRTP_AUTHENTICATION);
+  if (aead && !(encryptRtp && authenticateRtp))
+    throw unsupported(`${code.suite} always encrypts and authenticates (RFC 7714 §8.2)`);
+  const keyDerivationRate = derivationRate(values);
+  return {
+    suite: code.suite,
+    ...(encryptRtp ? {} : { encryptRtp }),
+    ...(switchedOn(values, P.SRTCP_ENCRYPTION) ? {} : { encryptRtcp: false }),
+    ...(authenticateRtp ? {} : { authenticateRtp }),
+    ...(keyDerivationRate === 0 ? {} : { keyDerivationRate }),
+    ...(tags.rtcp === SRTCP_TAG || aead ? {} : { rtcpTagLength: tags.rtcp }),
+  };
+}
+
+type Values = ReadonlyMap<number, number>;
+
+const KNOWN: ReadonlySet<number> = new Set(Object.values(SrtpParam).filter((value) => typeof value === "number"));
+
+function readValues(params: readonly PolicyParam[]): Values {
+  const values = new Map<number, number>();
+  for (const { type, value } of params) {
+    if (!KNOWN.has(type)) throw unsupported(`parameter ${type} is unknown`);
+    if (values.has(type)) throw unsupported(`parameter ${type} is there twice`);
+    const number = policyNumber(value);
+    if (number === undefined) throw unsupported(`parameter ${type} has ${value.length} octets`);
+    values.set(type, number);
+  }
+  return values;
+}
+
+/** RFC 7714 §14.3, §15: algorithm, key length and AEAD tag length say everything; there is no separate authentication. */
+function aeadTags(values: Values): { rtp: number; rtcp: number } {
+  for (const type of [P.AUTH_ALG, P.SRTP_AUTH_ALG, P.SRTCP_AUTH_ALG]) expect(values, type, SrtpAuthAlg.NULL);
+  for (const type of [P.SESSION_AUTH_KEY_LENGTH, P.SRTP_AUTH_KEY_LENGTH, P.SRTCP_AUTH_KEY_LENGTH]) expect(values, type, 0);
+  for (const type of [P.AUTH_TAG_LENGTH, P.SRTP_TAG_LENGTH, P.SRTCP_TAG_LENGTH, P.AEAD_TAG_LENGTH]) expect(values, type, AEAD_TAG);
+  return { rtp: AEAD_TAG, rtcp: AEAD_TAG };
+}
+
+/** HMAC-SHA-1; parameters 14 to 19 override 2, 3 and 11 for SRTP or SRTCP (RFC 4771 §4). */
+function hmacTags(values: Values, use: ToleranceUse): { rtp: number; rtcp: number } {
+  refuse(values, P.AEAD_TAG_LENGTH);
+  for (const type of [P.AUTH_ALG, P.SRTP_AUTH_ALG, P.SRTCP_AUTH_ALG]) expect(values, type, SrtpAuthAlg.HMAC_SHA_1);
+  for (const type of [P.SRTP_AUTH_KEY_LENGTH, P.SRTCP_AUTH_KEY_LENGTH]) expect(values, type, AUTH_KEY);
+  let tag = values.get(P.AUTH_TAG_LENGTH);
+  const authKey = values.get(P.SESSION_AUTH_KEY_LENGTH) ?? AUTH_KEY;
+  if (authKey !== AUTH_KEY) {
+    const misplaced = (authKey === SHORT_TAG || authKey === SRTCP_TAG) && tag === undefined;
+    if (!misplaced || !use.take("tag-length-in-auth-key-length")) {
+      throw unsupported(`the session authentication key of HMAC-SHA-1 has ${AUTH_KEY} octets, not ${authKey}`);
+    }
+    tag = authKey;
+  }
+  const rtp = values.get(P.SRTP_TAG_LENGTH) ?? tag ?? 10;
+  const stated = values.get(P.SRTCP_TAG_LENGTH);
+  const wantsShort = stated === SHORT_TAG || (stated === undefined && rtp === SHORT_TAG);
+  if (wantsShort && use.take("short-srtcp-tag")) return { rtp, rtcp: SHORT_TAG };
+  if (stated !== undefined && stated !== SRTCP_TAG)
+    throw unsupported(`an SRTCP tag has ${SRTCP_TAG} octets, not ${stated} (RFC 3711 §5.2)`);
+  return { rtp, rtcp: SRTCP_TAG };
+}
+
+/** RFC 3830 leaves open whether the number is the rate or its exponent; it is read as the rate, as RFC 3711 §4.3.1 counts it. */
+function derivationRate(values: Values): number {
+  const rate = values.get(P.KEY_DERIVATION_RATE) ?? 0;
+  if (rate > 2 ** 24 || (rate & (rate - 1)) !== 0)
+    throw unsupported(`a key derivation rate is 0 or a power of two up to 2^24, not ${rate}`);
+  return rate;
+}
+
+function switchedOn(values: Values, type: number): boolean {
+  const value = values.get(type) ?? OnOff.ON;
+  if (value !== OnOff.ON && value !== OnOff.OFF) throw unsupported(`parameter ${type} is ${value}, neither on nor off`);
+  return value === OnOff.ON;
+}
+
+function expect(values: Values, type: number, wanted: number): void {
+  const value = values.get(type) ?? wanted;
+  if (value !== wanted) throw unsupported(`parameter ${type} is ${value}, supported is ${wanted}`);
+}
+
+function refuse(values: Values, type: number): void {
+  if (values.has(type)) throw unsupported(`parameter ${type} does not belong to the algorithms`);
+}
+
+function unsupported(detail: string): MikeyError {
+  return new MikeyError("mikey.policy-parameter", `security policy: ${detail}`);
+}
