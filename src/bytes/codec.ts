@@ -63,10 +63,7 @@ export function octets(length: number): Codec<Uint8Array> {
 /** Octets preceded by their number in `width` octets. */
 export function prefixedOctets(width: 1 | 2): Codec<Uint8Array> {
   return {
-    read: (reader, name) => {
-      const length = width === 1 ? reader.u8(`${name}Length`) : reader.u16(`${name}Length`);
-      return reader.bytes(name, length);
-    },
+    read: (reader, name) => reader.bytes(name, reader.length(name, width)),
     write: (writer, name, value) => {
       if (width === 1) writer.u8(`${name}Length`, value.length);
       else writer.u16(`${name}Length`, value.length);
@@ -136,8 +133,7 @@ export function list<T>(item: Codec<T>): Codec<T[]> {
 export function prefixedList<T>(width: 1 | 2, item: Codec<T>): Codec<T[]> {
   return {
     read: (reader, name) => {
-      const length = width === 1 ? reader.u8(`${name}Length`) : reader.u16(`${name}Length`);
-      const inner = reader.sub(name, length);
+      const inner = reader.sub(name, reader.length(name, width));
       const items: T[] = [];
       while (inner.remaining > 0) items.push(item.read(inner, `[${items.length}]`));
       return items;
@@ -179,13 +175,22 @@ export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, 
   fields: F,
   constants?: C,
 ): Codec<Fields<F> & C> {
-  const entries = Object.entries(fields) as [string, Codec<unknown>][];
+  const names = Object.keys(fields);
+  const codecs = Object.values(fields) as Codec<unknown>[];
+  // Values are cloned from an object that has every property already: adding properties to a clone is many times slower.
+  const blank: Readonly<Record<string, unknown>> = {
+    ...constants,
+    ...Object.fromEntries(names.map((field) => [field, undefined])),
+  };
   return {
     read: (reader, name, scope) => {
       const inner = reader.within(name);
-      const value: Record<string, unknown> = { ...constants };
+      const value: Record<string, unknown> = { ...blank };
       const own: Scope = { fields: value, last: scope?.last ?? false };
-      for (const [field, codec] of entries) value[field] = codec.read(inner, field, own);
+      for (let i = 0; i < names.length; i++) {
+        const field = names[i] as string;
+        value[field] = (codecs[i] as Codec<unknown>).read(inner, field, own);
+      }
       reader.resume(inner);
       return value as Fields<F> & C;
     },
@@ -193,7 +198,10 @@ export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, 
       const prefix = name === "" ? "" : `${name}.`;
       const all = value as Record<string, unknown>;
       const own: Scope = { fields: all, last: scope?.last ?? false };
-      for (const [field, codec] of entries) codec.write(writer, prefix + field, all[field], own);
+      for (let i = 0; i < names.length; i++) {
+        const field = names[i] as string;
+        (codecs[i] as Codec<unknown>).write(writer, prefix + field, all[field], own);
+      }
     },
   };
 }

@@ -20,7 +20,9 @@ export interface FieldSpan {
  * A sub-reader is a wall: what is inside a length field cannot read past it.
  */
 export class Reader {
-  readonly path: string;
+  readonly #name: string;
+  /** The reader under which this one was made; its path precedes the name. Paths are put together only when they are needed. */
+  #parent: Reader | undefined;
   readonly #octets: Uint8Array;
   readonly #end: number;
   readonly #trace: FieldSpan[] | undefined;
@@ -31,10 +33,16 @@ export class Reader {
   /** @param trace when given, receives one entry per field read */
   constructor(octets: Uint8Array, path: string, trace?: FieldSpan[], start = 0, end = octets.length) {
     this.#octets = octets;
-    this.path = path;
+    this.#name = path;
     this.#trace = trace;
     this.#at = start;
     this.#end = end;
+  }
+
+  /** Dotted path of what is being read. */
+  get path(): string {
+    if (this.#parent === undefined) return this.#name;
+    return this.#parent.#child(this.#name);
   }
 
   /** Offset of the next octet in the outermost input. */
@@ -94,6 +102,19 @@ export class Reader {
     return value;
   }
 
+  /** The length, in 1 or 2 octets, of what follows; its path is the name with `Length` after it. @throws CodecError `bytes.truncated` */
+  length(name: string, width: 1 | 2): number {
+    const start = this.#at;
+    if (width > this.#end - start) {
+      throw this.error("bytes.truncated", `${name}Length`, `need ${width} octets, have ${this.#end - start}`);
+    }
+    const first = this.#octets[start] as number;
+    const value = width === 1 ? first : (first << 8) | (this.#octets[start + 1] as number);
+    this.#at = start + width;
+    this.#trace?.push({ path: this.#child(`${name}Length`), offset: start, length: width, value });
+    return value;
+  }
+
   /** A copy of everything before the wall. */
   rest(name: string): Uint8Array {
     return this.bytes(name, this.remaining);
@@ -102,12 +123,15 @@ export class Reader {
   /** A reader of exactly the next `length` octets; this reader moves past them. @throws CodecError `bytes.truncated` */
   sub(name: string, length: number): Reader {
     const start = this.#advance(name, length);
-    return new Reader(this.#octets, this.#child(name), this.#trace, start, start + length);
+    const inner = new Reader(this.#octets, name, this.#trace, start, start + length);
+    inner.#parent = this;
+    return inner;
   }
 
   /** The same cursor position and wall under a longer path; the two share nothing, so use `sub` where a length is known. */
   within(name: string): Reader {
-    const inner = new Reader(this.#octets, this.#child(name), this.#trace, this.#at, this.#end);
+    const inner = new Reader(this.#octets, name, this.#trace, this.#at, this.#end);
+    inner.#parent = this;
     inner.#bit = this.#bit;
     return inner;
   }
@@ -134,8 +158,9 @@ export class Reader {
   }
 
   #child(name: string): string {
-    if (name === "") return this.path;
-    return name.startsWith("[") ? this.path + name : `${this.path}.${name}`;
+    const path = this.path;
+    if (name === "") return path;
+    return name.startsWith("[") ? path + name : `${path}.${name}`;
   }
 
   #number(name: string, width: number): number {

@@ -72,7 +72,8 @@ export function decodeMessage(octets: Uint8Array, options: DecodeOptions = {}): 
   if (own.length > MAX_MESSAGE_OCTETS) {
     throw reader.error("mikey.too-large", "", `${own.length} octets, at most ${MAX_MESSAGE_OCTETS} are read`);
   }
-  const { nextPayload, ...header } = headerLayout.read(reader, "HDR");
+  const { version, dataType, nextPayload, verificationRequested, prf, csbId, csMap } = headerLayout.read(reader, "HDR");
+  const header: Header = { version, dataType, verificationRequested, prf, csbId, csMap };
   const spans: PayloadSpan[] = [];
   const payloads = readPayloads(reader, nextPayload, MESSAGE_ROWS, spans) as Payload[];
   if (reader.remaining === 0) return { header, payloads, octets: own, spans };

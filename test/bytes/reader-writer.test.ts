@@ -41,6 +41,18 @@ describe("reader", () => {
     expect(copy).toEqual(Uint8Array.of(1, 2));
   });
 
+  it("lengths of one or two octets are named after what they count", () => {
+    const trace: FieldSpan[] = [];
+    const reader = new Reader(Uint8Array.of(1, 2, 3), "x", trace);
+    expect(reader.length("data", 2)).toBe(0x0102);
+    expect(reader.length("data", 1)).toBe(3);
+    expect(trace.map(({ path, offset, length }) => [path, offset, length])).toEqual([
+      ["x.dataLength", 0, 2],
+      ["x.dataLength", 2, 1],
+    ]);
+    expect(() => reader.length("data", 2)).toThrow("x.dataLength @3: need 2 octets, have 0");
+  });
+
   it("indexes join the path without a dot", () => {
     const reader = new Reader(new Uint8Array(), "x");
     expect(() => reader.within("list").within("[3]").u8("value")).toThrow("x.list[3].value @0");
