@@ -17,7 +17,7 @@ export type RegistryEntry<R extends RegistryRow = RegistryRow> = R & { readonly 
 
 const ENTRIES: unique symbol = Symbol("entries");
 const LABEL: unique symbol = Symbol("label");
-const PRIVATE_FROM: unique symbol = Symbol("private from");
+const PRIVATE_FROM: unique symbol = Symbol("private range");
 
 /** A table of numbers: `MacAlg.HMAC_SHA_1_160` is 1, `entryOf(MacAlg, 1)` is the row. */
 export type Registry<T extends Readonly<Record<string, RegistryRow>> = Readonly<Record<string, RegistryRow>>> = {
