@@ -62,8 +62,12 @@ export interface MediaOffer {
 }
 
 /** The outcome of an I_MESSAGE that was accepted. */
-export interface MediaAnswer {
-  readonly media: KeyedMedia;
-  /** To carry back, where one is wanted. */
-  readonly response: Uint8Array | undefined;
-}
+export type MediaAnswer =
+  | {
+      readonly kind: "new";
+      readonly media: KeyedMedia;
+      /** To carry back, where one is wanted. */
+      readonly response: Uint8Array | undefined;
+    }
+  /** The same message again in the same scope: send the same response; the media are those of the first time. */
+  | { readonly kind: "repeated"; readonly response: Uint8Array | undefined };

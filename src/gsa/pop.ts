@@ -1,4 +1,6 @@
 import { type Codec, octets, prefixedOctets, Reader, struct, u8, Writer } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import { ExtensionType, type GeneralExtensionPayload } from "../mikey/index.js";
 
 /** The version of docs/protocol.md that this code speaks. */
 export const PROTOCOL_VERSION = 1;
@@ -27,6 +29,26 @@ export function encodeHello(value: Hello): Uint8Array {
   const writer = new Writer("hello", 64);
   hello.write(writer, "", value);
   return writer.finish();
+}
+
+/** A HELLO for a two-party session, with a fresh nonce. */
+export function helloExtension(crypto: CryptoProvider): GeneralExtensionPayload {
+  const data = encodeHello({ version: PROTOCOL_VERSION, nonce: crypto.randomBytes(16), group: new Uint8Array(0) });
+  return { kind: "EXT", extType: ExtensionType.HELLO, data };
+}
+
+/** The nonce of the HELLO among extensions; undefined where there is none that this version understands. */
+export function helloNonce(extensions: readonly GeneralExtensionPayload[]): Uint8Array | undefined {
+  for (const { extType, data } of extensions) {
+    if (extType !== ExtensionType.HELLO) continue;
+    try {
+      const { version, nonce } = decodeHello(data);
+      return version === PROTOCOL_VERSION ? nonce : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+  return undefined;
 }
 
 /** PoP extension (docs/protocol.md §6.1). */

@@ -1,0 +1,294 @@
+import { WatchwordError } from "../bytes/index.js";
+import { type CryptoProvider, defaultCrypto } from "../crypto/index.js";
+import type { Clock, Timers } from "../io/index.js";
+import {
+  type BeginRequest,
+  type Credential,
+  type Csb,
+  createInitiator,
+  createReplayCache,
+  createResponder,
+  createTimestampSource,
+  type GeneralExtensionPayload,
+  type Identity,
+  type Initiator,
+  type KeyKind,
+  type PendingExchange,
+  type ReceiveContext,
+  type ReplayCache,
+  type Responder,
+  type SpDialect,
+  type TimestampSource,
+  type ToleranceName,
+  wipeCsb,
+} from "../mikey/index.js";
+import { type SrtpPolicy, suiteOf } from "../srtp/index.js";
+import type { MediaAnswer, MediaOffer } from "./contracts.js";
+import { bundleOf, createKeyedMedia, type Direction, directionsOf } from "./keyed-media.js";
+import { helloExtension, helloNonce } from "./pop.js";
+
+/** What we send, in so far as kinds of peers want it differently (the rows of src/peers). */
+export interface KeyingDialect {
+  readonly spDialect: SpDialect;
+  /** How a NULL-keyed message carries the key: with suites that have a MAC of their own, and with AEAD. */
+  readonly keyKind: { readonly hmac: KeyKind; readonly aead: KeyKind };
+  /** Tolerances for what is received. */
+  readonly tolerances: readonly ToleranceName[];
+  /** Octets of the MKI that we announce and send; 0 for none. */
+  readonly mkiLength: number;
+  /** `absent`: packets that come in have no MKI although one was announced. Default `expected`. */
+  readonly receivedMki?: "expected" | "absent";
+}
+
+/** What one end needs to key media, made once per server path, per client or per user agent. */
+export interface MediaKeyingOptions {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly dialect: KeyingDialect;
+  /** Default: the platform's. */
+  readonly crypto?: CryptoProvider;
+  /** Who we are in ID payloads. */
+  readonly identity?: Identity;
+  /** The pre-shared key of an Initiator. Default: there is none. */
+  readonly findCredential?: (
+    initiatorId: Identity | undefined,
+    context: ReceiveContext,
+  ) => { readonly psk: Uint8Array } | undefined;
+  /** Refuse NULL keying whatever else is allowed. */
+  readonly requirePsk?: boolean;
+  /** NULL keying outside TLS, asked for by name. Default false. */
+  readonly allowNullKeying?: boolean;
+  /** Which proposed policies are taken. Default: all that encrypt and authenticate. */
+  readonly policyAccepted?: (policy: SrtpPolicy) => boolean;
+  /** Accepted distance of the clocks, milliseconds. Default 5 minutes. */
+  readonly skewMs?: number;
+  /** Shared by everything that uses the same long-term keys. Defaults: one of its own. */
+  readonly replayCache?: ReplayCache;
+  readonly timestamps?: TimestampSource;
+  /** How long old keys go on opening packets after a rekey, milliseconds. Default 30 s. */
+  readonly overlapMs?: number;
+}
+
+/** One m= line of an offer or answer, as this party sends it. */
+export interface StreamProposal {
+  readonly policy: SrtpPolicy;
+  /** SSRC of what this party sends; 0 or absent where it is not known yet. */
+  readonly ssrc?: number;
+  /** Current rollover counter of that SSRC. */
+  readonly rolloverCounter?: number;
+}
+
+export interface OfferRequest {
+  readonly credential: Credential;
+  /** In the order of the m= lines. Exactly one with NULL keying. */
+  readonly streams: readonly StreamProposal[];
+  /** Whether TLS protects the channel end to end. */
+  readonly secure: boolean;
+  readonly responderId?: Identity;
+  /** Key management protocols that the SDP offers, in its order (RFC 4567 §4.1.4). */
+  readonly sdpIds?: readonly string[];
+  /** The peer announced docs/protocol.md: say HELLO. */
+  readonly peerAnnounced?: boolean;
+}
+
+export interface AnswerRequest {
+  /** Whether TLS protects the channel end to end. */
+  readonly secure: boolean;
+  /** SSRC that this party sends on each m= line, 0 where unknown. */
+  readonly ssrcs: readonly number[];
+  /** The dialog or session; a repeated message is answered again in the same one only. */
+  readonly scope: string;
+  /** The Initiator's identity where the message may lack one. */
+  readonly peerId?: Identity;
+  readonly sdpIds?: readonly string[];
+  /** With NULL keying: answer with a NULL-keyed message of our own, which keys what we send. Default false: we send nothing. */
+  readonly keyOwnDirection?: boolean;
+}
+
+/** Makes and answers offers of keys. */
+export interface MediaKeying {
+  readonly options: MediaKeyingOptions;
+  /** @throws MikeyError `mikey.null-keying`, `mikey.option`; WatchwordError `gsa.streams` */
+  offer(request: OfferRequest): Promise<MediaOffer>;
+  /**
+   * Answers an I_MESSAGE. A message that was answered before in the same scope gives the same response and no new media.
+   * @throws CodecError, MikeyError (with the ERR message in `reply`)
+   */
+  answer(octets: Uint8Array, request: AnswerRequest): Promise<MediaAnswer>;
+}
+
+const DEFAULT_OVERLAP_MS = 30_000;
+
+/** What the pieces of one end share. */
+export interface KeyingContext {
+  readonly options: MediaKeyingOptions;
+  readonly crypto: CryptoProvider;
+  readonly initiator: Initiator;
+  readonly responder: Responder;
+  readonly overlapMs: number;
+}
+
+/** @throws WatchwordError `gsa.mki-length` */
+export function createMediaKeying(options: MediaKeyingOptions): MediaKeying {
+  const { clock, dialect } = options;
+  if (!Number.isInteger(dialect.mkiLength) || dialect.mkiLength < 0 || dialect.mkiLength > 255) {
+    throw new WatchwordError("gsa.mki-length", `an MKI has 0 to 255 octets, not ${dialect.mkiLength}`);
+  }
+  const crypto = options.crypto ?? defaultCrypto;
+  const allowNullKeying = options.allowNullKeying ?? false;
+  const context: KeyingContext = {
+    options,
+    crypto,
+    overlapMs: options.overlapMs ?? DEFAULT_OVERLAP_MS,
+    initiator: createInitiator({ crypto, clock, timestamps: options.timestamps ?? createTimestampSource(clock), allowNullKeying }),
+    responder: createResponder({
+      crypto,
+      clock,
+      allowNullKeying,
+      tolerances: dialect.tolerances,
+      findCredential: options.findCredential ?? (() => undefined),
+      replayCache: options.replayCache ?? createReplayCache(),
+      ...(options.skewMs === undefined ? {} : { skewMs: options.skewMs }),
+      ...(options.identity === undefined ? {} : { identity: options.identity }),
+      ...(options.policyAccepted === undefined ? {} : { policyAccepted: policyGate(options.policyAccepted) }),
+    }),
+  };
+  return {
+    options,
+    offer: async (request) => offerMedia(context, request),
+    answer: async (octets, request) => answerMedia(context, octets, request),
+  };
+}
+
+/** A caller's choice narrows what the exchange accepts; it never widens it to plaintext. */
+function policyGate(accepted: (policy: SrtpPolicy) => boolean): (policy: SrtpPolicy) => boolean {
+  return (policy) =>
+    policy.encryptRtp !== false && policy.encryptRtcp !== false && policy.authenticateRtp !== false && accepted(policy);
+}
+
+function offerMedia(context: KeyingContext, request: OfferRequest): MediaOffer {
+  const nullKeyed = "nullKeying" in request.credential;
+  if (request.streams.length === 0 || (nullKeyed && request.streams.length > 1)) {
+    throw new WatchwordError("gsa.streams", "an exchange covers at least one m= line, and exactly one with NULL keying");
+  }
+  const pending = nullKeyed ? beginNull(context, request) : beginPsk(context, request);
+  return {
+    octets: pending.octets,
+    async accept(answer) {
+      if (nullKeyed) return acceptNullAnswer(context, request, pending, answer);
+      if (answer === undefined) throw new WatchwordError("gsa.no-answer", "the peer did not answer the key message");
+      const csb = pending.complete(answer);
+      return createKeyedMedia(context, bundleOf(csb, directionsOf(csb, request.streams.length)), {
+        answer,
+        secure: request.secure,
+      });
+    },
+    abandon: () => pending.abandon(),
+  };
+}
+
+/** Two consecutive crypto sessions per m= line (RFC 4567 §7.1): odd for what the Initiator sends, even for the Responder. */
+function beginPsk(context: KeyingContext, request: OfferRequest): PendingExchange {
+  const { options } = context;
+  const policies = new Map(request.streams.map((stream, index) => [index, stream.policy]));
+  const extensions: GeneralExtensionPayload[] = request.peerAnnounced === true ? [helloExtension(context.crypto)] : [];
+  const begin: BeginRequest = {
+    credential: request.credential,
+    secure: request.secure,
+    policies,
+    cryptoSessions: request.streams.flatMap((stream, policyNo) => [
+      { policyNo, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 },
+      { policyNo },
+    ]),
+    keys: [{ kind: "TGK", length: 32, ...spiRequest(context) }],
+    spDialect: options.dialect.spDialect,
+    extensions,
+    ...(options.identity === undefined ? {} : { initiatorId: options.identity }),
+    ...(request.responderId === undefined ? {} : { responderId: request.responderId }),
+    ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
+  };
+  return context.initiator.begin(begin);
+}
+
+/** One crypto session, one TEK, nothing that the peers of this dialect choke on. */
+function beginNull(context: KeyingContext, request: OfferRequest): PendingExchange {
+  const { dialect } = context.options;
+  const stream = request.streams[0] as StreamProposal;
+  return context.initiator.begin({
+    credential: { nullKeying: true },
+    secure: request.secure,
+    policies: new Map([[0, stream.policy]]),
+    cryptoSessions: [{ policyNo: 0, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 }],
+    keys: [
+      { kind: suiteOf(stream.policy.suite).cipher === "gcm" ? dialect.keyKind.aead : dialect.keyKind.hmac, ...spiRequest(context) },
+    ],
+    spDialect: dialect.spDialect,
+  });
+}
+
+function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
+  const { mkiLength } = context.options.dialect;
+  return mkiLength === 0 ? {} : { spi: context.crypto.randomBytes(mkiLength) };
+}
+
+/** In the NULL dialect the answer is a message of the peer's own that keys what the peer sends; there may be none. */
+function acceptNullAnswer(
+  context: KeyingContext,
+  request: OfferRequest,
+  pending: PendingExchange,
+  answer: Uint8Array | undefined,
+): ReturnType<typeof createKeyedMedia> {
+  const outbound: Direction = { csb: pending.csb, csId: 1 };
+  const received = answer === undefined ? undefined : context.responder.receive(answer, { secure: request.secure });
+  const inbound: Direction | undefined = received?.kind === "new" ? { csb: received.csb, csId: 1 } : undefined;
+  const bundle = bundleOf(pending.csb, [{ outbound, ...(inbound === undefined ? {} : { inbound }) }]);
+  return createKeyedMedia(context, bundle, { answer: answer ?? new Uint8Array(0), secure: request.secure });
+}
+
+function answerMedia(context: KeyingContext, octets: Uint8Array, request: AnswerRequest): MediaAnswer {
+  const { options } = context;
+  const received = context.responder.receive(octets, {
+    secure: request.secure,
+    scope: request.scope,
+    requirePsk: options.requirePsk ?? false,
+    ssrcFor: (csId) => request.ssrcs[Math.floor((csId - 1) / 2)],
+    responseExtensions: (csb) => (helloNonce(csb.initiatorExtensions) !== undefined ? [helloExtension(context.crypto)] : []),
+    ...(request.peerId === undefined ? {} : { peerId: request.peerId }),
+    ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
+  });
+  if (received.kind === "repeated") return { kind: "repeated", response: received.response };
+  if (received.kind === "update") throw new WatchwordError("gsa.rekey", "an update where an initial message belongs");
+  const { csb } = received;
+  if (!csb.nullKeyed) {
+    const media = createKeyedMedia(context, bundleOf(csb, directionsOf(csb, request.ssrcs.length)), {
+      answer: received.response ?? new Uint8Array(0),
+      secure: request.secure,
+    });
+    return { kind: "new", media, response: received.response };
+  }
+  return answerNull(context, csb, request);
+}
+
+function answerNull(context: KeyingContext, inbound: Csb, request: AnswerRequest): MediaAnswer {
+  const own = request.keyOwnDirection === true ? beginOwnDirection(context, inbound, request) : undefined;
+  const stream = { inbound: { csb: inbound, csId: 1 }, ...(own === undefined ? {} : { outbound: { csb: own.csb, csId: 1 } }) };
+  const media = createKeyedMedia(context, bundleOf(inbound, [stream]), {
+    answer: own?.octets ?? new Uint8Array(0),
+    secure: request.secure,
+  });
+  return { kind: "new", media, response: own?.octets };
+}
+
+/** Our direction in the policy that the peer chose for its own. */
+function beginOwnDirection(context: KeyingContext, inbound: Csb, request: AnswerRequest): PendingExchange {
+  const policy = inbound.policies.get(inbound.cryptoSessions[0]?.policyNo ?? 0);
+  if (policy === undefined) {
+    wipeCsb(inbound);
+    throw new WatchwordError("gsa.streams", "the message names no policy for its crypto session");
+  }
+  return beginNull(context, {
+    credential: { nullKeying: true },
+    streams: [{ policy, ssrc: request.ssrcs[0] ?? 0 }],
+    secure: request.secure,
+  });
+}
