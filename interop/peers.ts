@@ -36,7 +36,7 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
 const found = new Map<PeerName, string | undefined>();
 
 /** The peer's version, or undefined where it is not installed. */
-export function peerVersion(name: PeerName): string | undefined {
+function peerVersion(name: PeerName): string | undefined {
   if (!found.has(name)) found.set(name, probe(PEERS[name]));
   return found.get(name);
 }

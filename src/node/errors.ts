@@ -30,7 +30,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: string, text: string]>> 
 };
 
 /** The `code` property of a system error, or an empty text. */
-export function systemCode(error: unknown): string {
+function systemCode(error: unknown): string {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
   return typeof code === "string" ? code : "";
 }

@@ -1,0 +1,70 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it, onTestFinished } from "vitest";
+import { toneHashesFrom } from "../media.js";
+import { describePeer } from "../peers.js";
+import { startRelay } from "../relay.js";
+import { serve } from "../watchword.js";
+import { MATRIX, MATRIX_SUITES, type RtspsrcReport, rtspsrc, writeCertificate } from "./peers.js";
+
+const test = { onTestFinished };
+const FRAMES = 40;
+const PLAY = ["--frames", String(FRAMES), "--seconds", "8"];
+/** GStreamer knows NULL keying only; outside TLS that has to be asked for by name. */
+const PLAIN = ["--profile", "gstreamer", "--allow-null-keying"];
+
+/** All frames arrived, in order, unchanged, decoded, and nothing was dropped on the way. */
+function expectTone(report: RtspsrcReport): void {
+  expect(report.errors).toEqual([]);
+  const track = report.tracks["0"];
+  expect(track?.encoding).toBe("PCMU");
+  expect(track?.decoded).toBeGreaterThanOrEqual(FRAMES);
+  expect(track?.frames).toEqual(toneHashesFrom(track?.frames[0], FRAMES));
+  for (const counts of report.decrypters) expect(counts["recv-drop-count"]).toBe(0);
+  expect(report.requests.at(-1)).toBe("TEARDOWN");
+}
+
+describePeer("gstreamer", "rtspsrc plays watchword serve", () => {
+  it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
+    const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
+    expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
+    const stopped = await server.process.stop("SIGINT");
+    expect(stopped.code, stopped.stderr).toBe(0);
+  });
+});
+
+const folder = mkdtempSync(join(tmpdir(), "watchword-gstreamer-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const certificate = writeCertificate(folder);
+
+describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
+  it.each(MATRIX_SUITES)("%s", async (suite) => {
+    const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
+    const server = await serve(test, ["--profile", "gstreamer", ...tls, "--suite", suite]);
+    expect(server.url).toMatch(/^rtsps:/);
+    expectTone(await rtspsrc(test, server.url, ["--transport", "tcp", "--insecure", ...PLAY]));
+  });
+});
+
+describePeer("gstreamer", "rtspsrc is not disturbed by de-registration", () => {
+  it("plays and leaves although the SDP announces it and the TEARDOWN carries it both ways", async () => {
+    const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_80"]);
+    const relay = await startRelay(test, {
+      target: { host: "127.0.0.1", port: server.port },
+      rewrite: ({ from, text }, dialogue) => {
+        const answersTeardown = from === "server" && dialogue.at(-1)?.text.startsWith("TEARDOWN ");
+        return answersTeardown === true ? text.replace("\r\n\r\n", `\r\nKeyMgmt: ${keyMgmt("9ABCD/8=")}\r\n\r\n`) : text;
+      },
+    });
+    const url = server.url.replace(`:${server.port}/`, `:${relay.port}/`);
+    const keyMgmt = (data: string): string => `prot=mikey;uri="${url}";data="${data}"`;
+    const header = ["--teardown-key-mgmt", keyMgmt("AfMAAQ==")];
+    expectTone(await rtspsrc(test, url, ["--transport", "udp", ...PLAY, ...header]));
+    const said = relay.dialogue.map(({ text }) => text);
+    expect(said.find((text) => text.includes("application/sdp") && text.startsWith("RTSP/1.0 200"))).toContain("a=x-watchword:1");
+    const [teardown, answer] = said.slice(-2);
+    expect(teardown).toMatch(/^TEARDOWN [\s\S]*KeyMgmt: /);
+    expect(answer).toMatch(/^RTSP\/1\.0 200 [\s\S]*KeyMgmt: /);
+  });
+});

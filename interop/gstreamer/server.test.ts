@@ -1,0 +1,112 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it, onTestFinished } from "vitest";
+import { sha256 } from "../media.js";
+import { describePeer } from "../peers.js";
+import { startRelay } from "../relay.js";
+import { readRtpdump } from "../rtpdump.js";
+import { type PlayReport, play } from "../watchword.js";
+import { type GstServerReport, gstServer, MATRIX, MATRIX_SUITES, writeCertificate } from "./peers.js";
+
+const test = { onTestFinished };
+const PACKETS = 40;
+const PLAY = ["--packets", String(PACKETS), "--duration", "8"];
+const PLAIN = ["--profile", "gstreamer", "--allow-null-keying"];
+
+const folder = mkdtempSync(join(tmpdir(), "watchword-gst-server-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const certificate = writeCertificate(folder);
+let files = 0;
+const newDump = (): string => join(folder, `${files++}.rtpdump`);
+
+/** Every packet of a track that we wrote carries the payload that the server sent under its sequence number, none is missing. */
+function expectTrack(dump: string, server: GstServerReport, track: "0" | "1", payloadType: number, atLeast: number): void {
+  const packets = readRtpdump(dump).filter((packet) => ((packet[1] as number) & 0x7f) === payloadType);
+  expect(packets.length).toBeGreaterThanOrEqual(atLeast);
+  const sequences = packets.map((packet) => ((packet[2] as number) << 8) | (packet[3] as number));
+  expect(sequences).toEqual(sequences.map((_, index) => ((sequences[0] as number) + index) % 0x10000));
+  const sent = sequences.map((sequence) => server.tracks[track]?.[String(sequence)]);
+  expect(packets.map((packet) => sha256(packet.subarray(12)))).toEqual(sent);
+}
+
+function expectSent(dump: string, server: GstServerReport, report: PlayReport): void {
+  expectTrack(dump, server, "0", 0, PACKETS);
+  expect(report.packets).toBeGreaterThanOrEqual(PACKETS);
+  expect(report).toMatchObject({ lost: 0, authenticationFailures: 0, replays: 0 });
+}
+
+describePeer("gstreamer", "watchword play plays gst-rtsp-server", () => {
+  it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
+    const server = await gstServer(test, ["--profile", profile, "--suite", suite]);
+    const dump = newDump();
+    const url = `rtsp://127.0.0.1:${server.port}/test`;
+    const { result, report } = await play(test, [url, ...PLAIN, "--transport", transport, "--out", dump, ...PLAY]);
+    expect(result.code, result.stderr).toBe(0);
+    const met = await server.report();
+    expectSent(dump, met, report);
+    expect(report).toMatchObject({ suite, keyedBy: "null", teardownProof: "absent" });
+    expect(met.requests.at(-1)).toEqual({ method: "teardown", keyMgmt: null });
+    expect(met.requests.find(({ method }) => method === "setup")?.keyMgmt).toContain("prot=mikey");
+    for (const counts of met.decrypters) expect(counts["recv-drop-count"]).toBe(0);
+  });
+});
+
+describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () => {
+  it.each(MATRIX_SUITES)("%s", async (suite) => {
+    const server = await gstServer(test, ["--tls", certificate.both, "--suite", suite]);
+    const dump = newDump();
+    const url = `rtsps://127.0.0.1:${server.port}/test`;
+    const tls = ["--profile", "gstreamer", "--ca", certificate.cert];
+    const { result, report } = await play(test, [url, ...tls, "--transport", "tcp", "--out", dump, ...PLAY]);
+    expect(result.code, result.stderr).toBe(0);
+    expectSent(dump, await server.report(), report);
+    expect(report).toMatchObject({ suite, keyedBy: "null" });
+  });
+});
+
+describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", () => {
+  it("plays two tracks, each under a key of its own", async () => {
+    const server = await gstServer(test, ["--tracks", "2"]);
+    const dump = newDump();
+    const url = `rtsp://127.0.0.1:${server.port}/test`;
+    const { result, report } = await play(test, [url, ...PLAIN, "--out", dump, "--packets", "80", "--duration", "8"]);
+    expect(result.code, result.stderr).toBe(0);
+    const met = await server.report();
+    expectTrack(dump, met, "0", 0, 30);
+    expectTrack(dump, met, "1", 8, 30);
+    expect(report).toMatchObject({ lost: 0, authenticationFailures: 0, replays: 0 });
+  });
+
+  it("goes on when the sequence number wraps", async () => {
+    const server = await gstServer(test, ["--first-sequence", "65515"]);
+    const dump = newDump();
+    const url = `rtsp://127.0.0.1:${server.port}/test`;
+    const { result, report } = await play(test, [url, ...PLAIN, "--out", dump, ...PLAY]);
+    expect(result.code, result.stderr).toBe(0);
+    expectSent(dump, await server.report(), report);
+  });
+});
+
+describePeer("gstreamer", "gst-rtsp-server is not disturbed by de-registration", () => {
+  it("ends the session on a TEARDOWN that carries a de-registration", async () => {
+    const server = await gstServer(test, []);
+    const relay = await startRelay(test, {
+      target: { host: "127.0.0.1", port: server.port },
+      rewrite: ({ from, text }) => {
+        const uri = /^TEARDOWN (\S+)/.exec(text)?.[1];
+        if (from !== "client" || uri === undefined) return text;
+        return text.replace("\r\n\r\n", `\r\nKeyMgmt: prot=mikey;uri="${uri}";data="AfMAAQ=="\r\n\r\n`);
+      },
+    });
+    const dump = newDump();
+    const url = `rtsp://127.0.0.1:${relay.port}/test`;
+    const { result, report } = await play(test, [url, ...PLAIN, "--transport", "udp", "--out", dump, ...PLAY]);
+    expect(result.code, result.stderr).toBe(0);
+    const met = await server.report();
+    expectSent(dump, met, report);
+    expect(met.requests.at(-1)?.method).toBe("teardown");
+    expect(met.requests.at(-1)?.keyMgmt).toContain("AfMAAQ==");
+    expect(relay.dialogue.at(-1)?.text).toMatch(/^RTSP\/1\.0 200 /);
+  });
+});
