@@ -1,0 +1,540 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { utf8, WatchwordError } from "../../src/bytes/index.js";
+import {
+  type Csb,
+  carrierStatusOf,
+  createInitiator,
+  createReplayCache,
+  createResponder,
+  createTimestampSource,
+  decodeMessage,
+  EncrAlg,
+  ErrorNo,
+  encodeErrorMessage,
+  encodeMessage,
+  MacAlg,
+  MikeyError,
+  MikeyPeerError,
+  mikeyErrorNo,
+  type Payload,
+  peerErrorOf,
+  prf,
+  type Received,
+  TimestampType,
+} from "../../src/mikey/index.js";
+import { nodeCrypto } from "../../src/node/crypto.js";
+import { ALICE, accepted, BOB, codeOf, NOW, PSK, pair, policies, refusal, request } from "./exchange-fixture.js";
+
+/** Re-encodes a message with other payloads. */
+function changed(octets: Uint8Array, change: (payloads: readonly Payload[]) => readonly Payload[]): Uint8Array {
+  const { header, payloads } = decodeMessage(octets);
+  return encodeMessage({ header, payloads: change(payloads) });
+}
+
+describe("authentication", () => {
+  const shortMac = (payload: Payload): Payload =>
+    payload.kind === "KEMAC" ? { ...payload, macAlg: MacAlg.HMAC_SHA_256_256, mac: new Uint8Array(32) } : payload;
+  const wrongs: readonly (readonly [name: string, damage: (octets: Uint8Array) => Uint8Array, who: string])[] = [
+    ["a wrong MAC", (octets) => octets.with(octets.length - 1, (octets.at(-1) as number) ^ 1), "alice"],
+    ["an unknown identity", (octets) => octets, "nobody"],
+    ["a wrong key", (octets) => octets, "wrong"],
+    [
+      "another policy",
+      (octets) => changed(octets, (all) => all.map((p) => (p.kind === "SP" ? { ...p, params: p.params.slice(1) } : p))),
+      "alice",
+    ],
+    ["another CSB ID", (octets) => octets.with(4, (octets[4] as number) ^ 1), "alice"],
+    ["V taken away", (octets) => octets.with(3, 0), "alice"],
+    [
+      "an extension put in",
+      (octets) => changed(octets, (all) => [...all.slice(0, -1), { kind: "EXT", extType: 0, data: utf8("x") }, ...all.slice(-1)]),
+      "alice",
+    ],
+    ["a MAC of another algorithm", (octets) => changed(octets, (all) => all.map(shortMac)), "alice"],
+  ];
+
+  it.each(wrongs)("%s fails with the one message", (_name, damage, who) => {
+    const { responder, clock } = pair();
+    const initiator = createInitiator({ crypto: nodeCrypto, clock });
+    const psk = who === "wrong" ? utf8("another key here") : PSK;
+    const initiatorId = who === "nobody" ? { ...ALICE, data: utf8("sip:nobody@example.org") } : ALICE;
+    const octets = initiator.begin(request({ credential: { psk }, initiatorId })).octets;
+    const error = refusal(responder, damage(octets));
+    expect([error.code, error.message, error.errorNo, error.cause]).toEqual([
+      "mikey.authentication",
+      "MIKEY authentication failed",
+      0,
+      undefined,
+    ]);
+    // RFC 3830 §5.1.2: the report of a failed authentication is not authenticated itself.
+    expect(decodeMessage(error.reply as Uint8Array).payloads.map(({ kind }) => kind)).toEqual(["T", "ERR"]);
+  });
+
+  it("no octet of a request can be changed, and nothing untyped is thrown", () => {
+    const { initiator, responder } = pair();
+    const { octets } = initiator.begin(request({ sdpIds: ["mikey"] }));
+    for (let at = 0; at < octets.length; at++) {
+      for (const flip of [0x01, 0x80, 0xff]) {
+        refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ flip)));
+      }
+    }
+    // None of the attempts spoilt the real message.
+    expect(responder.receive(octets).kind).toBe("new");
+    for (let at = 0; at < octets.length; at++) refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x10)));
+  });
+
+  it("once fields in the clear are consistent, only authentication can fail", () => {
+    const { initiator, responder } = pair();
+    const { octets } = initiator.begin(request());
+    const { spans } = decodeMessage(octets);
+    const kemac = spans.at(-1)?.start as number;
+    for (let at = kemac + 4; at < octets.length; at++) {
+      // The MAC algorithm stands between encrypted data and MAC.
+      if (at === (spans.at(-1)?.valueStart as number) - 1) continue;
+      expect(refusal(responder, octets.with(at, (octets[at] as number) ^ 0x40)).message).toBe("MIKEY authentication failed");
+    }
+  });
+
+  it("no truncation is accepted", () => {
+    const { initiator, responder } = pair();
+    const pending = initiator.begin(request());
+    for (let length = 0; length < pending.octets.length; length++)
+      refusalOf(() => responder.receive(pending.octets.subarray(0, length)));
+    const { response } = accepted(responder.receive(pending.octets));
+    for (let length = 0; length < (response as Uint8Array).length; length++) {
+      refusalOf(() => pending.complete((response as Uint8Array).subarray(0, length)));
+    }
+    expect(pending.complete(response as Uint8Array).peerAuthenticated).toBe(true);
+  });
+
+  it("no octet of a response can be changed", () => {
+    const { initiator, responder } = pair();
+    const pending = initiator.begin(request());
+    const response = accepted(responder.receive(pending.octets)).response as Uint8Array;
+    for (let at = 0; at < response.length; at++) {
+      for (const flip of [0x01, 0x80, 0xff]) refusalOf(() => pending.complete(response.with(at, (response[at] as number) ^ flip)));
+    }
+    expect(pending.complete(response).peerAuthenticated).toBe(true);
+  });
+
+  it("no update can be changed or cut", () => {
+    const { initiator, responder } = pair();
+    const pending = initiator.begin(request());
+    const { csb, response } = accepted(responder.receive(pending.octets));
+    const { octets } = initiator.update(pending.complete(response as Uint8Array), {
+      keys: [{ kind: "TGK", spi: Uint8Array.of(4, 3, 2, 1) }],
+    });
+    for (let at = 0; at < octets.length; at++) {
+      refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x20), { csb }));
+      refusalOf(() => responder.receive(octets.subarray(0, at), { csb }));
+    }
+    expect(responder.receive(octets, { csb }).kind).toBe("update");
+  });
+
+  it("a response of another responder under the same key is not taken", () => {
+    const { initiator, clock } = pair();
+    const mallory = createResponder({
+      crypto: nodeCrypto,
+      clock,
+      identity: { ...BOB, data: utf8("mallory@example.org") },
+      isLocalIdentity: () => true,
+      findCredential: () => ({ psk: PSK }),
+    });
+    const pending = initiator.begin(request());
+    const response = accepted(mallory.receive(pending.octets)).response as Uint8Array;
+    expect(pending.complete(response).responderId).toEqual(BOB);
+    const forwarded = initiator.begin(request());
+    const other = changed(accepted(mallory.receive(forwarded.octets)).response as Uint8Array, (all) =>
+      all.map((p) => (p.kind === "ID" ? { ...p, data: utf8("mallory@example.org") } : p)),
+    );
+    expect(codeOf(() => forwarded.complete(other))).toBe("mikey.authentication");
+  });
+
+  it("a response cannot be reflected or moved to another exchange", () => {
+    const { initiator, responder, clock } = pair();
+    const first = initiator.begin(request());
+    const second = initiator.begin(request());
+    const response = accepted(responder.receive(first.octets)).response as Uint8Array;
+    expect(codeOf(() => second.complete(response))).toBe("mikey.response");
+    expect(codeOf(() => first.complete(first.octets))).toBe("mikey.response");
+    clock.time += 1;
+    expect(refusal(responder, response).code).toBe("mikey.response");
+    expect(refusal(responder, response).reply).toBeUndefined();
+  });
+});
+
+/** The typed error of a refusal. */
+function refusalOf(call: () => unknown): WatchwordError {
+  try {
+    call();
+  } catch (error) {
+    expect(error).toBeInstanceOf(WatchwordError);
+    return error as WatchwordError;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("a network that drops, duplicates and reorders", () => {
+  it("leaves both sides with the same keys wherever both have any", () => {
+    const event = fc.oneof(
+      fc.constant("send" as const),
+      fc.constant("duplicate" as const),
+      fc.constant("swap" as const),
+      fc.constant("drop" as const),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(event, { maxLength: 12 }),
+        fc.array(event, { maxLength: 12 }),
+        fc.integer({ min: 1, max: 4 }),
+        (there, back, attempts) => {
+          const { initiator, responder } = pair();
+          const pending = Array.from({ length: attempts }, () => initiator.begin(request()));
+          const made = new Map<number, Csb>();
+          const responses: Uint8Array[] = [];
+          for (const octets of mangle(
+            pending.map(({ octets: message }) => message),
+            there,
+          )) {
+            const result: Received = responder.receive(octets);
+            if (result.kind !== "repeated") {
+              expect(made.has(result.csb.csbId)).toBe(false);
+              made.set(result.csb.csbId, result.csb);
+            }
+            if (result.response !== undefined) responses.push(result.response);
+          }
+          for (const octets of mangle(responses, back)) {
+            for (const exchange of pending) {
+              const code = codeOf(() => {
+                expect(exchange.complete(octets).keys).toEqual(made.get(exchange.csb.csbId)?.keys);
+              });
+              expect([undefined, "mikey.response"]).toContain(code);
+            }
+          }
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  function mangle(messages: readonly Uint8Array[], events: readonly string[]): Uint8Array[] {
+    const queue = [...messages];
+    const out: Uint8Array[] = [];
+    for (const event of events) {
+      const head = queue.shift();
+      if (head === undefined) break;
+      if (event === "send") out.push(head);
+      if (event === "duplicate") out.push(head, head);
+      if (event === "swap") queue.push(head);
+    }
+    return [...out, ...queue];
+  }
+});
+
+describe("refusals", () => {
+  const base = () => pair();
+  const reject = (octets: Uint8Array, options = {}, context = {}) => refusal(pair(options).responder, octets, context);
+  const sent = (changes = {}) => base().initiator.begin(request(changes)).octets;
+  /** A request whose KEMAC was made by hand; the MAC is wrong, so checks before authentication are what is seen. */
+  const kemac = (encrAlg: number, macAlg: number) =>
+    changed(sent(), (all) => [
+      ...all.slice(0, -1),
+      { kind: "KEMAC", encrAlg, encrData: new Uint8Array(24), macAlg, mac: new Uint8Array({ 0: 0, 1: 20 }[macAlg] ?? 32) },
+    ]);
+
+  it.each([
+    [
+      "a clock an hour late",
+      () => createInitiator({ crypto: nodeCrypto, clock: { now: () => NOW - 3_600_000 } }).begin(request()).octets,
+      "mikey.timestamp",
+      1,
+    ],
+    ["a PRF that nobody knows", () => sent().with(3, 0x85), "mikey.prf", 2],
+    ["a MAC that nobody knows", () => kemac(EncrAlg.AES_CM_128, 77), "mikey.mac-algorithm", 3],
+    ["NULL MAC over encrypted keys", () => kemac(EncrAlg.AES_CM_128, MacAlg.NULL), "mikey.mac-algorithm", 3],
+    ["keys in the clear under a MAC", () => kemac(EncrAlg.NULL, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
+    ["an encryption that nobody knows", () => kemac(99, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
+    [
+      "key wrap with padding outside its mode",
+      () => kemac(EncrAlg.AES_KWP_128, MacAlg.HMAC_SHA_1_160),
+      "mikey.encryption-algorithm",
+      4,
+    ],
+    ["another responder", () => sent({ responderId: ALICE }), "mikey.identity", 7],
+    ["a public-key message", () => sent().with(1, 2), "mikey.data-type", 11],
+    ["a message of a group", () => sent().with(1, 241), "mikey.response", undefined],
+    ["a message without RAND", () => changed(sent(), (all) => all.filter(({ kind }) => kind !== "RAND")), "mikey.unknown-csb", 12],
+    ["a message with two RANDs", () => changed(sent(), (all) => [...all.slice(0, 2), ...all.slice(1)]), "mikey.grammar", 12],
+    ["a message without KEMAC", () => changed(sent(), (all) => all.slice(0, -1)), "mikey.grammar", 12],
+    [
+      "a payload after the KEMAC",
+      () => changed(sent(), (all) => [...all, { kind: "EXT", extType: 0, data: utf8("x") }]),
+      "mikey.grammar",
+      12,
+    ],
+    [
+      "a DH payload in a pre-shared key message",
+      () => changed(sent(), (all) => [{ kind: "CHASH", hashFunc: 0, hash: new Uint8Array(20) }, ...all]),
+      "mikey.grammar",
+      12,
+    ],
+    ["three identities", () => changed(sent(), (all) => [...all.slice(0, 3), ...all.slice(2)]), "mikey.grammar", 12],
+    ["a RAND of eight octets", () => sent({ rand: new Uint8Array(8) }), "mikey.grammar", 12],
+    [
+      "an SRTP policy without encryption",
+      () => sent({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", encryptRtp: false }]]) }),
+      "mikey.policy",
+      9,
+    ],
+    ["the NULL cipher", () => sent({ policies: policies("NULL_HMAC_SHA1_80") }), "mikey.policy", 9],
+  ] as const)("%s: %#", (_name, octets, code, errorNo) => {
+    const error = reject(octets());
+    expect([error.code, error.errorNo, mikeyErrorNo(error.code)]).toEqual([code, errorNo, errorNo]);
+    expect(error.status).toEqual({ sip: 488, rtsp: 463 });
+    if (errorNo === undefined) return;
+    const reply = decodeMessage(error.reply as Uint8Array);
+    const asked = decodeMessage(octets());
+    expect(reply.header).toMatchObject({ dataType: 6, verificationRequested: false, prf: asked.header.prf });
+    expect(reply.payloads[0]).toEqual(expect.objectContaining({ kind: "T" }));
+    expect(reply.payloads[1]).toEqual({ kind: "ERR", errorNo, reserved: 0 });
+  });
+
+  it("carry no reply where the message says no time", () => {
+    const octets = changed(sent(), (all) => all.filter(({ kind }) => kind !== "T"));
+    expect(reject(octets)).toMatchObject({ code: "mikey.grammar", reply: undefined });
+  });
+
+  it("a replay on a counter", () => {
+    const { responder, clock } = pair();
+    const counters = (last: number) =>
+      createTimestampSource(clock, { tsType: TimestampType.COUNTER, last: Uint8Array.of(0, 0, 0, last) });
+    const begin = (last: number) =>
+      createInitiator({ crypto: nodeCrypto, clock, timestamps: counters(last) }).begin(request()).octets;
+    accepted(responder.receive(begin(9)));
+    expect(refusal(responder, begin(8)).code).toBe("mikey.replay");
+    expect(refusal(responder, begin(9)).code).toBe("mikey.replay");
+    accepted(responder.receive(begin(10)));
+  });
+
+  it("a policy that is not for SRTP, is there twice or missing; keys that do not fit", () => {
+    const inside = (change: (payloads: readonly Payload[]) => readonly Payload[]) => authentic(change);
+    const codes = [
+      inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, protType: 1 } : p))),
+      inside((all) => [...all, ...all.filter(({ kind }) => kind === "SP")]),
+      inside((all) => all.filter(({ kind }) => kind !== "SP")),
+      inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, params: [{ type: 99, value: Uint8Array.of(1) }] } : p))),
+    ].map((octets) => reject(octets).code);
+    expect(codes).toEqual(["mikey.policy", "mikey.policy", "mikey.policy", "mikey.policy-parameter"]);
+  });
+
+  it("an empty KEMAC at the beginning of an exchange", () => {
+    expect(reject(authentic((all) => all, [])).code).toBe("mikey.empty-kemac");
+  });
+
+  it.each([
+    ["a TEK of an unfitting length", [{ type: 2, key: new Uint8Array(31), validity: { kv: "null" } }]],
+    ["a bare TEK of the key's length", [{ type: 2, key: new Uint8Array(16), validity: { kv: "null" } }]],
+    ["a salt of an unfitting length", [{ type: 3, key: new Uint8Array(16), salt: new Uint8Array(12), validity: { kv: "null" } }]],
+    ["a short TGK", [{ type: 0, key: new Uint8Array(15), validity: { kv: "null" } }]],
+    ["key data of another mode", [{ type: 4, key: new Uint8Array(16), validity: { kv: "null" } }]],
+    ["an SPI without octets", [{ type: 0, key: new Uint8Array(16), validity: { kv: "spi", spi: new Uint8Array(0) } }]],
+    [
+      "an interval of short indices",
+      [{ type: 0, key: new Uint8Array(16), validity: { kv: "interval", from: new Uint8Array(2), to: new Uint8Array(2) } }],
+    ],
+    [
+      "an interval that ends before it begins",
+      [{ type: 0, key: new Uint8Array(16), validity: { kv: "interval", from: new Uint8Array(6).fill(1), to: new Uint8Array(6) } }],
+    ],
+    [
+      "two keys that nothing tells apart",
+      [
+        { type: 0, key: new Uint8Array(16), validity: { kv: "null" } },
+        { type: 0, key: new Uint8Array(16).fill(1), validity: { kv: "null" } },
+      ],
+    ],
+    [
+      "two keys with one SPI",
+      [
+        { type: 0, key: new Uint8Array(16), validity: { kv: "spi", spi: Uint8Array.of(1) } },
+        { type: 0, key: new Uint8Array(16).fill(1), validity: { kv: "spi", spi: Uint8Array.of(1) } },
+      ],
+    ],
+    [
+      "SPIs of two lengths",
+      [
+        { type: 0, key: new Uint8Array(16), validity: { kv: "spi", spi: Uint8Array.of(1) } },
+        { type: 0, key: new Uint8Array(16).fill(1), validity: { kv: "spi", spi: Uint8Array.of(1, 2) } },
+      ],
+    ],
+  ] as const)("%s", (_name, keys) => {
+    const error = reject(authentic((all) => all, keys));
+    expect(error.code).toBe("mikey.key-data");
+    expect(decodeMessage(error.reply as Uint8Array).payloads.map(({ kind }) => kind)).toEqual(["T", "ERR", "V"]);
+  });
+
+  it("a pre-shared key that repeats itself, on both sides", () => {
+    const psk = new Uint8Array(64).fill(0x41);
+    expect(codeOf(() => base().initiator.begin(request({ credential: { psk } })))).toBe("mikey.repeating-key");
+    expect(reject(sent(), { findCredential: () => ({ psk }) }).code).toBe("mikey.repeating-key");
+  });
+
+  it("a bare TEK where the tolerance for it is off", () => {
+    expect(reject(sent({ keys: [{ kind: "TEK" }] }), { tolerances: [] }).code).toBe("mikey.key-data");
+  });
+
+  it("a full cache shrinks what is accepted instead of forgetting", () => {
+    const { initiator, responder, clock } = pair({ replayCache: createReplayCache({ capacity: 8 }) });
+    const octets = Array.from({ length: 9 }, () => {
+      clock.time += 1000;
+      return initiator.begin(request()).octets;
+    });
+    for (const message of octets) accepted(responder.receive(message));
+    expect(refusal(responder, octets[0] as Uint8Array).code).toBe("mikey.replay");
+    expect(responder.receive(octets[5] as Uint8Array).kind).toBe("repeated");
+  });
+
+  /** A request with a right MAC over whatever is wrong in it. */
+  function authentic(change: (payloads: readonly Payload[]) => readonly Payload[], keys?: readonly object[]): Uint8Array {
+    const crypto = nodeCrypto;
+    const { octets } = base().initiator.begin(request());
+    const { header, payloads } = decodeMessage(octets);
+    return encodeByHand(
+      header.csbId,
+      header,
+      change(payloads.slice(0, -1)),
+      keys ?? [{ type: 0, key: crypto.randomBytes(16), validity: { kv: "null" } }],
+    );
+  }
+});
+
+/** The KEMAC of a request computed without the code under test, except the PRF, which has vectors of its own. */
+function encodeByHand(
+  csbId: number,
+  header: ReturnType<typeof decodeMessage>["header"],
+  payloads: readonly Payload[],
+  keys: readonly object[],
+): Uint8Array {
+  const rand = payloads.find((p) => p.kind === "RAND")?.rand as Uint8Array;
+  const t = payloads.find((p) => p.kind === "T")?.value as Uint8Array;
+  const suffix = Uint8Array.of(0xff, csbId >>> 24, csbId >>> 16, csbId >>> 8, csbId, ...rand);
+  const derive = (constant: readonly number[], bits: number) =>
+    prf(nodeCrypto, "sha1", PSK, Uint8Array.of(...constant, ...suffix), bits);
+  const plain = chain(keys as readonly KeyDataLike[]);
+  const salt = derive([0x29, 0xb8, 0x89, 0x16], 112);
+  const iv = Uint8Array.of(...salt, 0, 0);
+  [csbId >>> 24, csbId >>> 16, csbId >>> 8, csbId, ...t].forEach((octet, i) => {
+    iv[2 + i] = (iv[2 + i] as number) ^ (octet & 0xff);
+  });
+  const aes = nodeCrypto.aesBlocks(derive([0x15, 0x05, 0x33, 0xe1], 128));
+  const encrData = plain.map((octet, i) => {
+    const block = iv.slice();
+    block[15] = i >> 4;
+    aes.encrypt(block, block);
+    return octet ^ (block[i & 15] as number);
+  });
+  const octets = encodeMessage({
+    header,
+    payloads: [...payloads, { kind: "KEMAC", encrAlg: 1, encrData, macAlg: 1, mac: new Uint8Array(20) }],
+  });
+  octets.set(nodeCrypto.hmac("sha1", derive([0x2d, 0x22, 0xac, 0x75], 160)).compute(octets.subarray(0, -20)), octets.length - 20);
+  return octets;
+}
+
+interface KeyDataLike {
+  readonly type: number;
+  readonly key: Uint8Array;
+  readonly salt?: Uint8Array;
+  readonly validity: { readonly kv: string; readonly spi?: Uint8Array; readonly from?: Uint8Array; readonly to?: Uint8Array };
+}
+
+/** RFC 3830 §6.13, §6.14. */
+function chain(keys: readonly KeyDataLike[]): Uint8Array {
+  const u16 = (octets: Uint8Array) => [octets.length >> 8, octets.length & 0xff, ...octets];
+  const out = keys.flatMap(({ type, key, salt, validity: { kv, spi, from, to } }, i) => [
+    i + 1 < keys.length ? 20 : 0,
+    (type << 4) | ["null", "spi", "interval"].indexOf(kv),
+    ...u16(key),
+    ...(salt === undefined ? [] : u16(salt)),
+    ...(spi === undefined ? [] : [spi.length, ...spi]),
+    ...(from === undefined || to === undefined ? [] : [from.length, ...from, to.length, ...to]),
+  ]);
+  return Uint8Array.from(out);
+}
+
+describe("ERR messages (RFC 3830 §5.1.2)", () => {
+  const policyRefusal = () => {
+    const both = pair({ policyAccepted: ({ suite }) => suite === "AEAD_AES_128_GCM", supported: [{ suite: "AEAD_AES_128_GCM" }] });
+    const pending = both.initiator.begin(request());
+    return { ...both, pending, error: refusal(both.responder, pending.octets) };
+  };
+
+  it("tell the Initiator, authenticated, which policies are supported", () => {
+    const { pending, error } = policyRefusal();
+    try {
+      pending.complete(error.reply as Uint8Array);
+      expect.unreachable();
+    } catch (caught) {
+      expect(caught).toBeInstanceOf(MikeyPeerError);
+      expect(caught).toMatchObject({
+        code: "mikey.peer-error",
+        errorNo: undefined,
+        reply: undefined,
+        report: { errorNos: [ErrorNo.INVALID_SP], policies: [{ suite: "AEAD_AES_128_GCM" }], authenticated: true },
+      });
+      expect((caught as Error).message).toBe("the peer answered with MIKEY error 9 INVALID_SP (SP type not supported)");
+    }
+  });
+
+  it("without V are a hint only; with a wrong V they are nothing; the right response still completes", () => {
+    const { initiator, responder } = pair();
+    const pending = initiator.begin(request());
+    const forged = encodeErrorMessage(nodeCrypto, pending.csb, pending.csb.timestamp, ErrorNo.AUTH_FAILURE);
+    expect(codeOf(() => pending.complete(forged))).toBe("mikey.peer-error");
+    expect(() => pending.complete(forged)).toThrow(/unauthenticated/);
+    const { error } = policyRefusal();
+    const { payloads } = decodeMessage(error.reply as Uint8Array);
+    const wrongV = encodeMessage({
+      header: { ...decodeMessage(forged).header },
+      payloads: payloads.map((p) => (p.kind === "T" ? { ...p, value: pending.csb.timestamp.value } : p)),
+    });
+    expect(codeOf(() => pending.complete(wrongV))).toBe("mikey.authentication");
+    const { response } = accepted(responder.receive(pending.octets));
+    expect(pending.complete(response as Uint8Array).peerAuthenticated).toBe(true);
+  });
+
+  it("of another exchange are not taken", () => {
+    const { initiator } = pair();
+    const pending = initiator.begin(request());
+    const other = encodeErrorMessage(nodeCrypto, { prf: 0, csbId: (pending.csb.csbId ^ 1) >>> 0 }, pending.csb.timestamp, 0);
+    expect(codeOf(() => pending.complete(other))).toBe("mikey.response");
+  });
+
+  it("are never answered with an ERR", () => {
+    const { responder } = pair();
+    const { error } = policyRefusal();
+    const caught = refusal(responder, error.reply as Uint8Array);
+    expect(caught).toBeInstanceOf(MikeyPeerError);
+    expect(caught.reply).toBeUndefined();
+  });
+
+  it("are read on their own, as in a 463", () => {
+    const { pending, error } = policyRefusal();
+    expect(peerErrorOf(nodeCrypto, error.reply as Uint8Array)?.report).toEqual({
+      errorNos: [9],
+      policies: [{ suite: "AEAD_AES_128_GCM" }],
+      authenticated: false,
+    });
+    expect(peerErrorOf(nodeCrypto, pending.octets)).toBeUndefined();
+  });
+});
+
+describe("status codes", () => {
+  it("follow from the error", () => {
+    expect(new MikeyError("mikey.absent", "").status).toEqual({ sip: 488, rtsp: 403 });
+    expect(carrierStatusOf(new MikeyError("mikey.policy", ""))).toEqual({ sip: 488, rtsp: 463 });
+    expect(carrierStatusOf(refusalOf(() => decodeMessage(Uint8Array.of(2))))).toEqual({ sip: 488, rtsp: 463 });
+    expect(carrierStatusOf(new MikeyError("mikey.option", "")).rtsp).toBe(500);
+  });
+});

@@ -1,0 +1,173 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { formatHex, parseHex } from "../../src/bytes/index.js";
+import {
+  createToleranceUse,
+  MikeyError,
+  type PolicyParam,
+  type SpDialect,
+  srtpPolicyOf,
+  srtpPolicyParams,
+  type ToleranceName,
+} from "../../src/mikey/index.js";
+import { type SrtpPolicy, suiteNames } from "../../src/srtp/index.js";
+
+/** `0=01 1=10` for parameters. */
+function text(params: readonly PolicyParam[]): string {
+  return params.map(({ type, value }) => `${type}=${formatHex(value)}`).join(" ");
+}
+
+function params(line: string): PolicyParam[] {
+  return line === ""
+    ? []
+    : line.split(" ").map((pair) => {
+        const [type, value] = pair.split("=") as [string, string];
+        return { type: Number(type), value: parseHex(value) };
+      });
+}
+
+function read(line: string, allowed: readonly ToleranceName[] = []) {
+  const use = createToleranceUse(allowed);
+  return { policy: srtpPolicyOf(params(line), use), used: use.used };
+}
+
+const written: readonly (readonly [SrtpPolicy, SpDialect, string])[] = [
+  [{ suite: "AES_CM_128_HMAC_SHA1_80" }, "base", "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=0a"],
+  [{ suite: "AES_CM_128_HMAC_SHA1_32" }, "base", "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=04"],
+  [{ suite: "AES_CM_128_HMAC_SHA1_32", rtcpTagLength: 4 }, "base", "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=04 19=04"],
+  [{ suite: "AES_192_CM_HMAC_SHA1_80" }, "base", "0=01 1=18 2=01 3=14 7=01 8=01 10=01 11=0a"],
+  [{ suite: "AES_256_CM_HMAC_SHA1_32" }, "base", "0=01 1=20 2=01 3=14 7=01 8=01 10=01 11=04"],
+  [{ suite: "AEAD_AES_128_GCM" }, "base", "0=06 1=10 2=00 4=0c 5=00 7=01 8=01 20=10"],
+  [{ suite: "NULL_HMAC_SHA1_80" }, "base", "0=00 1=10 2=01 3=14 7=01 8=01 10=01 11=0a"],
+  [
+    { suite: "AES_CM_128_HMAC_SHA1_80", encryptRtp: false, encryptRtcp: false, authenticateRtp: false, keyDerivationRate: 2 ** 24 },
+    "base",
+    "0=01 1=10 2=01 3=14 6=01000000 7=00 8=00 10=00 11=0a",
+  ],
+  [{ suite: "AES_CM_128_HMAC_SHA1_80" }, "onvif", "0=01 1=10 2=01 3=14 4=0e 5=00 7=01 8=01 11=0a"],
+  [{ suite: "AEAD_AES_256_GCM" }, "onvif", "0=06 1=20 2=00 4=0c 5=00 7=01 8=01 20=10"],
+  [{ suite: "AES_CM_128_HMAC_SHA1_80" }, "gstreamer", "0=01 1=10 2=01 3=0a 7=01 8=01 10=01"],
+  [{ suite: "AES_CM_128_HMAC_SHA1_32", rtcpTagLength: 4 }, "gstreamer", "0=01 1=10 2=01 3=04 7=01 8=01 10=01"],
+  [{ suite: "AES_256_CM_HMAC_SHA1_80" }, "gstreamer", "0=01 1=20 2=01 3=0a 7=01 8=01 10=01"],
+  [{ suite: "AEAD_AES_128_GCM" }, "gstreamer", "0=06 1=10 2=00 3=00 7=01 8=01 10=01"],
+];
+
+const refused: readonly (readonly [string, string])[] = [
+  ["an unknown parameter", "0=01 21=01"],
+  ["a private parameter", "241=01"],
+  ["a repeated parameter", "0=01 0=01"],
+  ["a parameter without octets", "0="],
+  ["a parameter of five octets", "1=0000000010"],
+  ["AES-F8", "0=02"],
+  ["ARIA-GCM", "0=08"],
+  ["a key length that no suite has", "0=01 1=11"],
+  ["GCM with 24-octet keys", "0=06 1=18"],
+  ["NULL authentication", "0=01 2=00"],
+  ["ROC carrying", "2=04"],
+  ["a rate without ROC carrying", "13=0001"],
+  ["a 10-octet authentication key without the tolerance", "3=0a"],
+  ["another SRTP PRF", "5=01"],
+  ["a derivation rate that is no power of two", "6=03"],
+  ["a derivation rate above 2^24", "6=02000000"],
+  ["a switch that is neither on nor off", "7=02"],
+  ["a FEC order", "9=01"],
+  ["a prefix", "12=04"],
+  ["a tag of eight octets", "11=08"],
+  ["a short SRTCP tag", "11=04 19=04"],
+  ["a salt of 12 octets with AES-CM", "4=0c"],
+  ["a salt of 14 octets with GCM", "0=06 4=0e"],
+  ["an AEAD tag length with AES-CM", "20=10"],
+  ["an AEAD tag of eight octets", "0=06 20=08"],
+  ["GCM without encryption", "0=06 7=00"],
+  ["GCM without authentication", "0=06 10=00"],
+  ["GCM with HMAC", "0=06 2=01"],
+  ["a third authentication algorithm for SRTCP", "15=02"],
+];
+
+describe("an SRTP policy in SP parameters", () => {
+  it.each(written)("%j in %s", (policy, dialect, line) => {
+    expect(text(srtpPolicyParams(policy, dialect))).toBe(line);
+  });
+
+  it.each(written)("%j comes back from %s", (policy, dialect, line) => {
+    const short = dialect === "gstreamer" || policy.rtcpTagLength === 4;
+    const allowed: ToleranceName[] = dialect === "gstreamer" ? ["tag-length-in-auth-key-length"] : [];
+    expect(read(line, short ? [...allowed, "short-srtcp-tag"] : allowed).policy).toEqual(policy);
+  });
+
+  it("comes back from every dialect that can say it", () => {
+    const policy = fc
+      .record(
+        {
+          suite: fc.constantFrom(...suiteNames.filter((name) => !name.startsWith("AEAD"))),
+          encryptRtp: fc.constant(false),
+          encryptRtcp: fc.constant(false),
+          authenticateRtp: fc.constant(false),
+          keyDerivationRate: fc.integer({ min: 0, max: 24 }).map((exponent) => 2 ** exponent),
+        },
+        { requiredKeys: ["suite"] },
+      )
+      .map((value) => ({ ...value }) as SrtpPolicy);
+    fc.assert(
+      fc.property(policy, fc.constantFrom<SpDialect>("base", "onvif"), (value, dialect) => {
+        expect(srtpPolicyOf(srtpPolicyParams(value, dialect), createToleranceUse([]))).toEqual(value);
+      }),
+    );
+  });
+
+  it.each([
+    [{ suite: "AEAD_AES_128_GCM", encryptRtp: false }, "base"],
+    [{ suite: "AEAD_AES_128_GCM", authenticateRtp: false }, "onvif"],
+    [{ suite: "AES_CM_128_HMAC_SHA1_80", keyDerivationRate: 4 }, "gstreamer"],
+  ] as const)("%j cannot be said in %s", (policy, dialect) => {
+    expect(() => srtpPolicyParams(policy, dialect)).toThrow(expect.objectContaining({ code: "mikey.option" }));
+  });
+});
+
+describe("SP parameters as an SRTP policy", () => {
+  it("absent parameters have SRTP's defaults", () => {
+    expect(read("").policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_80" });
+    expect(read("1=20").policy).toEqual({ suite: "AES_256_CM_HMAC_SHA1_80" });
+    expect(read("0=06").policy).toEqual({ suite: "AEAD_AES_128_GCM" });
+  });
+
+  it("values may be longer than they need to be", () => {
+    expect(read("0=0001 1=00000010 11=0004").policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_32" });
+  });
+
+  it("RFC 4771 overrides are understood where they change nothing", () => {
+    expect(read("0=01 14=01 15=01 16=14 17=14 18=04 19=0a").policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_32" });
+  });
+
+  it("the tag length in parameter 3 is read, and reported", () => {
+    const allowed = ["tag-length-in-auth-key-length", "short-srtcp-tag"] as const;
+    expect(read("0=01 3=0a", allowed)).toEqual({ policy: { suite: "AES_CM_128_HMAC_SHA1_80" }, used: [allowed[0]] });
+    expect(read("0=01 3=04", allowed)).toEqual({
+      policy: { suite: "AES_CM_128_HMAC_SHA1_32", rtcpTagLength: 4 },
+      used: [...allowed],
+    });
+    // Where parameter 11 says the tag length, 3 is wrong and nothing else.
+    expect(() => read("3=0a 11=0a", allowed)).toThrow(MikeyError);
+    expect(() => read("3=08", allowed)).toThrow(MikeyError);
+    expect(read("3=14 11=0a", allowed).used).toEqual([]);
+  });
+
+  it.each(refused)("refuses %s", (_name, line) => {
+    expect(() => read(line)).toThrow(expect.objectContaining({ code: "mikey.policy-parameter" }));
+  });
+
+  it("gives a policy or a typed error for any parameters", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ type: fc.integer({ min: 0, max: 22 }), value: fc.uint8Array({ maxLength: 5 }) }), { maxLength: 8 }),
+        (any) => {
+          try {
+            expect(suiteNames).toContain(srtpPolicyOf(any, createToleranceUse(["short-srtcp-tag"])).suite);
+          } catch (error) {
+            expect(error).toBeInstanceOf(MikeyError);
+          }
+        },
+      ),
+    );
+  });
+});

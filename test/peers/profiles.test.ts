@@ -1,0 +1,90 @@
+import { describe, expect, it } from "vitest";
+import { WatchwordError } from "../../src/bytes/index.js";
+import {
+  type BeginRequest,
+  createInitiator,
+  createResponder,
+  decodeMessage,
+  srtpMasterKeys,
+  TOLERANCES,
+} from "../../src/mikey/index.js";
+import { nodeCrypto } from "../../src/node/crypto.js";
+import { peerProfile, peerProfileNames } from "../../src/peers/index.js";
+import { type SuiteName, suiteNames, suiteOf } from "../../src/srtp/index.js";
+
+const clock = { now: () => Date.UTC(2030, 0, 1) };
+
+/** A NULL-keyed message as a profile wants it. */
+function begin(name: string, suite: SuiteName) {
+  const profile = peerProfile(name);
+  const { cipher } = suiteOf(suite);
+  const kind = cipher === "gcm" ? profile.keyKind.aead : profile.keyKind.hmac;
+  const short = profile.shortSrtcpTag && suite.endsWith("_32") ? { rtcpTagLength: 4 } : {};
+  const request: BeginRequest = {
+    credential: { nullKeying: true },
+    secure: true,
+    cryptoSessions: [{ ssrc: 1 }],
+    policies: new Map([[0, { suite, ...short }]]),
+    keys: [{ kind, ...(profile.mkiLength === 0 ? {} : { spi: new Uint8Array(profile.mkiLength).fill(1) }) }],
+    spDialect: profile.spDialect,
+  };
+  return createInitiator({ crypto: nodeCrypto, clock }).begin(request);
+}
+
+describe("peer profiles", () => {
+  it("are known by name", () => {
+    expect(peerProfileNames).toEqual(["strict", "gstreamer", "onvif"]);
+    for (const name of peerProfileNames) expect(peerProfile(name).name).toBe(name);
+  });
+
+  it.each(["", "gst", "toString", "__proto__", "x".repeat(1000)])("unknown names are refused with the known ones: %s", (name) => {
+    try {
+      peerProfile(name);
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toBeInstanceOf(WatchwordError);
+      expect((error as WatchwordError).code).toBe("peers.unknown-profile");
+      expect((error as WatchwordError).message).toMatch(/there are strict, gstreamer, onvif$/);
+      expect((error as WatchwordError).message.length).toBeLessThan(200);
+    }
+  });
+
+  it.each(peerProfileNames)("%s lists tolerances that exist, once", (name) => {
+    const { tolerances } = peerProfile(name);
+    for (const tolerance of tolerances) expect(Object.keys(TOLERANCES)).toContain(tolerance);
+    expect(new Set(tolerances).size).toBe(tolerances.length);
+  });
+
+  it.each(peerProfileNames.flatMap((name) => suiteNames.map((suite) => [name, suite] as const)))(
+    "%s reads what we send it for %s",
+    (name, suite) => {
+      const { octets, csb } = begin(name, suite);
+      const { tolerances } = peerProfile(name);
+      const responder = createResponder({
+        crypto: nodeCrypto,
+        clock,
+        findCredential: () => undefined,
+        tolerances,
+        policyAccepted: () => true,
+      });
+      const result = responder.receive(octets, { secure: true });
+      if (result.kind === "repeated") expect.unreachable();
+      else {
+        expect(srtpMasterKeys(nodeCrypto, result.csb, 1)).toEqual(srtpMasterKeys(nodeCrypto, csb, 1));
+        expect(result.csb.policies).toEqual(csb.policies);
+      }
+    },
+  );
+
+  it.each([
+    ["strict", "AES_CM_128_HMAC_SHA1_80", 120],
+    ["strict", "AEAD_AES_128_GCM", 120],
+    ["gstreamer", "AES_CM_128_HMAC_SHA1_80", 112],
+    ["gstreamer", "AES_256_CM_HMAC_SHA1_80", 128],
+    ["gstreamer", "AEAD_AES_128_GCM", 110],
+  ] as const)("%s, %s: T, RAND, SP, KEMAC in %i octets", (name, suite, length) => {
+    const { octets } = begin(name, suite);
+    expect(decodeMessage(octets).payloads.map(({ kind }) => kind)).toEqual(["T", "RAND", "SP", "KEMAC"]);
+    expect(octets).toHaveLength(length);
+  });
+});
