@@ -1,7 +1,7 @@
 import { wipe } from "../bytes/index.js";
 import type { AesGcm, CryptoProvider, Hmac } from "../crypto/index.js";
 import type { PacketCipher, PacketCipherFactory, PacketCipherParameters, PacketJob } from "./contracts.js";
-import { RTCP_CLEAR_HEADER, writeU32 } from "./headers.js";
+import { RTCP_CLEAR_HEADER, readU32, writeU32 } from "./headers.js";
 import { Keystream } from "./keystream.js";
 import { rolloverOf } from "./rollover.js";
 
@@ -54,7 +54,7 @@ class HmacCipher implements PacketCipher {
       let end = job.input.length;
       this.#crypt(job, end);
       if (this.#isRtcp) {
-        writeU32(output, end, job.encrypted ? E_FLAG + job.index : job.index);
+        writeU32(output, end, indexWord(job));
         end += INDEX_WORD;
       }
       if (this.#tagLength > 0) this.#computeTag(output, end, job.index);
@@ -143,7 +143,7 @@ class AeadCipher implements PacketCipher {
       const job = jobs[i] as PacketJob;
       const { input, output } = job;
       const clear = this.#clearLength(job, input.length);
-      const associated = this.#associatedData(job, clear);
+      const associated = this.#associatedData(input, clear, indexWord(job));
       copyStart(input, output, clear);
       let end = input.length + AEAD_TAG;
       this.#gcm.seal(this.#nonceOf(job), associated, input.subarray(clear), output.subarray(clear, end));
@@ -163,7 +163,7 @@ class AeadCipher implements PacketCipher {
       const { input, output } = job;
       const end = input.length - this.overhead;
       const clear = this.#clearLength(job, end);
-      const associated = this.#associatedData(job, clear);
+      const associated = this.#associatedData(input, clear, this.#isRtcp ? readU32(input, end + AEAD_TAG) : 0);
       const sealed = input.subarray(clear, end + AEAD_TAG);
       if (!this.#gcm.open(this.#nonceOf(job), associated, sealed, output.subarray(clear, end))) {
         results[i] = -1;
@@ -184,13 +184,13 @@ class AeadCipher implements PacketCipher {
     return job.encrypted ? job.headerLength : end;
   }
 
-  #associatedData(job: PacketJob, clear: number): Uint8Array {
-    if (!this.#isRtcp) return job.input.subarray(0, clear);
+  #associatedData(packet: Uint8Array, clear: number, word: number): Uint8Array {
+    if (!this.#isRtcp) return packet.subarray(0, clear);
     const length = clear + INDEX_WORD;
     if (this.#associated.length < length) this.#associated = new Uint8Array(length);
     const associated = this.#associated.subarray(0, length);
-    associated.set(job.input.subarray(0, clear));
-    writeU32(associated, clear, indexWord(job));
+    associated.set(packet.subarray(0, clear));
+    writeU32(associated, clear, word);
     return associated;
   }
 
