@@ -1,0 +1,55 @@
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { Command } from "commander";
+import { utf8 } from "../bytes/index.js";
+import { formatInspections, type Inspection, inspectionJson, inspectOctets } from "../tools/index.js";
+import { UsageError } from "./options.js";
+
+interface InspectFlags {
+  readonly json?: boolean;
+  readonly reveal?: boolean;
+}
+
+/** `watchword inspect`: shows what a MIKEY message says, octet by octet. Exit status 1 when one is invalid or none is there. */
+export function inspectCommand(): Command {
+  return new Command("inspect")
+    .description("find MIKEY messages in base64, hexadecimal, binary, SDP, RTSP or SIP text and show what they say")
+    .argument("[input]", "a file, - for standard input, or the message itself in base64 or hexadecimal", "-")
+    .option("--json", "print a JSON array, one entry per message")
+    .option("--reveal", "show keys and salts instead of **")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  watchword inspect AQAFAP1td9ABAADCD1UcAAAAAAoA...
+  watchword inspect camera.sdp
+  tcpflow -C port 554 | watchword inspect --json -
+
+Exit status: 0 every message is valid, 1 one is not or none was found, 2 wrong usage.`,
+    )
+    .action((input: string, flags: InspectFlags) => {
+      const inspections = inspectOctets(readInput(input), { reveal: flags.reveal === true });
+      process.stdout.write(flags.json === true ? formatJson(inspections) : formatText(inspections));
+      if (inspections.length === 0)
+        process.stderr.write("no MIKEY message found: expected base64, hexadecimal, binary, SDP, RTSP or SIP text\n");
+      if (inspections.length === 0 || inspections.some(({ valid }) => !valid)) process.exitCode = 1;
+    });
+}
+
+function formatJson(inspections: readonly Inspection[]): string {
+  return `${JSON.stringify(inspections.map(inspectionJson), undefined, 2)}\n`;
+}
+
+function formatText(inspections: readonly Inspection[]): string {
+  return inspections.length === 0 ? "" : formatInspections(inspections);
+}
+
+/** @throws UsageError where the argument is neither a file nor a message */
+function readInput(input: string): Uint8Array {
+  if (input === "-") return readFileSync(0);
+  if (existsSync(input)) {
+    if (statSync(input).isDirectory()) throw new UsageError(`${input} is a directory`);
+    return readFileSync(input);
+  }
+  if (/^[A-Za-z0-9+/\s]{12,}={0,2}\s*$/.test(input)) return utf8(input);
+  throw new UsageError(`${input.slice(0, 60)}: there is no such file, and it is no base64 or hexadecimal`);
+}

@@ -1,0 +1,6 @@
+export * from "./contracts.js";
+export * from "./find.js";
+export * from "./inspect.js";
+export type { JsonObject, JsonValue, MessageView } from "./message-view.js";
+export * from "./redact.js";
+export * from "./report.js";

@@ -1,0 +1,143 @@
+/** The octet map of a message with what is nested in its payloads, and which of its octets are key material. */
+import { CodecError, type FieldSpan } from "../bytes/index.js";
+import {
+  decodeKeyData,
+  decodeKeyIds,
+  decodeMessage,
+  decodePayloadChain,
+  decodeTicketData,
+  EncrAlg,
+  ExtensionType,
+  TicketType,
+} from "../mikey/index.js";
+import type { Problem } from "./contracts.js";
+import type { FieldValues } from "./fields.js";
+
+/** Fields in the order of their octets. */
+export interface OctetMap {
+  readonly fields: readonly FieldSpan[];
+  readonly values: FieldValues;
+  /** What could not be decoded inside payloads. */
+  readonly problems: readonly Problem[];
+  /** For each octet: is it key material, or may it be? */
+  readonly secret: readonly boolean[];
+}
+
+/** How deep messages are looked for inside messages. */
+const MAX_DEPTH = 3;
+
+/**
+ * Maps the octets of a message.
+ * @param trace what `decodeMessage` left, also where it failed
+ * @param failedAt offset of a decoding failure: what is behind it is unknown, hence treated as key material
+ */
+export function mapOctets(octets: Uint8Array, trace: readonly FieldSpan[], failedAt?: number): OctetMap {
+  const builder = new MapBuilder(octets);
+  builder.addAll(trace, 0);
+  if (failedAt !== undefined) builder.hide(failedAt, octets.length);
+  return builder;
+}
+
+class MapBuilder implements OctetMap {
+  readonly fields: FieldSpan[] = [];
+  readonly values = new Map<string, number | Uint8Array>();
+  readonly problems: Problem[] = [];
+  readonly secret: boolean[];
+  readonly #octets: Uint8Array;
+
+  constructor(octets: Uint8Array) {
+    this.#octets = octets;
+    this.secret = new Array<boolean>(octets.length).fill(false);
+  }
+
+  hide(start: number, end: number): void {
+    this.secret.fill(true, start, end);
+  }
+
+  addAll(trace: readonly FieldSpan[], depth: number): void {
+    for (const span of trace) {
+      this.values.set(span.path, span.value);
+      if (span.value instanceof Uint8Array && span.length > 0 && this.#expand(span, depth)) continue;
+      this.fields.push(span);
+    }
+  }
+
+  /** Puts the fields of nested content in the place of the field that holds it. False where it holds none. */
+  #expand(span: FieldSpan, depth: number): boolean {
+    const name = span.path.slice(span.path.lastIndexOf(".") + 1);
+    const owner = span.path.slice(0, span.path.lastIndexOf("."));
+    const end = span.offset + span.length;
+    if (name === "trailing") {
+      if (this.#octets.subarray(span.offset, end).some((octet) => octet !== 0)) this.hide(span.offset, end);
+      return false;
+    }
+    if (name === "encrData" && /KEMAC(\[\d+\])?$/.test(owner)) {
+      if (this.values.get(`${owner}.encrAlg`) !== EncrAlg.NULL) return false;
+      return this.#nested(span, depth, "error", (trace) => {
+        for (const key of readKeys(this.#octets, span, trace)) if (key.end > key.start) this.hide(key.start, key.end);
+      });
+    }
+    if (name === "tpData" || name === "initiatorData") {
+      return this.#nested(span, depth, "error", (trace) => {
+        decodePayloadChain(this.#octets, { path: span.path, trace, start: span.offset, end });
+      });
+    }
+    if (name === "ticketData") {
+      if (this.values.get(`${owner}.ticketType`) !== TicketType.MIKEY_BASE) return false;
+      return this.#nested(span, depth, "warning", (trace) => {
+        decodeTicketData(this.#octets, { path: span.path, trace, start: span.offset, end });
+      });
+    }
+    if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.KEY_ID) {
+      return this.#nested(span, depth, "error", (trace) => {
+        decodeKeyIds(this.#octets, { path: span.path, trace, start: span.offset, end });
+      });
+    }
+    if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.NESTED_MESSAGE) {
+      return this.#nested(span, depth, "error", (trace) => {
+        const inner: FieldSpan[] = [];
+        try {
+          decodeMessage(this.#octets.subarray(span.offset, end), { trace: inner });
+        } finally {
+          for (const field of inner) {
+            trace.push({ ...field, path: field.path.replace(/^mikey/, span.path), offset: field.offset + span.offset });
+          }
+        }
+      });
+    }
+    return false;
+  }
+
+  /** Decodes nested content; what cannot be decoded is kept whole, and hidden: nobody knows what it is. */
+  #nested(span: FieldSpan, depth: number, severity: Problem["severity"], decode: (trace: FieldSpan[]) => void): boolean {
+    const trace: FieldSpan[] = [];
+    try {
+      if (depth === MAX_DEPTH) throw new CodecError("tools.too-deep", span.path, span.offset, "nested too deep to be looked into");
+      decode(trace);
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      this.problems.push({ code: error.code, severity, path: error.path, message: error.message });
+      this.hide(span.offset, span.offset + span.length);
+      return false;
+    }
+    this.addAll(trace, depth + 1);
+    return true;
+  }
+}
+
+/** Decodes key data into the trace and tells where keys and salts stand. */
+function readKeys(octets: Uint8Array, span: FieldSpan, trace: FieldSpan[]): { start: number; end: number }[] {
+  decodeKeyData(octets, { path: span.path, trace, start: span.offset, end: span.offset + span.length });
+  return trace
+    .filter(({ path }) => path.endsWith(".key") || path.endsWith(".salt"))
+    .map(({ offset, length }) => ({ start: offset, end: offset + length }));
+}
+
+/** Hexadecimal of a range; `**` stands for each octet of key material unless it is to be revealed. */
+export function hexOf(octets: Uint8Array, map: Pick<OctetMap, "secret">, start: number, end: number, reveal: boolean): string {
+  let text = "";
+  for (let at = start; at < end; at++) {
+    text += !reveal && map.secret[at] === true ? "**" : (octets[at] as number).toString(16).padStart(2, "0");
+  }
+  return text;
+}
