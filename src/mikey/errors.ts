@@ -1,6 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
 import { ErrorNo } from "./registry.js";
-import type { ReplayClaim } from "./replay.js";
 
 /** What a carrier answers: SIP status, RTSP 1.0 status (RFC 4567 §4.1.2, §4.2; RFC 7826 has 466 where RTSP 1.0 has 463). */
 export interface CarrierStatus {
@@ -19,7 +18,7 @@ interface ErrorRow {
 const FAILURE: CarrierStatus = { sip: 488, rtsp: 463 };
 
 /** Every error of an exchange: what it means, how the protocol says it, and the status that fits. */
-const ROWS = {
+export const MIKEY_ERRORS = {
   "mikey.authentication": {
     meaning: "the message is not authentic: unknown identity, wrong key, wrong MAC or wrong verification (never told apart)",
     errorNo: ErrorNo.AUTH_FAILURE,
@@ -94,14 +93,12 @@ const ROWS = {
 } as const satisfies Readonly<Record<string, ErrorRow>>;
 
 /** Code of an error of an exchange. */
-export type MikeyErrorCode = keyof typeof ROWS;
+export type MikeyErrorCode = keyof typeof MIKEY_ERRORS;
 
 export interface MikeyErrorDetails {
   readonly cause?: unknown;
   /** ERR message to send, where one may be sent. */
   readonly reply?: Uint8Array | undefined;
-  /** Of an authentic but refused message: what a durable replay cache should remember. */
-  readonly claim?: ReplayClaim | undefined;
 }
 
 /** Why an exchange failed. It knows how to say it: as ERR message (`reply`) and as status of the carrier. */
@@ -110,12 +107,10 @@ export class MikeyError extends WatchwordError {
   declare readonly code: MikeyErrorCode;
   /** A complete ERR message for the peer; absent where none may be sent (an ERR is never answered, RFC 6043 §5.4). */
   readonly reply: Uint8Array | undefined;
-  readonly claim: ReplayClaim | undefined;
 
   constructor(code: MikeyErrorCode, message: string, details: MikeyErrorDetails = {}) {
     super(code, message, details.cause === undefined ? undefined : { cause: details.cause });
     this.reply = details.reply;
-    this.claim = details.claim;
   }
 
   /** The number for an ERR payload, where the protocol has one for this failure (RFC 3830 §6.12). */
@@ -125,18 +120,18 @@ export class MikeyError extends WatchwordError {
 
   /** The status that fits where the carrier has to answer. */
   get status(): CarrierStatus {
-    return ROWS[this.code].status;
+    return MIKEY_ERRORS[this.code].status;
   }
 
   /** The same error with an ERR message to send. */
-  withReply(reply: Uint8Array | undefined, claim?: ReplayClaim): MikeyError {
-    return new MikeyError(this.code, this.message, { cause: this.cause, reply, claim });
+  withReply(reply: Uint8Array): MikeyError {
+    return new MikeyError(this.code, this.message, { cause: this.cause, reply });
   }
 }
 
 /** The number of an ERR payload for an error code (RFC 3830 §6.12), or undefined where the protocol does not say it. */
 export function mikeyErrorNo(code: MikeyErrorCode): number | undefined {
-  const row: ErrorRow = ROWS[code];
+  const row: ErrorRow = MIKEY_ERRORS[code];
   return row.errorNo;
 }
 

@@ -8,6 +8,7 @@ export * from "./kemac.js";
 export * from "./keys.js";
 export * from "./message.js";
 export * from "./modes/grammar.js";
+export * from "./modes/modes.js";
 export * from "./modes/psk.js";
 export * from "./payloads-content.js";
 export * from "./payloads-key-data.js";

@@ -60,6 +60,8 @@ interface MessageRequest {
   readonly spDialect?: SpDialect;
   /** Ask for a verification message. Default true with a pre-shared key; impossible without. */
   readonly requestResponse?: boolean;
+  /** Key management protocols that the SDP offers, in its order, against bidding down (RFC 4567 §4.1.4). */
+  readonly sdpIds?: readonly string[];
   /** General Extensions to send along. */
   readonly extensions?: readonly GeneralExtensionPayload[];
   /** Zero-pad key data for AES key wrap. Default false. */
@@ -87,8 +89,6 @@ export interface BeginRequest extends MessageRequest {
   readonly encrAlg?: number;
   /** Default HMAC-SHA-1-160. Ignored with NULL keying. */
   readonly macAlg?: number;
-  /** Key management protocols that the SDP offers, in its order, against bidding down (RFC 4567 §4.1.4). */
-  readonly sdpIds?: readonly string[];
   /** Default: random. */
   readonly csbId?: number;
   /** Default: 16 random octets. */
@@ -123,7 +123,11 @@ export interface PendingExchange {
 
 /** Begins and updates crypto session bundles. */
 export interface Initiator {
-  /** @throws MikeyError `mikey.null-keying`, `mikey.option`, `mikey.key-data`, `mikey.prf`, `mikey.repeating-key`, … */
+  /**
+   * A new CSB.
+   * @throws MikeyError `mikey.null-keying`, `mikey.option`, `mikey.key-data`, `mikey.prf`, `mikey.encryption-algorithm`,
+   *   `mikey.mac-algorithm`, `mikey.repeating-key`
+   */
   begin(request: BeginRequest): PendingExchange;
   /** Same CSB ID, greater T, no RAND (RFC 3830 §4.5). @throws MikeyError as `begin` */
   update(csb: Csb, request: UpdateRequest): PendingExchange;
@@ -172,7 +176,7 @@ function beginExchange(options: InitiatorOptions, timestamps: TimestampSource, r
     credential: copyCredential(request.credential),
     nullKeyed,
     peerAuthenticated: false,
-    initiatorExtensions: extensionsOf(request, request.sdpIds),
+    initiatorExtensions: extensionsOf(request),
     responderExtensions: [],
     tolerances: [],
     exchange: EMPTY_EXCHANGE,
@@ -231,7 +235,7 @@ function beginUpdate(crypto: CryptoProvider, timestamps: TimestampSource, csb: C
     keys: keys ?? copyKeys(csb.keys),
     credential: copyCredential(csb.credential),
     peerAuthenticated: false,
-    initiatorExtensions: extensionsOf(request, undefined),
+    initiatorExtensions: extensionsOf(request),
     responderExtensions: [],
   };
   checkSessions(draft);
@@ -397,10 +401,10 @@ function headerOf(csb: Csb, verificationRequested: boolean): Header {
   };
 }
 
-function extensionsOf(request: MessageRequest, sdpIds: readonly string[] | undefined): GeneralExtensionPayload[] {
+function extensionsOf({ sdpIds, extensions }: MessageRequest): GeneralExtensionPayload[] {
   const ids: GeneralExtensionPayload[] =
     sdpIds === undefined ? [] : [{ kind: "EXT", extType: ExtensionType.SDP_IDS, data: encodeSdpIds(sdpIds) }];
-  return [...ids, ...(request.extensions ?? [])];
+  return [...ids, ...(extensions ?? [])];
 }
 
 function identityPayloads(initiator: Identity | undefined, responder: Identity | undefined): Payload[] {

@@ -65,7 +65,7 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
   const entries = new Map<string, Entry>();
   /** (peer, CSB ID, T) of every entry: one Initiator uses a T once (RFC 3830 §5.2). */
   const stamps = new Set<string>();
-  /** Greatest COUNTER per peer; it does not age. */
+  /** Greatest COUNTER per peer. It does not age, and `floor` does not cover it: after a restart it has to come from a durable cache. */
   const counters = new Map<string, Timestamp>();
   let floor = options.floor ?? Number.NEGATIVE_INFINITY;
 

@@ -22,7 +22,8 @@ import { authenticationError, MikeyError } from "./errors.js";
 import { deriveMessageKeys, type MessageKeys, prfHash, wipeMessageKeys } from "./keys.js";
 import type { DecodedMessage, GeneralExtensionPayload, Payload } from "./message.js";
 import { checkGrammar, coveredOctets, type Mode, payloadOf, payloadsOf, requiredPayload } from "./modes/grammar.js";
-import { checkPskAlgorithms, encodeWithV, isNullKeyed, PSK, readKemac, verificationSuffix, verifyKemac } from "./modes/psk.js";
+import { modeOf } from "./modes/modes.js";
+import { checkPskAlgorithms, encodeWithV, isNullKeyed, readKemac, verificationSuffix, verifyKemac } from "./modes/psk.js";
 import { decodeSdpIds } from "./payloads-content.js";
 import { CsMapType, DataType, ExtensionType, entryOf, MacAlg, ProtType } from "./registry.js";
 import { type ReplayCache, type ReplayClaim, replayClaim } from "./replay.js";
@@ -179,7 +180,8 @@ class Reception {
 
   #mode(): Mode {
     const { dataType } = this.#message.header;
-    if (dataType === PSK.requestType) return PSK;
+    const mode = modeOf(dataType);
+    if (mode !== undefined) return mode;
     // Neither an ERR (RFC 6043 §5.4) nor a response that nobody waits for is answered: T is not noted yet.
     if (dataType === DataType.ERROR)
       throw new MikeyPeerError(readErrorMessage(this.#crypto, this.#message, undefined, MacAlg.NULL));

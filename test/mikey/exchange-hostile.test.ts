@@ -22,6 +22,8 @@ import {
   prf,
   type Received,
   TimestampType,
+  TOLERANCES,
+  type ToleranceName,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { ALICE, accepted, BOB, codeOf, NOW, PSK, pair, policies, refusal, request } from "./exchange-fixture.js";
@@ -174,6 +176,52 @@ function refusalOf(call: () => unknown): WatchwordError {
   }
   throw new Error("it was accepted");
 }
+
+describe("arbitrary input", () => {
+  const both = pair({ tolerances: Object.keys(TOLERANCES) as ToleranceName[], allowNullKeying: true });
+  const pending = both.initiator.begin(request());
+  const nullKeyed = createInitiator({ crypto: nodeCrypto, clock: both.clock, allowNullKeying: true }).begin(
+    request({ credential: { nullKeying: true }, keys: [{ kind: "TEK+SALT" }] }),
+  ).octets;
+
+  /** Whatever happens, it is a result or a typed error. */
+  function survive(octets: Uint8Array): void {
+    for (const call of [
+      () => both.responder.receive(octets),
+      () => pending.complete(octets),
+      () => peerErrorOf(nodeCrypto, octets),
+    ]) {
+      try {
+        call();
+      } catch (error) {
+        expect(error).toBeInstanceOf(WatchwordError);
+      }
+    }
+  }
+
+  it("gives a result or a typed error", () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), survive));
+  });
+
+  it("gives a result or a typed error for messages with changed, inserted and deleted octets", () => {
+    const edit = fc.record({ at: fc.nat(300), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) });
+    fc.assert(
+      fc.property(fc.constantFrom(pending.octets, nullKeyed), fc.array(edit, { minLength: 1, maxLength: 4 }), (octets, edits) => {
+        let list = [...octets];
+        for (const { at, remove, insert } of edits) list = [...list.slice(0, at), ...insert, ...list.slice(at + remove)];
+        survive(Uint8Array.from(list));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it("is refused quickly however large it is", () => {
+    const { header } = decodeMessage(nullKeyed);
+    const payloads: Payload[] = Array.from({ length: 1000 }, () => ({ kind: "EXT", extType: 0, data: new Uint8Array(40) }));
+    survive(encodeMessage({ header, payloads }));
+    survive(new Uint8Array(1 << 20).fill(1));
+  });
+});
 
 describe("a network that drops, duplicates and reorders", () => {
   it("leaves both sides with the same keys wherever both have any", () => {

@@ -505,6 +505,14 @@ describe("a CSB update (RFC 3830 §4.5)", () => {
     expect(refusal(responder, octets, { csb: { ...theirs, prf: 1 } }).code).toBe("mikey.prf");
   });
 
+  it("authenticates the offered protocols again, where the carrier is an SDP", () => {
+    const { initiator, responder, own, theirs } = established();
+    const plain = initiator.update(own, {}).octets;
+    expect(refusal(responder, plain, { csb: theirs, sdpIds: ["mikey"] }).code).toBe("mikey.sdp-ids");
+    const { octets } = initiator.update(own, { sdpIds: ["mikey"] });
+    expect(responder.receive(octets, { csb: theirs, sdpIds: ["mikey"] }).kind).toBe("update");
+  });
+
   it("is the Initiator's to send, with an SPI of its own", () => {
     const { initiator, own, theirs } = established();
     expect(codeOf(() => initiator.update(theirs, {}))).toBe("mikey.option");
