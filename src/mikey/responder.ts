@@ -46,6 +46,11 @@ export interface ResponderOptions {
   readonly replayCache?: ReplayCache;
   /** Accepted distance of the clocks either way, milliseconds. Default 5 minutes. */
   readonly skewMs?: number;
+  /**
+   * Accept COUNTER timestamps under a pre-shared key. They have no time that could go out of date, so the greatest one has
+   * to outlive restarts: only with a durable cache. Default false.
+   */
+  readonly acceptCounter?: boolean;
   /** Named departures from RFC 3830 that are put up with. Default none. */
   readonly tolerances?: readonly ToleranceName[];
   /** Accept NULL keying outside TLS. Default false. */
@@ -230,7 +235,8 @@ class Reception {
     }
     const timestamp = this.#timestamp as Timestamp;
     try {
-      checkTimestamp(timestamp, this.#now, this.#options.skewMs ?? DEFAULT_SKEW_MS);
+      const time = checkTimestamp(timestamp, this.#now, this.#options.skewMs ?? DEFAULT_SKEW_MS);
+      if (time === undefined) throw this.#noCounter();
       if (base !== undefined) this.#checkNewer(base);
     } catch (error) {
       if (!(error instanceof MikeyError) || !this.#use.take("timestamp-unchecked")) throw error;
@@ -248,6 +254,7 @@ class Reception {
     const timestamp = this.#timestamp as Timestamp;
     const skew = this.#options.skewMs ?? DEFAULT_SKEW_MS;
     const time = checkTimestamp(timestamp, this.#now, skew);
+    if (time === undefined && this.#options.acceptCounter !== true) throw this.#noCounter();
     const rand = base?.rand ?? requiredPayload(this.#message, "RAND").rand;
     if (rand.length < LEAST_RAND)
       throw new MikeyError("mikey.grammar", `RAND has ${rand.length} octets, at least ${LEAST_RAND} are accepted`);
@@ -283,6 +290,10 @@ class Reception {
       expires: (time ?? this.#now) + skew,
     });
     return { credential: { psk }, initiatorId, messageKeys, claim, verify: header.verificationRequested };
+  }
+
+  #noCounter(): MikeyError {
+    return new MikeyError("mikey.timestamp", "a COUNTER timestamp, which tells no time; NTP is needed");
   }
 
   /** An update has a greater T than what it updates (RFC 3830 §4.5, §5.2). */

@@ -5,7 +5,7 @@
  */
 export const TOLERANCES = {
   "rand-absent": "the first message has no RAND; acceptable only where nothing is derived from it (TEK)",
-  "timestamp-unchecked": "T is no NTP time of this era and clock (a Windows FILETIME, a clock that was never set)",
+  "timestamp-unchecked": "T is no NTP time of this era and clock (a Windows FILETIME, a COUNTER, a clock that was never set)",
   "tag-length-in-auth-key-length": "SRTP parameter 3 is 4 or 10 and means the tag length, parameter 11 being absent",
   "short-srtcp-tag": "with a 4-octet SRTP tag the SRTCP tag has 4 octets too, where RFC 3711 §5.2 wants 10",
   "concatenated-key-and-salt": "a TEK without salt field is master key and master salt in one (RFC 3830 defines no salt for it)",

@@ -353,8 +353,8 @@ describe("refusals", () => {
     expect(reject(octets)).toMatchObject({ code: "mikey.grammar", reply: undefined });
   });
 
-  it("a replay on a counter", () => {
-    const { responder, clock } = pair();
+  it("a counter where none is kept, and a replay where one is", () => {
+    const { responder, clock } = pair({ acceptCounter: true });
     const counters = (last: number) =>
       createTimestampSource(clock, { tsType: TimestampType.COUNTER, last: Uint8Array.of(0, 0, 0, last) });
     const begin = (last: number) =>
@@ -363,6 +363,7 @@ describe("refusals", () => {
     expect(refusal(responder, begin(8)).code).toBe("mikey.replay");
     expect(refusal(responder, begin(9)).code).toBe("mikey.replay");
     accepted(responder.receive(begin(10)));
+    expect(refusal(pair().responder, begin(11))).toMatchObject({ code: "mikey.timestamp", errorNo: 1 });
   });
 
   it("a policy that is not for SRTP, is there twice or missing; keys that do not fit", () => {

@@ -151,7 +151,7 @@ describe.each(backends)("a pre-shared key exchange on %s", (_name, crypto) => {
     });
     fc.assert(
       fc.property(combination, (wanted) => {
-        const { responder, clock } = pair({ policyAccepted: () => true }, crypto);
+        const { responder, clock } = pair({ policyAccepted: () => true, acceptCounter: true }, crypto);
         const initiator = createInitiator({ crypto, clock, timestamps: createTimestampSource(clock, { tsType: wanted.tsType }) });
         const count = wanted.validity === "null" ? 1 : wanted.keys;
         const keys = Array.from({ length: count }, (_, i) => ({

@@ -203,6 +203,15 @@ describe("each tolerance is off unless named, works when named, and is reported"
     expect(codeOf(() => bob.receive(late, secure))).toBe("mikey.timestamp");
   });
 
+  it("timestamp-unchecked takes a COUNTER too", () => {
+    const octets = changed(begin().octets, (list) =>
+      list.map((p) => (p.kind === "T" ? { ...p, tsType: 2, value: Uint8Array.of(0, 0, 0, 9) } : p)),
+    );
+    expect(codeOf(() => responder().receive(octets, secure))).toBe("mikey.timestamp");
+    const { csb } = accepted(responder(["timestamp-unchecked", "concatenated-key-and-salt"]).receive(octets, secure));
+    expect(csb.tolerances).toContain("timestamp-unchecked");
+  });
+
   it("two zeros, or something else, are no trailing zero", () => {
     const lenient = responder(["trailing-zero", "concatenated-key-and-salt"]);
     expect(codeOf(() => lenient.receive(Uint8Array.of(...begin().octets, 0, 0), secure))).toBe("mikey.grammar");
