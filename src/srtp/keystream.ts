@@ -14,7 +14,18 @@ interface Stretch {
   base: number;
   count: number;
   slot: number;
-  octets: Uint8Array;
+  memory: Memory;
+}
+
+/** The same memory as octets and as words. Combining with XOR is blind to the order of octets in a word. */
+interface Memory {
+  readonly octets: Uint8Array;
+  readonly words: Int32Array;
+}
+
+function allocate(length: number): Memory {
+  const octets = new Uint8Array(length);
+  return { octets, words: new Int32Array(octets.buffer) };
 }
 
 interface KeystreamOf {
@@ -27,8 +38,10 @@ interface KeystreamOf {
   longestBefore: number;
 }
 
+const NONE = allocate(0);
+
 function emptyStretch(): Stretch {
-  return { base: 0, count: 0, slot: 0, octets: new Uint8Array(0) };
+  return { base: 0, count: 0, slot: 0, memory: NONE };
 }
 
 /**
@@ -37,8 +50,9 @@ function emptyStretch(): Stretch {
  * authenticated, so that forged packets cost no keystream.
  */
 export class Keystream {
-  /** What the offset returned by `find` points into, until the next call. */
-  octets: Uint8Array = new Uint8Array(0);
+  /** What the offset returned by `find` points into, until the next call; as words at a quarter of it. */
+  octets: Uint8Array = NONE.octets;
+  words: Int32Array = NONE.words;
   readonly #blocks: AesBlocks;
   readonly #salt: DataView;
   readonly #prefetch: boolean;
@@ -46,7 +60,7 @@ export class Keystream {
   #last: KeystreamOf | undefined;
   #counters = new Uint8Array(0);
   #view = new DataView(this.#counters.buffer);
-  #single = new Uint8Array(0);
+  #single = NONE;
   /** SSRC and ROC that the counters hold in their first 12 octets, and how many octets hold them. */
   #laidSsrc = 0;
   #laidRollover = 0;
@@ -78,10 +92,10 @@ export class Keystream {
   }
 
   wipe(): void {
-    for (const stream of this.#streams.values()) wipe(stream.current.octets, stream.previous.octets);
+    for (const stream of this.#streams.values()) wipe(stream.current.memory.octets, stream.previous.memory.octets);
     this.#streams.clear();
     this.#last = undefined;
-    wipe(this.#single, this.#counters, new Uint8Array(this.#salt.buffer));
+    wipe(this.#single.octets, this.#counters, new Uint8Array(this.#salt.buffer));
     this.#laidOctets = 0;
     this.#blocks.wipe();
   }
@@ -89,14 +103,13 @@ export class Keystream {
   #slotOf(stretch: Stretch, ssrc: number, index: number, length: number): number {
     const ahead = index - stretch.base;
     if (ahead < 0 || ahead >= stretch.count || length > stretch.slot) return this.#one(ssrc, index, length);
-    this.octets = stretch.octets;
-    return ahead * stretch.slot;
+    return this.#at(stretch.memory, ahead * stretch.slot);
   }
 
   #begin(ssrc: number, index: number): KeystreamOf {
     if (this.#streams.size >= MAX_STREAMS) {
       for (const oldest of this.#streams.values()) {
-        wipe(oldest.current.octets, oldest.previous.octets);
+        wipe(oldest.current.memory.octets, oldest.previous.memory.octets);
         this.#streams.delete(oldest.ssrc);
         break;
       }
@@ -119,9 +132,9 @@ export class Keystream {
     const count = Math.min(wanted, Math.floor(STRETCH_OCTETS / slot), SEQUENCE_SPAN - (index & 0xffff));
     if (count < 2) return this.#one(stream.ssrc, index, length);
     const octets = count * slot;
-    if (previous.octets.length < octets) {
-      wipe(previous.octets);
-      previous.octets = new Uint8Array(octets);
+    if (previous.memory.octets.length < octets) {
+      wipe(previous.memory.octets);
+      previous.memory = allocate(octets);
     }
     previous.base = index;
     previous.count = count;
@@ -129,22 +142,26 @@ export class Keystream {
     stream.current = previous;
     stream.previous = current;
     this.#layOut(stream.ssrc, index, count, slot / 16);
-    this.#blocks.encrypt(this.#counters.subarray(0, octets), previous.octets.subarray(0, octets));
-    this.octets = previous.octets;
-    return 0;
+    this.#blocks.encrypt(this.#counters.subarray(0, octets), previous.memory.octets.subarray(0, octets));
+    return this.#at(previous.memory, 0);
   }
 
   /** Keystream for this packet alone. */
   #one(ssrc: number, index: number, length: number): number {
     const blocks = Math.ceil(length / 16);
-    if (this.#single.length < 16 * blocks) {
-      wipe(this.#single);
-      this.#single = new Uint8Array(16 * blocks);
+    if (this.#single.octets.length < 16 * blocks) {
+      wipe(this.#single.octets);
+      this.#single = allocate(16 * blocks);
     }
     this.#layOut(ssrc, index, 1, blocks);
-    this.#blocks.encrypt(this.#counters.subarray(0, 16 * blocks), this.#single.subarray(0, 16 * blocks));
-    this.octets = this.#single;
-    return 0;
+    this.#blocks.encrypt(this.#counters.subarray(0, 16 * blocks), this.#single.octets.subarray(0, 16 * blocks));
+    return this.#at(this.#single, 0);
+  }
+
+  #at(memory: Memory, offset: number): number {
+    this.octets = memory.octets;
+    this.words = memory.words;
+    return offset;
   }
 
   /**
