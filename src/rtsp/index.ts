@@ -1,6 +1,23 @@
 export * from "./authentication.js";
+export * from "./client.js";
+export { RtspStatusError } from "./client-connection.js";
+export type { ClientTrackStatistics } from "./client-track.js";
 export * from "./headers.js";
+export * from "./keying.js";
+export * from "./media.js";
 export * from "./message.js";
+export * from "./mikey-keying.js";
 export * from "./parser.js";
+export * from "./rtcp.js";
+export {
+  createRtspServer,
+  type MediaProfile,
+  type Presentation,
+  type RtspServer,
+  type RtspServerEvent,
+  type RtspServerOptions,
+} from "./server.js";
+export type { ConnectionLimits } from "./server-connection.js";
+export type { RtspSessionInfo, RtspTrackInfo, SessionEnd } from "./server-session.js";
 export * from "./transport.js";
 export * from "./uri.js";

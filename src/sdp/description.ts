@@ -102,9 +102,8 @@ export interface MediaDescriptionInput {
   readonly port?: number;
   readonly profile: string;
   readonly payloadType: number;
-  readonly encoding: string;
-  readonly clockRate: number;
-  readonly channels?: number;
+  /** Value of a=rtpmap behind the payload type: `PCMU/8000`. */
+  readonly rtpmap: string;
   /** Value of a=fmtp behind the payload type. */
   readonly formatParameters?: string;
   /** kbit/s for `b=AS`. */
@@ -150,7 +149,6 @@ export function formatDescription(input: DescriptionInput): string {
     ...(input.attributes ?? []).map((attribute) => `a=${attribute}`),
   ];
   for (const media of input.media) {
-    const channels = media.channels === undefined || media.channels === 1 ? "" : `/${media.channels}`;
     lines.push(`m=${media.kind} ${media.port ?? 0} ${media.profile} ${media.payloadType}`);
     lines.push(
       connection === undefined
@@ -158,7 +156,7 @@ export function formatDescription(input: DescriptionInput): string {
         : `c=IN IP${connection.family} ${connection.address}${connection.ttl === undefined ? "" : `/${connection.ttl}`}`,
     );
     if (media.bandwidth !== undefined) lines.push(`b=AS:${media.bandwidth}`);
-    lines.push(`a=rtpmap:${media.payloadType} ${media.encoding}/${media.clockRate}${channels}`);
+    lines.push(`a=rtpmap:${media.payloadType} ${media.rtpmap}`);
     if (media.formatParameters !== undefined) lines.push(`a=fmtp:${media.payloadType} ${media.formatParameters}`);
     lines.push(`a=control:${media.control}`);
     lines.push(...(media.attributes ?? []).map((attribute) => `a=${attribute}`));

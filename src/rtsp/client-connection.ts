@@ -1,0 +1,233 @@
+import { utf8Text, WatchwordError } from "../bytes/index.js";
+import type { Stream, Timer, Timers } from "../io/index.js";
+import type { Authorizer } from "./authentication.js";
+import { createFrameChannels, type FrameChannels } from "./carrier.js";
+import {
+  createRequest,
+  createResponse,
+  encodeFrame,
+  encodeRtsp,
+  header,
+  headers,
+  type RtspHeaders,
+  type RtspItem,
+  type RtspRequest,
+  type RtspResponse,
+  sequenceNumber,
+} from "./message.js";
+import { createRtspParser, type RtspLimits } from "./parser.js";
+
+/** A response that is not a success. */
+export class RtspStatusError extends WatchwordError {
+  override readonly name = "RtspStatusError";
+  readonly method: string;
+  readonly status: number;
+  readonly response: RtspResponse;
+
+  constructor(method: string, response: RtspResponse) {
+    // The reason phrase is the server's text: only what is printable of it, and not at any length.
+    const reason = response.reason.replace(/[^\x20-\x7e]+/g, "?").slice(0, 120);
+    super(`rtsp.status-${response.status}`, `the server answered ${method} with ${response.status} ${reason}`.trimEnd());
+    this.method = method;
+    this.status = response.status;
+    this.response = response;
+  }
+}
+
+/** What a client's connection is made of. */
+export interface ClientConnectionOptions {
+  readonly stream: Stream;
+  readonly timers: Timers;
+  readonly userAgent: string;
+  readonly from: string | undefined;
+  readonly authorizer: Authorizer | undefined;
+  readonly limits: RtspLimits | undefined;
+  /** Milliseconds. */
+  readonly requestTimeout: number;
+  /** Answers a request of the server's. */
+  readonly onRequest: (
+    request: RtspRequest,
+  ) => Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }>;
+  /** The connection is gone; called once. */
+  readonly onClose: (error: WatchwordError) => void;
+}
+
+interface Pending {
+  readonly method: string;
+  readonly resolve: (response: RtspResponse) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: Timer;
+}
+
+/** Most requests of the server's that may wait for their answer. */
+const MAX_INCOMING = 16;
+/** Octets that may wait for a server that does not read. */
+const MAX_BUFFERED = 1024 * 1024;
+
+/** The connection of a client: requests and their answers, frames, and the server's own requests. */
+export class ClientConnection {
+  readonly channels: FrameChannels;
+  readonly #options: ClientConnectionOptions;
+  readonly #pending = new Map<number, Pending>();
+  readonly #incoming: RtspRequest[] = [];
+  #working = false;
+  #sequence = 1;
+  #closed = false;
+
+  constructor(options: ClientConnectionOptions) {
+    this.#options = options;
+    const { stream } = options;
+    this.channels = createFrameChannels((channel, data) => {
+      if (this.#closed || stream.buffered > MAX_BUFFERED) return false;
+      stream.write(encodeFrame(channel, data));
+      return true;
+    });
+    const parser = createRtspParser(options.limits);
+    stream.onClose = (error) => this.#close("rtsp.connection-closed", "the server closed the connection", error);
+    stream.onData = (octets) => {
+      if (this.#closed) return;
+      try {
+        parser.push(octets, (item) => this.#receive(item));
+      } catch (error) {
+        this.#close("rtsp.peer-syntax", "the server sent something that is not RTSP", error);
+        stream.destroy();
+      }
+    };
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Sends a request and waits for its answer; answers a challenge once.
+   * @throws RtspStatusError for anything but a success; WatchwordError `rtsp.timeout`, `rtsp.connection-closed`, `rtsp.peer-syntax`,
+   * `rtsp.unauthorized`
+   */
+  async request(method: string, uri: string, fields: RtspHeaders, body?: Uint8Array): Promise<RtspResponse> {
+    const { authorizer } = this.#options;
+    for (let attempt = 0; ; attempt++) {
+      const response = await this.#exchange(method, uri, fields, body);
+      if (response.status >= 200 && response.status < 300) {
+        authorizer?.accepted();
+        return response;
+      }
+      if (response.status !== 401) {
+        // The credentials were not what the server minded.
+        authorizer?.accepted();
+        throw new RtspStatusError(method, response);
+      }
+      // A stale nonce and a change of scheme are worth another attempt, endless challenges are not.
+      if (attempt === 2 || authorizer?.challenge(headers(response, "WWW-Authenticate")) !== true) {
+        const detail =
+          authorizer === undefined ? "the server wants a user name and password" : "the server refused the user name or password";
+        throw new WatchwordError("rtsp.unauthorized", detail, { cause: new RtspStatusError(method, response) });
+      }
+    }
+  }
+
+  /** Ends after what was written is sent. Requests under way fail. */
+  end(): void {
+    this.#close("rtsp.connection-closed", "the client closed the connection");
+    this.#options.stream.end();
+  }
+
+  destroy(): void {
+    this.#close("rtsp.connection-closed", "the client closed the connection");
+    this.#options.stream.destroy();
+  }
+
+  #exchange(method: string, uri: string, fields: RtspHeaders, body: Uint8Array | undefined): Promise<RtspResponse> {
+    const { stream, timers, userAgent, from, authorizer, requestTimeout } = this.#options;
+    if (this.#closed) return Promise.reject(new WatchwordError("rtsp.connection-closed", "the connection is closed"));
+    const sequence = this.#sequence++;
+    const authorization = authorizer?.authorize(method, uri);
+    const all: [string, string][] = [
+      ["CSeq", String(sequence)],
+      ["User-Agent", userAgent],
+    ];
+    if (from !== undefined) all.push(["From", from]);
+    if (authorization !== undefined) all.push(["Authorization", authorization]);
+    for (const [name, value] of fields) all.push([name, value]);
+    const octets = encodeRtsp(createRequest(method, uri, all, body));
+    return new Promise((resolve, reject) => {
+      const timer = timers.after(requestTimeout, () => {
+        this.#pending.delete(sequence);
+        reject(new WatchwordError("rtsp.timeout", `the server did not answer ${method} within ${requestTimeout} ms`));
+      });
+      this.#pending.set(sequence, { method, resolve, reject, timer });
+      stream.write(octets);
+    });
+  }
+
+  #receive(item: RtspItem): void {
+    switch (item.kind) {
+      case "frame":
+        this.channels.receive(item.channel, item.data);
+        break;
+      case "response": {
+        const sequence = sequenceNumber(item);
+        const pending = sequence === undefined ? undefined : this.#pending.get(sequence);
+        // RFC 2326 §7.1.1: a 1xx is not yet the answer.
+        if (sequence === undefined || pending === undefined || item.status < 200) break;
+        this.#pending.delete(sequence);
+        pending.timer.cancel();
+        pending.resolve(item);
+        break;
+      }
+      case "request":
+        if (this.#incoming.length >= MAX_INCOMING) {
+          this.#close("rtsp.peer-syntax", "the server sends more requests than can be answered");
+          this.#options.stream.destroy();
+          break;
+        }
+        this.#incoming.push(item);
+        if (!this.#working) void this.#work();
+    }
+  }
+
+  async #work(): Promise<void> {
+    this.#working = true;
+    for (let request = this.#incoming.shift(); request !== undefined && !this.#closed; request = this.#incoming.shift()) {
+      const sequence = sequenceNumber(request);
+      const answer =
+        sequence === undefined
+          ? { status: 400, fields: [] }
+          : await this.#options.onRequest(request).catch(() => ({ status: 500, fields: [] }));
+      if (this.#closed) break;
+      const common: RtspHeaders = [
+        ...(sequence === undefined ? [] : [["CSeq", String(sequence)] as const]),
+        ["User-Agent", this.#options.userAgent],
+      ];
+      const body = "body" in answer ? answer.body : undefined;
+      this.#options.stream.write(encodeRtsp(createResponse(answer.status, [...common, ...answer.fields], body)));
+    }
+    this.#working = false;
+  }
+
+  #close(code: string, detail: string, cause?: unknown): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const error = new WatchwordError(code, detail, cause === undefined ? {} : { cause });
+    for (const { reject, timer } of this.#pending.values()) {
+      timer.cancel();
+      reject(error);
+    }
+    this.#pending.clear();
+    this.#incoming.length = 0;
+    this.#options.onClose(error);
+  }
+}
+
+/** The body of a message as text. @throws WatchwordError `rtsp.peer-syntax` where it is not UTF-8 */
+export function bodyText(response: RtspResponse): string {
+  const text = utf8Text(response.body);
+  if (text === undefined) throw new WatchwordError("rtsp.peer-syntax", "the server sent text that is not UTF-8");
+  return text;
+}
+
+/** The URI that relative control URIs of a description refer to (RFC 2326 §C.1.1). */
+export function baseUri(response: RtspResponse, requested: string): string {
+  const named = header(response, "Content-Base") ?? header(response, "Content-Location");
+  return named !== undefined && /^rtsps?:\/\/[\x21-\x7e]+$/i.test(named) ? named : requested;
+}

@@ -1,0 +1,655 @@
+import { formatHex, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import type { KeyedMedia, MediaOffer, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import {
+  type Clock,
+  type DatagramsFactory,
+  type Logger,
+  type Random,
+  type Stream,
+  silentLogger,
+  type Timer,
+  type Timers,
+} from "../io/index.js";
+import {
+  createSdpEditor,
+  type Description,
+  formatKeyMgmtHeader,
+  formatKeyMgmtParameter,
+  formatProtocolList,
+  type KeyMgmtAttribute,
+  type KeyMgmtSet,
+  type KeyMgmtSpec,
+  parseDescription,
+  parseKeyMgmtHeader,
+  parseKeyMgmtParameter,
+  readKeyMgmt,
+} from "../sdp/index.js";
+import { type Credentials, createAuthorizer } from "./authentication.js";
+import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
+import { baseUri, bodyText, ClientConnection, RtspStatusError } from "./client-connection.js";
+import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
+import { parseSession, parseTokenList } from "./headers.js";
+import { type ClientKeying, type ClientKeyingRequest, type KeyingPeer, keyingFailure } from "./keying.js";
+import { header, headers, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
+import type { RtspLimits } from "./parser.js";
+import { findSpec } from "./server-session.js";
+import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
+import { parseRtspUri, resolveControl } from "./uri.js";
+
+/** How a client is made. Times in milliseconds. */
+export interface RtspClientOptions {
+  /** rtsp:// or rtsps://; user information in it is used where `credentials` is absent. */
+  readonly url: string;
+  /** Connected to the host and port of the URL, with TLS for rtsps. The client owns it from now on. */
+  readonly stream: Stream;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly crypto: CryptoProvider;
+  /** Without it only interleaved transport can be set up. */
+  readonly datagrams?: DatagramsFactory;
+  readonly credentials?: Credentials;
+  /** Answer Basic authentication without TLS. Default false. */
+  readonly allowOpenBasic?: boolean;
+  /** How SAVP media is keyed. Without it only plain RTP is played; with it only keyed media is. */
+  readonly keying?: ClientKeying;
+  /** The From header: who asks, where there is no authentication (RFC 4567 §7). */
+  readonly from?: string;
+  /** Default `watchword`. */
+  readonly userAgent?: string;
+  readonly logger?: Logger;
+  readonly limits?: RtspLimits;
+  /** Default 10 s. */
+  readonly requestTimeout?: number;
+  /** Playing ends with an error when nothing authentic arrives for so long. Default 15 s; 0 never. */
+  readonly mediaTimeout?: number;
+  /** Plain RTP of one stream, by the index of its m= line. The octets are the callee's. */
+  readonly onRtp?: (track: number, packet: Uint8Array) => void;
+  readonly onRtcp?: (track: number, packet: Uint8Array) => void;
+  /** The session is over without the client's doing: why. Called at most once. */
+  readonly onEnd?: (error: WatchwordError) => void;
+  /** The server changed the keys of streams. */
+  readonly onRekey?: (streams: number) => void;
+}
+
+/** What DESCRIBE told. */
+export interface DescribedPresentation {
+  readonly description: Description;
+  /** The text as received. */
+  readonly sdp: string;
+  readonly keyMgmt: KeyMgmtSet;
+  /** URI of the whole presentation. */
+  readonly uri: string;
+  /** The server speaks docs/protocol.md. */
+  readonly announced: boolean;
+}
+
+/** How a stream is carried. */
+export type ClientTransport = "udp" | "tcp";
+
+/** An RTSP 1.0 client for one presentation (RFC 2326 appendix A.1). Calls are made one after another. */
+export interface RtspClient {
+  /** Methods that the server says it has. */
+  options(): Promise<readonly string[]>;
+  /** @throws RtspStatusError, WatchwordError `rtsp.content`; CodecError of sdp */
+  describe(): Promise<DescribedPresentation>;
+  /**
+   * Sets up one m= line.
+   * @throws RtspStatusError (`rtsp.status-461` where another transport should be tried), WatchwordError `rtsp.state`, `rtsp.track`,
+   * `rtsp.keying-required`, `rtsp.plain-refused`, `rtsp.key-mgmt`, `rtsp.transport-answer`, `rtsp.no-receiver-key`; MikeyError
+   */
+  setup(track: number, transport: ClientTransport): Promise<void>;
+  play(): Promise<void>;
+  pause(): Promise<void>;
+  /**
+   * Ends the session, with a proof where the server understands it (docs/protocol.md §6), and closes the connection.
+   * @returns what the acknowledgement proves; undefined where no proof was sent
+   */
+  teardown(): Promise<ProofVerdict | undefined>;
+  /** Gives the server new keys, where this client began the exchange. @returns streams rekeyed @throws WatchwordError `rtsp.rekey` */
+  rekey(): Promise<number>;
+  /** GET_PARAMETER without a body, or OPTIONS where the server has none: a sign of life. */
+  keepAlive(): Promise<void>;
+  readonly statistics: readonly ClientTrackStatistics[];
+  /** Releases everything at once, without a word to the server. */
+  close(): void;
+}
+
+/** One stream that is set up, and the exchange that keyed it. */
+interface SetUpTrack {
+  readonly track: ClientTrack;
+  readonly media: KeyedMedia | undefined;
+}
+
+const MIKEY = "mikey";
+/** RFC 2326 §12.37. */
+const DEFAULT_SESSION_TIMEOUT = 60;
+/** RFC 3550 §6.2: the least interval of reports. */
+const REPORT_INTERVAL = 5000;
+
+/**
+ * Creates a client on a connected stream.
+ * @throws WatchwordError `rtsp.uri`
+ */
+export function createRtspClient(options: RtspClientOptions): RtspClient {
+  return new Client(options);
+}
+
+class Client implements RtspClient {
+  readonly #options: RtspClientOptions;
+  readonly #logger: Logger;
+  readonly #uri: string;
+  readonly #connection: ClientConnection;
+  readonly #cname: string;
+  readonly #tracks = new Map<number, SetUpTrack>();
+  /** Exchanges at session level serve every stream. */
+  #aggregateMedia: KeyedMedia | undefined;
+  #described: DescribedPresentation | undefined;
+  #methods: readonly string[] | undefined;
+  #session: { readonly id: string; readonly timeout: number } | undefined;
+  #state: "init" | "ready" | "playing" | "ended" = "init";
+  #timers: Timer[] = [];
+  #reportTimer: Timer | undefined;
+  #lastLife = { count: 0, at: 0 };
+  #rekeying = false;
+
+  constructor(options: RtspClientOptions) {
+    const uri = parseRtspUri(options.url);
+    this.#options = options;
+    this.#logger = options.logger ?? silentLogger;
+    this.#uri = uri.text;
+    this.#cname = `${formatHex(options.random.bytes(6))}@watchword`;
+    const credentials =
+      options.credentials ?? (uri.user === undefined ? undefined : { user: uri.user, password: uri.password ?? "" });
+    const { secure } = options.stream.channel;
+    const { crypto } = options;
+    const authorizer =
+      credentials === undefined
+        ? undefined
+        : createAuthorizer({ credentials, crypto, secure, allowOpenBasic: options.allowOpenBasic ?? false });
+    this.#connection = new ClientConnection({
+      stream: options.stream,
+      timers: options.timers,
+      userAgent: options.userAgent ?? "watchword",
+      from: options.from,
+      authorizer,
+      limits: options.limits,
+      requestTimeout: options.requestTimeout ?? 10_000,
+      onRequest: (request) => this.#answer(request),
+      onClose: (error) => this.#fail(error),
+    });
+  }
+
+  get statistics(): readonly ClientTrackStatistics[] {
+    return [...this.#tracks.values()].map(({ track }) => track.statistics);
+  }
+
+  async options(): Promise<readonly string[]> {
+    const response = await this.#connection.request("OPTIONS", this.#uri, this.#sessionHeader());
+    this.#methods = headers(response, "Public").flatMap(parseTokenList);
+    return this.#methods;
+  }
+
+  async describe(): Promise<DescribedPresentation> {
+    const response = await this.#connection.request("DESCRIBE", this.#uri, [["Accept", "application/sdp"]]);
+    const type = header(response, "Content-Type")?.split(";")[0]?.trim().toLowerCase();
+    if (type !== undefined && type !== "application/sdp") throw new WatchwordError("rtsp.content", "the description is not SDP");
+    const sdp = bodyText(response);
+    const description = parseDescription(sdp);
+    const base = baseUri(response, this.#uri);
+    // RFC 2326 §C.1.1: an absolute control URI at session level is the aggregate's, `*` is the base itself.
+    const uri = resolveControl(base, description.control);
+    const announced = createSdpEditor(sdp)
+      .attributes({ section: "session", name: "x-watchword" })
+      .some(({ value }) => value?.trim() === "1");
+    this.#described = { description, sdp, keyMgmt: readKeyMgmt(sdp), uri, announced };
+    return this.#described;
+  }
+
+  async setup(index: number, transport: ClientTransport): Promise<void> {
+    const described = this.#described;
+    if (described === undefined || this.#state === "playing" || this.#state === "ended" || this.#tracks.has(index)) {
+      throw new WatchwordError("rtsp.state", "SETUP comes after DESCRIBE, before PLAY, and once for a stream");
+    }
+    const section = described.description.media[index];
+    if (section === undefined) throw new WatchwordError("rtsp.track", `the description has no stream ${index}`);
+    const uri = resolveControl(described.uri, section.control);
+    const ssrc = this.#randomSsrc();
+    const preparation = await this.#prepareKeys(described, index, section.profile, ssrc, uri);
+    let carrier: MediaCarrier | undefined;
+    try {
+      const { offered, open } = await this.#openTransport(section.profile, transport);
+      const fields: [string, string][] = [["Transport", formatTransport([offered])]];
+      if (preparation?.spec !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([preparation.spec])]);
+      for (const [name, value] of this.#sessionHeader()) fields.push([name, value]);
+      let response: RtspResponse;
+      try {
+        response = await this.#connection.request("SETUP", uri, fields);
+      } catch (error) {
+        open.abandon();
+        throw error;
+      }
+      carrier = open.complete(response);
+      const value = header(response, "Session");
+      if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no session");
+      const { id, timeout } = parseSession(value);
+      if (this.#session !== undefined && this.#session.id !== id)
+        throw new WatchwordError("rtsp.transport-answer", "the server changed the session");
+      this.#session ??= { id, timeout: timeout ?? DEFAULT_SESSION_TIMEOUT };
+      const media = await preparation?.complete(response);
+      const stream = media?.streams[media.streams.length === 1 ? 0 : index];
+      if (media !== undefined && stream?.receiver === undefined) {
+        throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the server sends");
+      }
+      const map = section.rtpMaps.find(({ payloadType }) => String(payloadType) === section.formats[0]);
+      const track = new ClientTrack({
+        index,
+        uri,
+        clockRate: map?.clockRate ?? (section.kind === "video" ? 90_000 : 8000),
+        carrier,
+        media,
+        stream,
+        ssrc,
+        cname: this.#cname,
+        now: () => this.#options.clock.now(),
+        onRtp: (packet) => this.#options.onRtp?.(index, packet),
+        onRtcp: (packet) => this.#options.onRtcp?.(index, packet),
+      });
+      this.#tracks.set(index, { track, media });
+      this.#state = "ready";
+    } catch (error) {
+      carrier?.close();
+      preparation?.abandon();
+      throw error;
+    }
+  }
+
+  async play(): Promise<void> {
+    if (this.#state !== "ready") throw new WatchwordError("rtsp.state", "PLAY comes after SETUP");
+    // Packets may overtake the response.
+    this.#state = "playing";
+    try {
+      await this.#request("PLAY", [["Range", "npt=now-"]]);
+    } catch (error) {
+      if (this.#state === "playing") this.#state = "ready";
+      throw error;
+    }
+    this.#startTimers();
+  }
+
+  async pause(): Promise<void> {
+    if (this.#state !== "playing") throw new WatchwordError("rtsp.state", "PAUSE comes after PLAY");
+    await this.#request("PAUSE", []);
+    this.#state = "ready";
+    this.#stopTimers();
+    this.#startKeepAlive();
+  }
+
+  async keepAlive(): Promise<void> {
+    const method = this.#methods?.includes("GET_PARAMETER") === false ? "OPTIONS" : "GET_PARAMETER";
+    try {
+      await this.#request(method, []);
+    } catch (error) {
+      // A server without GET_PARAMETER took the request as a sign of life all the same; next time it gets OPTIONS.
+      if (!(error instanceof RtspStatusError) || ![405, 501, 451].includes(error.status)) throw error;
+      this.#methods = ["OPTIONS"];
+    }
+  }
+
+  async teardown(): Promise<ProofVerdict | undefined> {
+    const first = [...this.#tracks.entries()].toSorted(([a], [b]) => a - b)[0]?.[1].media;
+    const request = this.#described?.announced === true ? first?.deregister() : undefined;
+    const session = this.#session;
+    const wasOver = this.#state === "ended";
+    this.#stopTimers();
+    try {
+      if (session === undefined || wasOver) return undefined;
+      this.#state = "ended";
+      const fields: [string, string][] = [["Session", session.id]];
+      const uri = this.#described?.uri ?? this.#uri;
+      if (request !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([{ protocol: MIKEY, uri, data: request }])]);
+      const response = await this.#connection.request("TEARDOWN", uri, fields);
+      if (request === undefined) return undefined;
+      return first?.verifyAcknowledgement(acknowledgementIn(response));
+    } finally {
+      this.#release();
+      this.#connection.end();
+    }
+  }
+
+  async rekey(): Promise<number> {
+    if (this.#rekeying) throw new WatchwordError("rtsp.rekey", "a rekey is under way");
+    this.#rekeying = true;
+    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
+    try {
+      for (const { track, media } of this.#tracks.values()) {
+        if (media?.canRekey === true) pending.push({ uri: track.options.uri, rekey: await media.startRekey() });
+      }
+      const specs = pending.map(({ uri, rekey }) => ({ protocol: MIKEY, uri, data: rekey.octets }));
+      if (specs.length === 0) return 0;
+      const response = await this.#request("SET_PARAMETER", [["KeyMgmt", formatKeyMgmtHeader(specs)]]);
+      const value = header(response, "KeyMgmt");
+      const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
+      while (pending.length > 0) {
+        const { uri, rekey } = pending[0] as (typeof pending)[number];
+        await rekey.complete(findSpec(answers, uri, specs.length)?.data);
+        pending.shift();
+      }
+      return specs.length;
+    } catch (error) {
+      for (const { rekey } of pending) rekey.abandon();
+      throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
+    } finally {
+      this.#rekeying = false;
+    }
+  }
+
+  close(): void {
+    this.#state = "ended";
+    this.#release();
+    this.#connection.destroy();
+  }
+
+  #request(method: string, fields: RtspHeaders): Promise<RtspResponse> {
+    return this.#connection.request(method, this.#described?.uri ?? this.#uri, [...this.#sessionHeader(), ...fields]);
+  }
+
+  #sessionHeader(): RtspHeaders {
+    return this.#session === undefined ? [] : [["Session", this.#session.id]];
+  }
+
+  #randomSsrc(): number {
+    const [a = 0, b = 0, c = 0, d = 0] = this.#options.random.bytes(4);
+    return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+  }
+
+  /**
+   * Answers the description's key message for a stream, or begins an exchange (RFC 4567 §4.2).
+   * @returns undefined for plain RTP
+   */
+  async #prepareKeys(
+    described: DescribedPresentation,
+    index: number,
+    profile: string,
+    ssrc: number,
+    uri: string,
+  ): Promise<KeyPreparation | undefined> {
+    const { keying } = this.#options;
+    const lines = described.keyMgmt.effective[index] ?? [];
+    const keyed = /^RTP\/SAVPF?$/.test(profile);
+    if (!keyed) {
+      // Key management without SRTP would have ciphertext taken for media, and plain media taken for protected.
+      if (lines.length > 0 || keying !== undefined) {
+        throw new WatchwordError("rtsp.plain-refused", `stream ${index} is ${profile}: it would not be protected`);
+      }
+      return undefined;
+    }
+    if (keying === undefined) throw new WatchwordError("rtsp.keying-required", `stream ${index} is ${profile} and needs keys`);
+    const line = lines.find(({ protocol }) => protocol === MIKEY);
+    if (lines.length > 0 && line === undefined)
+      throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
+    const atSessionLevel = line?.section === "session";
+    if (atSessionLevel && this.#aggregateMedia !== undefined) return sharedKeys(this.#aggregateMedia);
+    const media = described.description.media.map((_, at) => ({ index: at, ssrc: at === index ? ssrc : this.#randomSsrc() }));
+    const request: ClientKeyingRequest = {
+      streams: atSessionLevel ? media : [{ index, ssrc }],
+      peer: this.#peer(),
+      announced: described.announced,
+      protocols: protocolsOf(lines),
+    };
+    const contextUri = atSessionLevel ? described.uri : uri;
+    if (line === undefined) return this.#initiate(keying, request, uri);
+    if (line.data === undefined)
+      throw new WatchwordError("rtsp.key-mgmt", "the description's key message is malformed", { cause: line.problem });
+    const outcome = await keying.answer(line.data, request);
+    const { response } = outcome;
+    return {
+      spec: response === undefined ? undefined : { protocol: MIKEY, uri: contextUri, data: response },
+      complete: () => {
+        if (atSessionLevel) this.#aggregateMedia = outcome.media;
+        return Promise.resolve(outcome.media);
+      },
+      abandon: () => outcome.media.close(),
+    };
+  }
+
+  async #initiate(keying: ClientKeying, request: ClientKeyingRequest, uri: string): Promise<KeyPreparation> {
+    if (keying.initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
+    const offer: MediaOffer = await keying.initiate(request);
+    let media: KeyedMedia | undefined;
+    return {
+      spec: { protocol: MIKEY, uri, data: offer.octets },
+      complete: async (response) => {
+        const value = header(response, "KeyMgmt");
+        const answer = value === undefined ? undefined : findSpec(parseKeyMgmtHeader(value), uri, 1)?.data;
+        media = await offer.accept(answer);
+        return media;
+      },
+      abandon: () => {
+        if (media === undefined) offer.abandon();
+        else media.close();
+      },
+    };
+  }
+
+  #peer(): KeyingPeer {
+    const { remote, secure } = this.#options.stream.channel;
+    return { remote, secure };
+  }
+
+  async #openTransport(
+    profile: string,
+    transport: ClientTransport,
+  ): Promise<{ readonly offered: TransportSpec; readonly open: OpenTransport }> {
+    const { channels } = this.#connection;
+    const { channel } = this.#options.stream;
+    if (transport === "tcp") {
+      const wanted = channels.choose(undefined);
+      if (wanted === undefined) throw new WatchwordError("rtsp.transport-answer", "no interleaved channel is free");
+      return {
+        offered: { profile, lower: "TCP", delivery: "unicast", interleaved: wanted },
+        open: {
+          complete: (response) => {
+            const answered = transportAnswer(response, profile, "TCP");
+            // The server decides (RFC 2326 §12.39); without a word it took what was asked.
+            const pair = answered.interleaved ?? wanted;
+            if (pair[0] === pair[1] || channels.taken(pair[0]) || channels.taken(pair[1])) {
+              throw new WatchwordError("rtsp.transport-answer", "the server chose channels that are in use");
+            }
+            return channels.open(pair);
+          },
+          abandon: () => {},
+        },
+      };
+    }
+    const { datagrams } = this.#options;
+    if (datagrams === undefined) throw new WatchwordError("rtsp.transport-answer", "no UDP sockets here");
+    const sockets = await datagrams.bindPair(channel.local.host);
+    const abandon = (): void => {
+      for (const socket of sockets) socket.close();
+    };
+    return {
+      offered: { profile, lower: "UDP", delivery: "unicast", clientPort: [sockets[0].local.port, sockets[1].local.port] },
+      open: {
+        complete: (response) => {
+          try {
+            const { serverPort, source } = transportAnswer(response, profile, "UDP");
+            if (serverPort === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no ports");
+            return createDatagramCarrier(sockets, { host: source ?? channel.remote.host, ports: serverPort });
+          } catch (error) {
+            abandon();
+            throw error;
+          }
+        },
+        abandon,
+      },
+    };
+  }
+
+  /** Requests of the server: new keys, and signs of life. */
+  async #answer(
+    request: RtspRequest,
+  ): Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }> {
+    const session = header(request, "Session");
+    const sameSession = session === undefined || parseSession(session).id === this.#session?.id;
+    switch (request.method) {
+      case "OPTIONS":
+        return { status: 200, fields: [["Public", "OPTIONS, GET_PARAMETER, SET_PARAMETER"]] };
+      case "GET_PARAMETER":
+        return { status: !sameSession ? 454 : request.body.length > 0 ? 451 : 200, fields: [] };
+      case "SET_PARAMETER":
+        return sameSession ? this.#setParameter(request) : { status: 454, fields: [] };
+      default:
+        return { status: 501, fields: [["Allow", "OPTIONS, GET_PARAMETER, SET_PARAMETER"]] };
+    }
+  }
+
+  async #setParameter(
+    request: RtspRequest,
+  ): Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }> {
+    try {
+      const value = header(request, "KeyMgmt");
+      const body = value === undefined ? parseKeyMgmtParameter(utf8Text(request.body) ?? "") : undefined;
+      const specs = value === undefined ? body?.specs : parseKeyMgmtHeader(value);
+      if (specs === undefined) return { status: request.body.length > 0 ? 451 : 200, fields: [] };
+      const answers = await this.#acceptRekey(specs);
+      this.#options.onRekey?.(specs.length);
+      if (answers.length === 0) return { status: 200, fields: [] };
+      if (body === undefined) return { status: 200, fields: [["KeyMgmt", formatKeyMgmtHeader(answers)]] };
+      return { status: 200, fields: [["Content-Type", "text/parameters"]], body: utf8(formatKeyMgmtParameter(body.form, answers)) };
+    } catch (error) {
+      this.#logger.warn("new keys refused", { code: (error as { code?: string }).code });
+      const { status, reply } = keyingFailure(error, true);
+      return { status, fields: reply === undefined ? [] : [["KeyMgmt", formatKeyMgmtHeader([{ protocol: MIKEY, data: reply }])]] };
+    }
+  }
+
+  async #acceptRekey(specs: readonly KeyMgmtSpec[]): Promise<KeyMgmtSpec[]> {
+    const answers: KeyMgmtSpec[] = [];
+    for (const spec of specs.filter(({ protocol }) => protocol === MIKEY)) {
+      const entries = [...this.#tracks.values()];
+      const named = entries.find(({ track }) => track.options.uri === spec.uri);
+      const media = named?.media ?? this.#aggregateMedia ?? (entries.length === 1 ? entries[0]?.media : undefined);
+      if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
+      const data = await media.acceptRekey(spec.data);
+      if (data !== undefined) answers.push({ protocol: MIKEY, ...(spec.uri === undefined ? {} : { uri: spec.uri }), data });
+    }
+    return answers;
+  }
+
+  #startTimers(): void {
+    if (this.#state !== "playing") return;
+    this.#stopTimers();
+    this.#startKeepAlive();
+    this.#lastLife = { count: this.#signsOfLife(), at: this.#options.clock.now() };
+    this.#scheduleReports();
+    const { mediaTimeout = 15_000 } = this.#options;
+    if (mediaTimeout > 0) this.#timers.push(this.#options.timers.every(1000, () => this.#checkLife(mediaTimeout)));
+  }
+
+  #startKeepAlive(): void {
+    if (this.#session === undefined) return;
+    const every = Math.max(1000, Math.min(30_000, this.#session.timeout * 400));
+    this.#timers.push(
+      this.#options.timers.every(every, () => {
+        this.keepAlive().catch((error: unknown) => {
+          this.#fail(
+            error instanceof WatchwordError
+              ? error
+              : new WatchwordError("rtsp.keep-alive", "no sign of life was possible", { cause: error }),
+          );
+        });
+      }),
+    );
+  }
+
+  /** RFC 3550 §6.2: at random between half and one and a half intervals. */
+  #scheduleReports(): void {
+    const [random = 0] = this.#options.random.bytes(1);
+    this.#reportTimer = this.#options.timers.after(REPORT_INTERVAL * (0.5 + random / 256), () => {
+      for (const { track } of this.#tracks.values()) track.sendReport();
+      this.#scheduleReports();
+    });
+  }
+
+  #signsOfLife(): number {
+    let count = 0;
+    for (const { track } of this.#tracks.values()) count += track.signsOfLife;
+    return count;
+  }
+
+  #checkLife(limit: number): void {
+    const count = this.#signsOfLife();
+    const now = this.#options.clock.now();
+    if (count !== this.#lastLife.count) this.#lastLife = { count, at: now };
+    else if (now - this.#lastLife.at > limit) this.#fail(new WatchwordError("rtsp.media-timeout", `no media for ${limit} ms`));
+  }
+
+  #stopTimers(): void {
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers = [];
+    this.#reportTimer?.cancel();
+  }
+
+  /** The session ends without our doing. */
+  #fail(error: WatchwordError): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.#logger.warn("session over", { code: error.code, detail: error.message });
+    this.#release();
+    this.#connection.destroy();
+    this.#options.onEnd?.(error);
+  }
+
+  #release(): void {
+    this.#stopTimers();
+    for (const { track, media } of this.#tracks.values()) {
+      track.close();
+      media?.close();
+    }
+    this.#aggregateMedia?.close();
+  }
+}
+
+interface OpenTransport {
+  /** @throws WatchwordError `rtsp.transport-answer` */
+  complete(response: RtspResponse): MediaCarrier;
+  abandon(): void;
+}
+
+interface KeyPreparation {
+  readonly spec: KeyMgmtSpec | undefined;
+  complete(response: RtspResponse): Promise<KeyedMedia>;
+  abandon(): void;
+}
+
+/** RFC 4567 §4.2: keys at session level were established by the first SETUP. */
+function sharedKeys(media: KeyedMedia): KeyPreparation {
+  return { spec: undefined, complete: () => Promise.resolve(media), abandon: () => {} };
+}
+
+function protocolsOf(lines: readonly KeyMgmtAttribute[]): readonly string[] {
+  return lines.length === 0 ? [MIKEY] : formatProtocolList(lines).split(";");
+}
+
+function transportAnswer(response: RtspResponse, profile: string, lower: "UDP" | "TCP"): TransportSpec {
+  const value = header(response, "Transport");
+  if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no transport");
+  const [spec] = parseTransport(value);
+  if (spec === undefined || spec.profile !== profile || spec.lower !== lower || spec.delivery !== "unicast") {
+    throw new WatchwordError("rtsp.transport-answer", "the server chose a transport that was not offered");
+  }
+  return spec;
+}
+
+/** An answer that cannot be read proves nothing. */
+function acknowledgementIn(response: RtspResponse): Uint8Array | undefined {
+  const value = header(response, "KeyMgmt");
+  if (value === undefined) return undefined;
+  try {
+    return parseKeyMgmtHeader(value).find(({ protocol }) => protocol === MIKEY)?.data;
+  } catch {
+    return new Uint8Array(0);
+  }
+}

@@ -1,0 +1,86 @@
+import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
+import type { CarrierStatus } from "../mikey/index.js";
+
+/** Whom keys are exchanged with. */
+export interface KeyingPeer {
+  /** Name proven by RTSP authentication (RFC 4567 §7): says which credential is meant. */
+  readonly user?: string;
+  /** The From header, where there is no authentication. */
+  readonly from?: string;
+  readonly remote: Endpoint;
+  /** Whether TLS protects the channel end to end. */
+  readonly secure: boolean;
+}
+
+/** One m= line as keying sees it. */
+export interface KeyingStream {
+  /** Index of the m= line. */
+  readonly index: number;
+  /** SSRC of what this party sends on it: media of a server, RTCP of a client. Absent where it is not known yet. */
+  readonly ssrc?: number;
+}
+
+/** Keys for one session, and what goes back to the peer with them. */
+export interface KeyingOutcome {
+  readonly media: KeyedMedia;
+  readonly response: Uint8Array | undefined;
+}
+
+/**
+ * How the sessions of one presentation are keyed, server side. Every m= line is keyed by an exchange of its own, and every client gets
+ * keys of its own.
+ */
+export interface ServerKeying {
+  /** The I_MESSAGE of one m= line for the description (RFC 4567 §4.2: the server is the Initiator). */
+  offer(stream: KeyingStream, peer: KeyingPeer): Promise<MediaOffer>;
+  /**
+   * What SETUP brought: the answer to `offer`, or an I_MESSAGE of the client's own, or nothing. Takes `offer` over: completes or abandons it.
+   * @param scope tells sessions apart: a repeated message is answered again only in its own
+   * @throws MikeyError and others; the session is then refused with 403 or 463
+   */
+  accept(
+    offer: MediaOffer | undefined,
+    message: Uint8Array | undefined,
+    stream: KeyingStream,
+    peer: KeyingPeer,
+    scope: string,
+  ): Promise<KeyingOutcome>;
+}
+
+/** What a client's keying is asked to do. */
+export interface ClientKeyingRequest {
+  /** The m= lines that one exchange covers: one for a message at media level, all for one at session level. */
+  readonly streams: readonly KeyingStream[];
+  readonly peer: KeyingPeer;
+  /** The server's description said `a=x-watchword:1` (docs/protocol.md §4.1). */
+  readonly announced: boolean;
+  /** Key management protocols of that level, in order (RFC 4567 §4.1.4). */
+  readonly protocols: readonly string[];
+}
+
+/** How a client keys a presentation. */
+export interface ClientKeying {
+  /** Answers the I_MESSAGE of the description. @throws MikeyError and others: the session is then not set up */
+  answer(message: Uint8Array, request: ClientKeyingRequest): Promise<KeyingOutcome>;
+  /** Begins an exchange where the description has no message. Without this method such media is refused. */
+  initiate?(request: ClientKeyingRequest): Promise<MediaOffer>;
+}
+
+/** What a failure of keying becomes in a response. */
+export interface KeyingFailure {
+  readonly status: number;
+  /** MIKEY ERR message to carry back. */
+  readonly reply?: Uint8Array;
+}
+
+/**
+ * The status of a failure (RFC 4567 §4.2): 403 where key management was expected and none came, 463 for anything else.
+ * Errors that know better say so themselves.
+ */
+export function keyingFailure(error: unknown, messagePresent: boolean): KeyingFailure {
+  const { status, reply } = error as { readonly status?: Partial<CarrierStatus>; readonly reply?: unknown };
+  const said = typeof status?.rtsp === "number" ? status.rtsp : undefined;
+  const fallback = messagePresent ? 463 : 403;
+  return { status: messagePresent && said !== undefined ? said : fallback, ...(reply instanceof Uint8Array ? { reply } : {}) };
+}

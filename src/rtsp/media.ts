@@ -1,0 +1,23 @@
+/** One RTP stream of a source, in SDP's terms (RFC 4566 §5.14, RFC 3551). */
+export interface MediaTrack {
+  readonly media: "audio" | "video";
+  readonly payloadType: number;
+  /** The rtpmap value after the payload type, e.g. `PCMU/8000`. */
+  readonly rtpmap: string;
+  /** The fmtp value after the payload type. */
+  readonly fmtp?: string;
+  /** Hz. */
+  readonly clockRate: number;
+  /** Known from the start, or as soon as the first packet came. */
+  readonly ssrc?: number;
+}
+
+/** Plain RTP and RTCP in real time; sender reports are the source's. Packets are the receiver's to keep, not to change. */
+export interface MediaSource {
+  readonly tracks: readonly MediaTrack[];
+  onRtp: ((track: number, packet: Uint8Array) => void) | undefined;
+  onRtcp: ((track: number, packet: Uint8Array) => void) | undefined;
+  /** Resolves when packets can flow. */
+  start(): Promise<void>;
+  stop(): void;
+}

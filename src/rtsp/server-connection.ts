@@ -1,0 +1,228 @@
+import { utf8, WatchwordError } from "../bytes/index.js";
+import type { MediaOffer } from "../gsa/index.js";
+import type { Stream, Timer } from "../io/index.js";
+import { createFrameChannels, type FrameChannels } from "./carrier.js";
+import type { KeyingPeer } from "./keying.js";
+import {
+  createRequest,
+  createResponse,
+  encodeFrame,
+  encodeRtsp,
+  header,
+  type RtspHeaders,
+  type RtspItem,
+  type RtspRequest,
+  type RtspResponse,
+  sequenceNumber,
+} from "./message.js";
+import { createRtspParser, type RtspLimits, RtspSyntaxError } from "./parser.js";
+import type { Presentation } from "./server.js";
+
+/** How a connection is treated; times in milliseconds, sizes in octets. */
+export interface ConnectionLimits extends RtspLimits {
+  /** Media is dropped while more than this waits for the reader. Default 512 KiB. */
+  readonly dropAbove?: number;
+  /** The connection ends when more than this waits, or when media was dropped for `stallTimeout`. Default 4 MiB. */
+  readonly closeAbove?: number;
+  /** Default 10 s. */
+  readonly stallTimeout?: number;
+  /** A connection without a session that says nothing complete for so long ends. Default 60 s. */
+  readonly idleTimeout?: number;
+  /** Requests that may wait while one is worked on. Default 32. */
+  readonly maxPipelined?: number;
+  /** How long the client may take to answer a request of ours. Default 10 s. */
+  readonly requestTimeout?: number;
+}
+
+/** Keys that DESCRIBE promised on this connection, not yet bound to a session. */
+export interface DescribedKeys {
+  readonly presentation: Presentation;
+  readonly peer: KeyingPeer;
+  /** One per m= line; taken away as SETUP uses them. */
+  readonly offers: (MediaOffer | undefined)[];
+  /** The session that the first SETUP made; the promise is for one session only. */
+  session: string | undefined;
+}
+
+/** What a connection asks its server. */
+export interface ConnectionHandler {
+  readonly limits: Required<ConnectionLimits>;
+  /** Answers a request; never rejects. What is returned is sent before `after` runs. */
+  handle(
+    connection: ServerConnection,
+    request: RtspRequest,
+  ): Promise<{ readonly response: RtspResponse; readonly after?: () => void }>;
+  now(): number;
+  after(milliseconds: number, callback: () => void): Timer;
+  /** Whether sessions live on this connection. */
+  inUse(connection: ServerConnection): boolean;
+  onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void;
+  log(level: "debug" | "warn", message: string, fields: Readonly<Record<string, unknown>>): void;
+}
+
+/** One connection of a server: framing, order, flow control. What requests mean is the handler's business. */
+export class ServerConnection {
+  readonly stream: Stream;
+  readonly channels: FrameChannels;
+  readonly #handler: ConnectionHandler;
+  readonly #queue: RtspRequest[] = [];
+  readonly #pending = new Map<
+    number,
+    { resolve: (response: RtspResponse) => void; reject: (error: Error) => void; timer: Timer }
+  >();
+  #working = false;
+  #ending = false;
+  #closed = false;
+  #sequence = 1;
+  #idleSince: number;
+  #stalledSince: number | undefined;
+  /** What DESCRIBE last promised here. */
+  described: DescribedKeys | undefined;
+
+  constructor(stream: Stream, handler: ConnectionHandler) {
+    this.stream = stream;
+    this.#handler = handler;
+    this.#idleSince = handler.now();
+    this.channels = createFrameChannels((channel, data) => this.#sendFrame(channel, data));
+    const parser = createRtspParser(handler.limits);
+    stream.onClose = () => this.#close("connection-closed");
+    stream.onData = (octets) => {
+      if (this.#ending) return;
+      try {
+        parser.push(octets, (item) => this.#receive(item));
+      } catch (error) {
+        this.#syntaxError(error);
+      }
+    };
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Called from time to time: ends a connection on which nothing happens. */
+  checkIdle(): void {
+    if (this.#handler.inUse(this)) this.#idleSince = this.#handler.now();
+    else if (this.#handler.now() - this.#idleSince > this.#handler.limits.idleTimeout) this.destroy("connection-closed");
+  }
+
+  /** Sends a request to the client. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
+  request(method: string, uri: string, fields: RtspHeaders): Promise<RtspResponse> {
+    if (this.#closed || this.#ending) return Promise.reject(new WatchwordError("rtsp.connection-closed", "the client has left"));
+    const sequence = this.#sequence++;
+    return new Promise((resolve, reject) => {
+      const timer = this.#handler.after(this.#handler.limits.requestTimeout, () => {
+        this.#pending.delete(sequence);
+        reject(new WatchwordError("rtsp.timeout", `the client did not answer ${method}`));
+      });
+      this.#pending.set(sequence, { resolve, reject, timer });
+      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields])));
+    });
+  }
+
+  /** Forgets what DESCRIBE promised. */
+  dropDescribed(): void {
+    for (const offer of this.described?.offers ?? []) offer?.abandon();
+    this.described = undefined;
+  }
+
+  /** Ends after what was written is sent. */
+  end(): void {
+    this.#ending = true;
+    this.stream.end();
+  }
+
+  destroy(reason: "connection-closed" | "slow-reader"): void {
+    this.stream.destroy();
+    this.#close(reason);
+  }
+
+  #receive(item: RtspItem): void {
+    if (this.#ending) return;
+    switch (item.kind) {
+      case "frame":
+        this.channels.receive(item.channel, item.data);
+        break;
+      case "response": {
+        const sequence = sequenceNumber(item);
+        const pending = sequence === undefined ? undefined : this.#pending.get(sequence);
+        if (sequence === undefined || pending === undefined || item.status < 200) break;
+        this.#pending.delete(sequence);
+        pending.timer.cancel();
+        pending.resolve(item);
+        break;
+      }
+      case "request":
+        this.#idleSince = this.#handler.now();
+        if (this.#queue.length >= this.#handler.limits.maxPipelined) {
+          this.#handler.log("warn", "too many requests at once", { remote: this.stream.channel.remote.host });
+          this.#write(encodeRtsp(createResponse(400, sequenceHeader(sequenceNumber(item)))));
+          this.end();
+          break;
+        }
+        this.#queue.push(item);
+        if (!this.#working) void this.#work();
+    }
+  }
+
+  async #work(): Promise<void> {
+    this.#working = true;
+    for (let request = this.#queue.shift(); request !== undefined && !this.#closed; request = this.#queue.shift()) {
+      const { response, after } = await this.#handler.handle(this, request);
+      if (this.#closed) break;
+      this.#write(encodeRtsp(response));
+      after?.();
+      if (header(request, "Connection")?.toLowerCase() === "close") this.end();
+    }
+    this.#working = false;
+  }
+
+  #syntaxError(error: unknown): void {
+    if (!(error instanceof RtspSyntaxError)) throw error;
+    this.#handler.log("warn", "not RTSP", { remote: this.stream.channel.remote.host, code: error.code, detail: error.message });
+    this.#write(encodeRtsp(createResponse(error.status, sequenceHeader(error.sequenceNumber), utf8(""))));
+    this.end();
+  }
+
+  #sendFrame(channel: number, data: Uint8Array): boolean {
+    if (this.#closed || this.#ending) return false;
+    const { dropAbove, stallTimeout } = this.#handler.limits;
+    if (this.stream.buffered <= dropAbove) {
+      this.#stalledSince = undefined;
+      this.#write(encodeFrame(channel, data));
+      return true;
+    }
+    this.#stalledSince ??= this.#handler.now();
+    if (this.#handler.now() - this.#stalledSince > stallTimeout) {
+      this.#handler.log("warn", "the client does not read", { remote: this.stream.channel.remote.host });
+      this.destroy("slow-reader");
+    }
+    return false;
+  }
+
+  #write(octets: Uint8Array): void {
+    if (this.#closed) return;
+    this.stream.write(octets);
+    if (this.stream.buffered > this.#handler.limits.closeAbove) {
+      this.#handler.log("warn", "the client does not read", { remote: this.stream.channel.remote.host });
+      this.destroy("slow-reader");
+    }
+  }
+
+  #close(reason: "connection-closed" | "slow-reader"): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#queue.length = 0;
+    for (const { reject, timer } of this.#pending.values()) {
+      timer.cancel();
+      reject(new WatchwordError("rtsp.connection-closed", "the client has left"));
+    }
+    this.#pending.clear();
+    this.dropDescribed();
+    this.#handler.onClose(this, reason);
+  }
+}
+
+function sequenceHeader(sequence: number | undefined): RtspHeaders {
+  return sequence === undefined ? [] : [["CSeq", String(sequence)]];
+}

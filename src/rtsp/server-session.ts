@@ -1,0 +1,366 @@
+import { formatHex, WatchwordError } from "../bytes/index.js";
+import type { KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
+import { formatKeyMgmtHeader, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
+import type { MediaCarrier } from "./carrier.js";
+import type { MediaTrack } from "./media.js";
+import { header, type RtspHeaders, type RtspResponse } from "./message.js";
+import { looksLikeRtcp } from "./rtcp.js";
+
+/** Why a session ended. */
+export type SessionEnd = "teardown" | "timeout" | "connection-closed" | "slow-reader" | "server-closed" | "failed";
+
+/** What can be seen of a session. */
+export interface RtspSessionInfo {
+  readonly id: string;
+  readonly path: string;
+  readonly user: string | undefined;
+  readonly remote: Endpoint;
+  readonly state: "ready" | "playing" | "ended";
+  readonly tracks: readonly RtspTrackInfo[];
+}
+
+/** What can be seen of one stream of a session. */
+export interface RtspTrackInfo {
+  readonly index: number;
+  readonly transport: "udp" | "tcp";
+  readonly keyedBy: "none" | "psk" | "null";
+  /** SRTP suite, undefined for plain RTP. */
+  readonly suite: string | undefined;
+  readonly fingerprint: string | undefined;
+  /** Hexadecimal. */
+  readonly mki: string | undefined;
+  readonly tolerances: readonly string[];
+  /** RTP packets and octets sent, headers included. */
+  readonly packets: number;
+  readonly octets: number;
+  /** RTP packets that a slow reader did not get. */
+  readonly dropped: number;
+  /** RTCP packets that the client sent and that were authentic. */
+  readonly reports: number;
+  /** RTCP packets that were not. */
+  readonly authenticationFailures: number;
+}
+
+/** One stream of a session. */
+export interface SessionTrack {
+  readonly index: number;
+  readonly track: MediaTrack;
+  readonly carrier: MediaCarrier;
+  /** Absolute control URI as the client knows it. */
+  readonly uri: string;
+  /** Undefined for plain RTP. */
+  readonly media: KeyedMedia | undefined;
+}
+
+interface TrackState extends SessionTrack {
+  readonly stream: KeyedStream | undefined;
+  /** Added to the source's sequence numbers; undefined until the next packet. */
+  offset: number | undefined;
+  /** Sequence number of the next packet in order. */
+  next: number;
+  packets: number;
+  octets: number;
+  dropped: number;
+  reports: number;
+  authenticationFailures: number;
+}
+
+/** What a session needs of its server. */
+export interface SessionContext {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  readonly random: (length: number) => Uint8Array;
+  /** Memory for one packet at a time, shared by all sessions; room for what SRTP adds. */
+  readonly scratch: Uint8Array;
+  /** Sends a request to the client and waits for its answer. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
+  readonly request: (method: string, uri: string, fields: RtspHeaders) => Promise<RtspResponse>;
+  /** Called when streams have new keys. */
+  readonly onRekey: (streams: number) => void;
+  /** Called once when the session is over, its resources released. */
+  readonly onEnd: (session: ServerSession, reason: SessionEnd, proof: ProofVerdict | undefined) => void;
+}
+
+/** Facts that do not change. */
+export interface SessionFacts {
+  readonly id: string;
+  readonly path: string;
+  /** Aggregate control URI as the client knows it. */
+  readonly uri: string;
+  readonly user: string | undefined;
+  readonly remote: Endpoint;
+  /** Milliseconds. */
+  readonly timeout: number;
+}
+
+/** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
+const FIRST_SEQUENCE_MASK = 0x7fff;
+/** Longest packet of a source that is sent on. */
+const MAX_PACKET = 65_000;
+
+/** One RTSP session of a server: its streams, their keys, its life (RFC 2326 appendix A.2). */
+export class ServerSession {
+  readonly facts: SessionFacts;
+  readonly #context: SessionContext;
+  readonly #tracks: TrackState[] = [];
+  #state: "ready" | "playing" | "ended" = "ready";
+  #lastSeen: number;
+  #rekeying: Promise<number> | undefined;
+  #rekeyTimer: Timer | undefined;
+
+  constructor(facts: SessionFacts, context: SessionContext) {
+    this.facts = facts;
+    this.#context = context;
+    this.#lastSeen = context.clock.now();
+  }
+
+  get state(): "ready" | "playing" | "ended" {
+    return this.#state;
+  }
+
+  get tracks(): readonly SessionTrack[] {
+    return this.#tracks;
+  }
+
+  get info(): RtspSessionInfo {
+    const { id, path, user, remote } = this.facts;
+    const tracks = this.#tracks.map((track): RtspTrackInfo => {
+      const { index, carrier, media, stream, packets, octets, dropped, reports, authenticationFailures } = track;
+      return {
+        index,
+        transport: carrier.kind,
+        keyedBy: media?.keyedBy ?? "none",
+        suite: stream?.policy.suite,
+        fingerprint: media?.fingerprint,
+        mki: media?.mki === undefined ? undefined : formatHex(media.mki),
+        tolerances: media?.tolerances ?? [],
+        packets,
+        octets,
+        dropped,
+        reports,
+        authenticationFailures,
+      };
+    });
+    return { id, path, user, remote, state: this.#state, tracks };
+  }
+
+  /** Notes a sign of life. */
+  touch(): void {
+    this.#lastSeen = this.#context.clock.now();
+  }
+
+  get expired(): boolean {
+    return this.#context.clock.now() - this.#lastSeen > this.facts.timeout;
+  }
+
+  addTrack(added: SessionTrack): void {
+    const random = this.#context.random(2);
+    const state: TrackState = {
+      ...added,
+      // Each m= line has an exchange of its own, which covers one stream.
+      stream: added.media?.streams[0],
+      offset: undefined,
+      next: (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK,
+      packets: 0,
+      octets: 0,
+      dropped: 0,
+      reports: 0,
+      authenticationFailures: 0,
+    };
+    this.#tracks.push(state);
+    added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
+  }
+
+  /** Takes one stream of several away. */
+  removeTrack(index: number): void {
+    const at = this.#tracks.findIndex((track) => track.index === index);
+    if (at < 0) return;
+    const [removed] = this.#tracks.splice(at, 1);
+    removed?.carrier.close();
+    removed?.media?.close();
+  }
+
+  /** RFC 2326 §12.33: the sequence number that each stream will start with. */
+  get nextSequences(): readonly { readonly uri: string; readonly sequence: number }[] {
+    return this.#tracks.map(({ uri, next }) => ({ uri, sequence: next }));
+  }
+
+  /** @param rekeyEvery seconds, 0 for never */
+  play(rekeyEvery: number): void {
+    if (this.#state !== "ready") return;
+    this.#state = "playing";
+    for (const track of this.#tracks) track.offset = undefined;
+    if (rekeyEvery > 0) {
+      this.#rekeyTimer = this.#context.timers.every(rekeyEvery * 1000, () => {
+        this.rekey().catch((error: unknown) => {
+          this.#context.logger.warn("rekey failed", { session: this.facts.id, error: String(error) });
+        });
+      });
+    }
+  }
+
+  pause(): void {
+    if (this.#state !== "playing") return;
+    this.#state = "ready";
+    this.#rekeyTimer?.cancel();
+  }
+
+  /**
+   * Sends one packet of the source. Sequence numbers are the session's own: they go on without a gap over PAUSE and PLAY
+   * (RFC 2326 appendix B), which SRTP's rollover counter depends on.
+   */
+  sendRtp(index: number, packet: Uint8Array): void {
+    const track = this.#tracks.find((candidate) => candidate.index === index);
+    if (this.#state !== "playing" || track === undefined || packet.length > MAX_PACKET || packet.length < 12) return;
+    const sequence = ((packet[2] as number) << 8) | (packet[3] as number);
+    track.offset ??= track.next - sequence;
+    const own = (sequence + track.offset) & 0xffff;
+    this.#context.scratch.set(packet);
+    this.#context.scratch[2] = own >> 8;
+    this.#context.scratch[3] = own & 0xff;
+    const protectedPacket = this.#protect(track, packet.length, "rtp");
+    if (protectedPacket === undefined) return;
+    // Ahead of what was sent, and not a late packet of the source.
+    if (((own - track.next) & 0xffff) < 0x8000) track.next = (own + 1) & 0xffff;
+    if (!track.carrier.sendRtp(protectedPacket)) {
+      track.dropped++;
+      return;
+    }
+    track.packets++;
+    track.octets += packet.length;
+  }
+
+  sendRtcp(index: number, packet: Uint8Array): void {
+    const track = this.#tracks.find((candidate) => candidate.index === index);
+    if (this.#state !== "playing" || track === undefined || packet.length > MAX_PACKET) return;
+    this.#context.scratch.set(packet);
+    const protectedPacket = this.#protect(track, packet.length, "rtcp");
+    if (protectedPacket !== undefined) track.carrier.sendRtcp(protectedPacket);
+  }
+
+  /**
+   * Gives every stream that can take one a new key (docs/protocol.md §7).
+   * @returns how many streams were rekeyed; 0 where the keys cannot be changed
+   * @throws WatchwordError `rtsp.rekey` where the client refused or did not answer: the old keys stay in use
+   */
+  rekey(): Promise<number> {
+    this.#rekeying ??= this.#rekey().finally(() => {
+      this.#rekeying = undefined;
+    });
+    return this.#rekeying;
+  }
+
+  async #rekey(): Promise<number> {
+    const pending: { track: TrackState; rekey: PendingRekey }[] = [];
+    try {
+      for (const track of this.#tracks) {
+        if (track.media?.canRekey === true) pending.push({ track, rekey: await track.media.startRekey() });
+      }
+      if (pending.length === 0) return 0;
+      const specs = pending.map(({ track, rekey }) => ({ protocol: "mikey", uri: track.uri, data: rekey.octets }));
+      const response = await this.#context.request("SET_PARAMETER", this.facts.uri, [
+        ["Session", this.facts.id],
+        ["KeyMgmt", formatKeyMgmtHeader(specs)],
+      ]);
+      if (response.status !== 200) throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
+      const value = header(response, "KeyMgmt");
+      const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
+      while (pending.length > 0) {
+        const { track, rekey } = pending[0] as (typeof pending)[number];
+        await rekey.complete(findSpec(answers, track.uri, specs.length)?.data);
+        pending.shift();
+      }
+      this.#context.onRekey(specs.length);
+      return specs.length;
+    } catch (error) {
+      for (const { rekey } of pending) rekey.abandon();
+      if (error instanceof WatchwordError && error.code === "rtsp.rekey") throw error;
+      throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
+    }
+  }
+
+  /** Takes a rekey that the client initiated. @throws MikeyError, WatchwordError `rtsp.key-mgmt-context` */
+  async acceptRekey(specs: readonly KeyMgmtSpec[]): Promise<KeyMgmtSpec[]> {
+    const answers: KeyMgmtSpec[] = [];
+    for (const spec of specs.filter(({ protocol }) => protocol === "mikey")) {
+      const track = this.#trackOf(spec.uri);
+      if (track?.media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
+      const data = await track.media.acceptRekey(spec.data);
+      if (data !== undefined) answers.push({ protocol: "mikey", ...(spec.uri === undefined ? {} : { uri: spec.uri }), data });
+    }
+    return answers;
+  }
+
+  #trackOf(uri: string | undefined): TrackState | undefined {
+    return this.#tracks.find((track) => track.uri === uri) ?? (this.#tracks.length === 1 ? this.#tracks[0] : undefined);
+  }
+
+  /**
+   * Judges a de-registration (docs/protocol.md §6.3): it refers to the exchange of the first m= line that was set up.
+   * @returns undefined verdict where the session has no keys
+   */
+  acceptDeregistration(message: Uint8Array | undefined): {
+    readonly verdict: ProofVerdict | undefined;
+    readonly acknowledgement?: Uint8Array;
+  } {
+    const [first] = this.#tracks.toSorted((a, b) => a.index - b.index);
+    if (first?.media === undefined) return { verdict: undefined };
+    return first.media.acceptDeregistration(message);
+  }
+
+  /** Ends the session and releases everything; later calls do nothing. */
+  end(reason: SessionEnd, proof?: ProofVerdict): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.#rekeyTimer?.cancel();
+    for (const { carrier, media } of this.#tracks) {
+      carrier.close();
+      media?.close();
+    }
+    this.#context.onEnd(this, reason, proof);
+  }
+
+  #protect(track: TrackState, length: number, kind: "rtp" | "rtcp"): Uint8Array | undefined {
+    const packet = this.#context.scratch.subarray(0, length);
+    if (track.media === undefined) return packet;
+    const sender = track.stream?.sender;
+    if (sender === undefined) return undefined;
+    try {
+      const sealed =
+        kind === "rtp" ? sender.protect(packet, this.#context.scratch) : sender.protectRtcp(packet, this.#context.scratch);
+      return this.#context.scratch.subarray(0, sealed);
+    } catch (error) {
+      if (!(error instanceof WatchwordError)) throw error;
+      // A packet that repeats an index is lost; a key that has reached its end ends the session.
+      if (error.code === "srtp.index-reuse" || error.code === "srtp.malformed" || error.code === "srtp.ssrc-limit")
+        return undefined;
+      this.#context.logger.error("session ended: media cannot be protected", { session: this.facts.id, code: error.code });
+      this.end("failed");
+      return undefined;
+    }
+  }
+
+  #receiveRtcp(track: TrackState, packet: Uint8Array): void {
+    if (!looksLikeRtcp(packet)) return;
+    if (track.media === undefined) {
+      track.reports++;
+      this.touch();
+      return;
+    }
+    const receiver = track.stream?.receiver;
+    if (receiver === undefined) return;
+    if (receiver.unprotectRtcp(packet, new Uint8Array(packet.length)) < 0) {
+      track.authenticationFailures++;
+      return;
+    }
+    track.reports++;
+    this.touch();
+  }
+}
+
+/** The specification for a stream: by its URI, or the only one where there is one stream. */
+export function findSpec(specs: readonly KeyMgmtSpec[], uri: string, streams: number): KeyMgmtSpec | undefined {
+  const mikey = specs.filter(({ protocol }) => protocol === "mikey");
+  return mikey.find((spec) => spec.uri === uri) ?? (streams === 1 && mikey.length === 1 ? mikey[0] : undefined);
+}

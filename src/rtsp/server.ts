@@ -1,0 +1,346 @@
+import { formatHex, WatchwordError } from "../bytes/index.js";
+import type { ProofVerdict } from "../gsa/index.js";
+import {
+  type Clock,
+  type DatagramsFactory,
+  type Logger,
+  type Random,
+  type Stream,
+  silentLogger,
+  type Timer,
+  type Timers,
+} from "../io/index.js";
+import type { Authenticator } from "./authentication.js";
+import type { ServerKeying } from "./keying.js";
+import type { MediaSource } from "./media.js";
+import { createResponse, RTSP_VERSION, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
+import { readRtpHeader } from "./rtcp.js";
+import { type ConnectionHandler, type ConnectionLimits, ServerConnection } from "./server-connection.js";
+import { handleRequest, RtspRefusal } from "./server-methods.js";
+import { type RtspSessionInfo, ServerSession, type SessionEnd, type SessionFacts } from "./server-session.js";
+
+/** Transport profiles that are served. */
+export type MediaProfile = "RTP/AVP" | "RTP/AVPF" | "RTP/SAVP" | "RTP/SAVPF";
+
+/** One path of a server and what it plays. */
+export interface Presentation {
+  /** `/name`, without a trailing slash. */
+  readonly path: string;
+  /** The s= line. */
+  readonly name?: string;
+  readonly source: MediaSource;
+  /** RTP/SAVP or RTP/SAVPF with `keying`, RTP/AVP or RTP/AVPF without: keys are never announced for plain RTP. */
+  readonly profile: MediaProfile;
+  readonly keying?: ServerKeying;
+  /** Who may see it. Without it, anybody. */
+  readonly authenticator?: Authenticator;
+  /** Seconds between new keys while playing, where the client's keys can be changed. Default 0: never. */
+  readonly rekeyInterval?: number;
+  /** Say `a=x-watchword:1` (docs/protocol.md §4.1). Default: where there is keying. */
+  readonly announce?: boolean;
+}
+
+/** What happens in a server, for logs and tests. Nothing here holds a key. */
+export type RtspServerEvent =
+  | { readonly type: "setup" | "playing" | "paused"; readonly session: RtspSessionInfo }
+  | { readonly type: "rekeyed"; readonly session: RtspSessionInfo; readonly streams: number }
+  | {
+      readonly type: "ended";
+      readonly session: RtspSessionInfo;
+      readonly reason: SessionEnd;
+      /** What TEARDOWN proved (docs/protocol.md §6.3); undefined where there are no keys or no TEARDOWN. */
+      readonly proof: ProofVerdict | undefined;
+    }
+  | {
+      readonly type: "refused";
+      readonly method: string;
+      readonly uri: string;
+      readonly status: number;
+      readonly code: string | undefined;
+    };
+
+/** How a server is made. */
+export interface RtspServerOptions {
+  readonly presentations: readonly Presentation[];
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  /** Without it, only interleaved transport is served. */
+  readonly datagrams?: DatagramsFactory;
+  readonly logger?: Logger;
+  readonly onEvent?: (event: RtspServerEvent) => void;
+  /** The Server header. Default `watchword`. */
+  readonly name?: string;
+  /** Default 256. */
+  readonly maxSessions?: number;
+  /** Default 1024. */
+  readonly maxConnections?: number;
+  /** Seconds without a sign of life after which a session ends. Default 60. */
+  readonly sessionTimeout?: number;
+  readonly limits?: ConnectionLimits;
+}
+
+/** An RTSP 1.0 server over streams that somebody else accepts. */
+export interface RtspServer {
+  /** Serves one connection until it ends. */
+  accept(stream: Stream): void;
+  readonly sessions: readonly RtspSessionInfo[];
+  readonly connections: number;
+  /**
+   * Gives a session new keys now.
+   * @returns how many streams were rekeyed
+   * @throws WatchwordError `rtsp.session` where there is none, `rtsp.rekey`
+   */
+  rekey(sessionId: string): Promise<number>;
+  /** Ends every session and connection and stops the sources. */
+  close(): void;
+}
+
+const DEFAULT_LIMITS: Required<ConnectionLimits> = {
+  maxHeader: 32_768,
+  maxHeaderLines: 128,
+  maxBody: 262_144,
+  dropAbove: 512 * 1024,
+  closeAbove: 4 * 1024 * 1024,
+  stallTimeout: 10_000,
+  idleTimeout: 60_000,
+  maxPipelined: 32,
+  requestTimeout: 10_000,
+};
+
+/**
+ * Creates a server.
+ * @throws WatchwordError `rtsp.profile` for a presentation whose profile and keying do not belong together, `rtsp.path` for a path that is
+ * none or is there twice
+ */
+export function createRtspServer(options: RtspServerOptions): RtspServer {
+  const core = new ServerCore(options);
+  return {
+    accept: (stream) => core.accept(stream),
+    get sessions() {
+      return core.sessions.map(({ info }) => info);
+    },
+    get connections() {
+      return core.connectionCount;
+    },
+    rekey: async (sessionId) => {
+      const session = core.session(sessionId);
+      if (session === undefined) throw new WatchwordError("rtsp.session", "no such session");
+      return session.rekey();
+    },
+    close: () => core.close(),
+  };
+}
+
+/** A presentation at work: its source and who listens. */
+export interface RunningPresentation {
+  readonly presentation: Presentation;
+  readonly sessions: Set<ServerSession>;
+  /** Resolves when the source runs; rejects when it cannot. */
+  readonly started: Promise<void>;
+}
+
+interface SessionEntry {
+  readonly session: ServerSession;
+  readonly running: RunningPresentation;
+  /** The connection that the session was last spoken of on. */
+  connection: ServerConnection;
+}
+
+/** The state of a server, as its methods see it. */
+export class ServerCore implements ConnectionHandler {
+  readonly options: RtspServerOptions;
+  readonly logger: Logger;
+  readonly limits: Required<ConnectionLimits>;
+  /** Seconds. */
+  readonly sessionTimeout: number;
+  readonly running: readonly RunningPresentation[];
+  readonly #entries = new Map<string, SessionEntry>();
+  readonly #connections = new Set<ServerConnection>();
+  readonly #scratch = new Uint8Array(66_560);
+  readonly #sweep: Timer;
+  #closed = false;
+
+  constructor(options: RtspServerOptions) {
+    checkPresentations(options.presentations);
+    this.options = options;
+    this.logger = options.logger ?? silentLogger;
+    this.limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.sessionTimeout = options.sessionTimeout ?? 60;
+    this.running = options.presentations.map((presentation) => this.#start(presentation));
+    this.#sweep = options.timers.every(1000, () => this.#checkTime());
+  }
+
+  get sessions(): readonly ServerSession[] {
+    return [...this.#entries.values()].map(({ session }) => session);
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  get full(): boolean {
+    return this.#entries.size >= (this.options.maxSessions ?? 256);
+  }
+
+  accept(stream: Stream): void {
+    if (this.#closed || this.#connections.size >= (this.options.maxConnections ?? 1024)) {
+      this.logger.warn("connection refused", { remote: stream.channel.remote.host, connections: this.#connections.size });
+      stream.destroy();
+      return;
+    }
+    this.#connections.add(new ServerConnection(stream, this));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#sweep.cancel();
+    for (const session of this.sessions) session.end("server-closed");
+    for (const connection of this.#connections) connection.end();
+    for (const { presentation } of this.running) {
+      presentation.source.onRtp = undefined;
+      presentation.source.onRtcp = undefined;
+      presentation.source.stop();
+    }
+  }
+
+  session(id: string): ServerSession | undefined {
+    return this.#entries.get(id)?.session;
+  }
+
+  /** A session identifier that cannot be guessed (RFC 2326 §3.4). */
+  newSessionId(): string {
+    return formatHex(this.options.random.bytes(16));
+  }
+
+  createSession(connection: ServerConnection, running: RunningPresentation, facts: SessionFacts): ServerSession {
+    const session: ServerSession = new ServerSession(facts, {
+      clock: this.options.clock,
+      timers: this.options.timers,
+      logger: this.logger,
+      random: (length) => this.options.random.bytes(length),
+      scratch: this.#scratch,
+      request: (method, uri, fields) => {
+        const current = this.#entries.get(facts.id)?.connection;
+        return current === undefined
+          ? Promise.reject(new WatchwordError("rtsp.connection-closed", "the client has left"))
+          : current.request(method, uri, fields);
+      },
+      onRekey: (streams) => this.emit({ type: "rekeyed", session: session.info, streams }),
+      onEnd: (_session, reason, proof) => {
+        this.#entries.delete(facts.id);
+        running.sessions.delete(session);
+        this.logger.info("session ended", { session: facts.id, path: facts.path, reason, proof });
+        this.emit({ type: "ended", session: session.info, reason, proof });
+      },
+    });
+    this.#entries.set(facts.id, { session, running, connection });
+    running.sessions.add(session);
+    return session;
+  }
+
+  /** Notes that a session is spoken of on this connection. */
+  bind(session: ServerSession, connection: ServerConnection): void {
+    const entry = this.#entries.get(session.facts.id);
+    if (entry !== undefined) entry.connection = connection;
+  }
+
+  emit(event: RtspServerEvent): void {
+    this.options.onEvent?.(event);
+  }
+
+  async handle(
+    connection: ServerConnection,
+    request: RtspRequest,
+  ): Promise<{ readonly response: RtspResponse; readonly after?: () => void }> {
+    const sequence = sequenceNumber(request);
+    const common: [string, string][] = [
+      ...(sequence === undefined ? [] : ([["CSeq", String(sequence)]] as [string, string][])),
+      ["Server", this.options.name ?? "watchword"],
+    ];
+    try {
+      if (request.version !== RTSP_VERSION) throw new RtspRefusal(505);
+      if (sequence === undefined) throw new RtspRefusal(400);
+      const { status, fields, body, after } = await handleRequest(this, connection, request);
+      const response = createResponse(status, [...common, ...fields], body);
+      return after === undefined ? { response } : { response, after };
+    } catch (error) {
+      const refusal = error instanceof RtspRefusal ? error : new RtspRefusal(500, [], { cause: error });
+      const code = codeOf(refusal.cause);
+      if (refusal.status === 500)
+        this.logger.error("request failed", { method: request.method, code, error: String(refusal.cause) });
+      else this.logger.info("request refused", { method: request.method, uri: request.uri, status: refusal.status, code });
+      this.emit({ type: "refused", method: request.method, uri: request.uri, status: refusal.status, code });
+      return { response: createResponse(refusal.status, [...common, ...refusal.fields]) };
+    }
+  }
+
+  now(): number {
+    return this.options.clock.now();
+  }
+
+  after(milliseconds: number, callback: () => void): Timer {
+    return this.options.timers.after(milliseconds, callback);
+  }
+
+  inUse(connection: ServerConnection): boolean {
+    for (const entry of this.#entries.values()) if (entry.connection === connection) return true;
+    return false;
+  }
+
+  onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void {
+    this.#connections.delete(connection);
+    for (const entry of [...this.#entries.values()]) {
+      // A session over UDP outlives its connection (RFC 2326 §1.1) until it times out; interleaved media has no other way.
+      if (entry.connection === connection && entry.session.tracks.some(({ carrier }) => carrier.kind === "tcp"))
+        entry.session.end(reason);
+    }
+  }
+
+  log(level: "debug" | "warn", message: string, fields: Readonly<Record<string, unknown>>): void {
+    this.logger[level](message, fields);
+  }
+
+  #start(presentation: Presentation): RunningPresentation {
+    const sessions = new Set<ServerSession>();
+    const { source, path } = presentation;
+    source.onRtp = (track, packet) => {
+      if (readRtpHeader(packet) === undefined) return;
+      for (const session of sessions) session.sendRtp(track, packet);
+    };
+    source.onRtcp = (track, packet) => {
+      for (const session of sessions) session.sendRtcp(track, packet);
+    };
+    const started = source.start();
+    started.catch((error: unknown) => this.logger.error("the source does not start", { path, error: String(error) }));
+    return { presentation, sessions, started };
+  }
+
+  #checkTime(): void {
+    for (const session of this.sessions) if (session.expired) session.end("timeout");
+    for (const connection of [...this.#connections]) connection.checkIdle();
+  }
+}
+
+function checkPresentations(presentations: readonly Presentation[]): void {
+  const paths = new Set<string>();
+  for (const { path, profile, keying } of presentations) {
+    if (!/^(\/[\x21\x24-\x2e\x30-\x3e\x40-\x7e]+)+$/.test(path) || paths.has(path)) {
+      throw new WatchwordError("rtsp.path", `"${path}" is not a path of its own`);
+    }
+    paths.add(path);
+    // GStreamer takes ciphertext for media where RTP/AVP stands beside key-mgmt.
+    if (profile.startsWith("RTP/SAVP") !== (keying !== undefined)) {
+      throw new WatchwordError(
+        "rtsp.profile",
+        `${path}: ${profile} ${keying === undefined ? "needs keying" : "must not be keyed"}`,
+      );
+    }
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  const code = (error as { readonly code?: unknown } | undefined)?.code;
+  return typeof code === "string" ? code : undefined;
+}
