@@ -234,6 +234,26 @@ describe("an exchange", () => {
     sameKeys(nodeCrypto, pending.complete(response as Uint8Array), csb);
   });
 
+  it("takes the salt of the key data where there is one, and derives it where not (RFC 3830 §4.1.3)", () => {
+    const { initiator, responder } = pair();
+    const value = new Uint8Array(16).fill(9);
+    const salt = new Uint8Array(14).fill(7);
+    const common = { csbId: 1, rand: new Uint8Array(16).fill(1) };
+    const [salted] = srtpMasterKeys(
+      nodeCrypto,
+      accepted(responder.receive(initiator.begin(request({ ...common, keys: [{ kind: "TGK+SALT", value, salt }] })).octets)).csb,
+      1,
+    );
+    const [derived] = srtpMasterKeys(
+      nodeCrypto,
+      accepted(responder.receive(initiator.begin(request({ ...common, keys: [{ kind: "TGK", value }] })).octets)).csb,
+      1,
+    );
+    expect(salted?.salt).toEqual(salt);
+    expect(derived?.salt).not.toEqual(salt);
+    expect(salted?.key).toEqual(derived?.key);
+  });
+
   it("an SPI as MKI, an interval as indices and lifetime", () => {
     const { initiator, responder } = pair();
     const keys = [
