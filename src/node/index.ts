@@ -5,6 +5,8 @@ export * from "./random.js";
 export * from "./rtp-forwarder.js";
 export * from "./rtp-source.js";
 export * from "./rtpdump.js";
+export * from "./rtsp-player.js";
+export * from "./rtsp-service.js";
 export * from "./streams.js";
 export * from "./time.js";
 export * from "./tone.js";

@@ -1,0 +1,288 @@
+import { writeFileSync } from "node:fs";
+import { Command, InvalidArgumentError } from "commander";
+import { formatHex, type WatchwordError } from "../bytes/index.js";
+import { defaultCrypto } from "../crypto/index.js";
+import { createMediaKeying, type ProofVerdict } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
+import {
+  connectRtspClient,
+  createRtpdumpWriter,
+  createRtpForwarder,
+  type MediaSink,
+  type MediaTrack,
+  steadyClock,
+  systemClock,
+  systemTimers,
+} from "../node/index.js";
+import { type PeerProfile, peerProfile } from "../peers/index.js";
+import {
+  type ClientKeying,
+  type ClientTrackStatistics,
+  type ClientTransport,
+  createMikeyClientKeying,
+  type DescribedPresentation,
+  identityOf,
+  parseRtspUri,
+  type RtspClient,
+} from "../rtsp/index.js";
+import type { SuiteName } from "../srtp/index.js";
+import { untilStopped } from "./lifetime.js";
+import {
+  integerBetween,
+  type Psk,
+  parseEndpoint,
+  parseProfile,
+  parsePsk,
+  parseSeconds,
+  parseSuite,
+  parseUser,
+  policyFor,
+  readTextFile,
+  UsageError,
+  type User,
+} from "./options.js";
+
+type Output = { readonly kind: "rtp"; readonly target: Endpoint } | { readonly kind: "file"; readonly path: string };
+
+interface PlayFlags {
+  readonly transport: "udp" | "tcp" | "multicast";
+  readonly profile: PeerProfile;
+  readonly psk?: Psk;
+  readonly suite: SuiteName;
+  readonly allowNullKeying?: true;
+  readonly ca?: string;
+  readonly insecure?: true;
+  readonly user?: User;
+  readonly out?: Output;
+  readonly stats?: true;
+  readonly duration?: number;
+  readonly packets?: number;
+  readonly json?: true;
+}
+
+/** `watchword play`: an RTSP(S) client that decrypts. */
+export function playCommand(): Command {
+  return new Command("play")
+    .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
+    .argument("<url>", "rtsp:// or rtsps://")
+    .option("--transport KIND", "udp, tcp or multicast", parseTransport, "udp")
+    .option("--profile NAME", "what the server needs: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .option("--psk ID:HEX", "our pre-shared key and the name that the server knows it by", parsePsk)
+    .option("--suite NAME", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .option("--allow-null-keying", "take keys that came in the clear")
+    .option("--ca FILE", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option("--insecure", "accept any certificate")
+    .option("--user NAME:PASSWORD", "RTSP authentication", parseUser)
+    .option("--out WHERE", "rtp://HOST:PORT, with an SDP file beside it, or FILE.rtpdump", parseOutput)
+    .option("--stats", "print a line every second")
+    .option("--duration SECONDS", "end after this time", parseSeconds)
+    .option("--packets N", "end after this many RTP packets", integerBetween(1, 1_000_000_000))
+    .option("--json", "print one JSON object as the last line of standard output")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  watchword play rtsp://127.0.0.1:8554/live --psk viewer:8f2c… --stats
+  watchword play rtsps://camera.example/stream --profile onvif --ca ca.pem --user viewer:secret --out rtp://127.0.0.1:5004
+  ffplay -protocol_whitelist file,udp,rtp watchword-5004.sdp
+  watchword play rtsp://127.0.0.1:8554/gst --profile gstreamer --allow-null-keying --out dump.rtpdump --packets 500`,
+    )
+    .action(play);
+}
+
+async function play(url: string, flags: PlayFlags): Promise<void> {
+  parseRtspUri(url);
+  if (flags.transport === "multicast") throw new UsageError("multicast is not supported yet; use --transport udp or tcp");
+  const started = steadyClock.now();
+  const player = new Player(flags);
+  const verdict = await player.run(url, flags.transport);
+  const seconds = (steadyClock.now() - started) / 1000;
+  const summary = summarise(player.statistics, verdict, seconds);
+  status(`${summary.packets} packets, ${summary.octets} octets, ${summary.lost} lost; end ${describeProof(summary.teardownProof)}`);
+  if (flags.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+}
+
+/** One run: connects, plays until something ends it, leaves properly. */
+class Player {
+  readonly #flags: PlayFlags;
+  #statistics: readonly ClientTrackStatistics[] = [];
+  #sink: MediaSink | undefined;
+  #received = 0;
+  #stop: (() => void) | undefined;
+  #failure: WatchwordError | undefined;
+
+  constructor(flags: PlayFlags) {
+    this.#flags = flags;
+  }
+
+  get statistics(): readonly ClientTrackStatistics[] {
+    return this.#statistics;
+  }
+
+  async run(url: string, transport: ClientTransport): Promise<ProofVerdict | undefined> {
+    const client = await this.#connect(url);
+    try {
+      const described = await client.describe();
+      this.#sink = await openSink(this.#flags.out, described);
+      for (const index of described.description.media.keys()) await client.setup(index, transport);
+      for (const track of client.statistics) status(`stream ${track.index}: ${describeKeys(track)}`);
+      const enough = new Promise<"packets">((resolve) => {
+        this.#stop = () => resolve("packets");
+      });
+      await client.play();
+      await this.#untilDone(client, enough);
+      this.#statistics = client.statistics;
+      if (this.#failure !== undefined) throw this.#failure;
+      const verdict = await client.teardown();
+      return verdict;
+    } finally {
+      client.close();
+      await this.#sink?.close();
+    }
+  }
+
+  #connect(url: string): Promise<RtspClient> {
+    const { user, psk, ca, insecure } = this.#flags;
+    return connectRtspClient({
+      url,
+      keying: clientKeying(this.#flags),
+      onRtp: (track, packet) => {
+        this.#sink?.rtp(track, packet);
+        this.#received++;
+        if (this.#received === this.#flags.packets) this.#stop?.();
+      },
+      onRtcp: (track, packet) => this.#sink?.rtcp(track, packet),
+      onRekey: (streams) => status(`rekeyed ${streams} ${streams === 1 ? "stream" : "streams"}`),
+      onEnd: (error) => {
+        this.#failure = error;
+        this.#stop?.();
+      },
+      ...(user === undefined ? {} : { credentials: { user: user.name, password: user.password } }),
+      ...(psk === undefined ? {} : { from: psk.id }),
+      ...(ca === undefined ? {} : { ca }),
+      ...(insecure === undefined ? {} : { insecure }),
+    });
+  }
+
+  async #untilDone(client: RtspClient, enough: Promise<unknown>): Promise<void> {
+    const ticker = this.#flags.stats ? setInterval(() => status(describeTraffic(client.statistics)), 1000) : undefined;
+    const waiting = untilStopped(this.#flags.duration);
+    await Promise.race([waiting.over, enough]);
+    waiting.cancel();
+    clearInterval(ticker);
+  }
+}
+
+/** How a player is keyed: by its pre-shared key, or, where it has none, by NULL keying over what the flags allow. */
+export function clientKeying({
+  profile,
+  psk,
+  suite,
+  allowNullKeying,
+}: Pick<PlayFlags, "profile" | "psk" | "suite" | "allowNullKeying">): ClientKeying {
+  const keying = createMediaKeying({
+    clock: systemClock,
+    timers: systemTimers,
+    dialect: profile,
+    // Who has a pre-shared key for this server does not take keys from anybody on the path.
+    requirePsk: psk !== undefined,
+    allowNullKeying: allowNullKeying ?? false,
+    ...(psk === undefined ? {} : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }) }),
+  });
+  return createMikeyClientKeying({
+    keying,
+    scope: formatHex(defaultCrypto.randomBytes(8)),
+    ...(psk === undefined ? {} : { initiate: { psk: psk.key, policy: policyFor(suite, profile) } }),
+  });
+}
+
+async function openSink(out: Output | undefined, { description }: DescribedPresentation): Promise<MediaSink | undefined> {
+  if (out === undefined) return undefined;
+  if (out.kind === "file") return createRtpdumpWriter({ path: out.path });
+  const tracks = description.media.map((section): MediaTrack => {
+    const payloadType = Number(section.formats[0] ?? 0);
+    const map = section.rtpMaps.find((entry) => entry.payloadType === payloadType);
+    const parameters = section.formatParameters.find((entry) => entry.payloadType === payloadType);
+    return {
+      media: section.kind === "video" ? "video" : "audio",
+      payloadType,
+      rtpmap:
+        map === undefined ? "PCMU/8000" : `${map.encoding}/${map.clockRate}${map.channels === undefined ? "" : `/${map.channels}`}`,
+      clockRate: map?.clockRate ?? 8000,
+      ...(parameters === undefined ? {} : { fmtp: parameters.config }),
+    };
+  });
+  const forwarder = await createRtpForwarder({ target: out.target, tracks });
+  const file = `watchword-${out.target.port}.sdp`;
+  writeFileSync(file, forwarder.sdp);
+  status(`plain RTP to rtp://${out.target.host}:${out.target.port}, described in ${file}`);
+  return forwarder;
+}
+
+/** What `--json` prints. */
+interface Summary {
+  readonly packets: number;
+  readonly octets: number;
+  readonly lost: number;
+  readonly authenticationFailures: number;
+  readonly replays: number;
+  readonly suite: string | null;
+  readonly mki: string | null;
+  readonly keyedBy: string | null;
+  readonly tolerances: readonly string[];
+  readonly duration: number;
+  readonly teardownProof: ProofVerdict;
+}
+
+function summarise(tracks: readonly ClientTrackStatistics[], verdict: ProofVerdict | undefined, seconds: number): Summary {
+  const total = (pick: (track: ClientTrackStatistics) => number): number => tracks.reduce((sum, track) => sum + pick(track), 0);
+  const [first] = tracks;
+  return {
+    packets: total(({ packets }) => packets),
+    octets: total(({ octets }) => octets),
+    lost: total(({ lost }) => lost),
+    authenticationFailures: total(({ authenticationFailures }) => authenticationFailures),
+    replays: total(({ replays }) => replays),
+    suite: first?.suite ?? null,
+    mki: first?.mki ?? null,
+    keyedBy: first?.keyedBy ?? null,
+    tolerances: [...new Set(tracks.flatMap(({ tolerances }) => tolerances))],
+    duration: Math.round(seconds * 1000) / 1000,
+    teardownProof: verdict ?? "absent",
+  };
+}
+
+function describeKeys({ suite, keyedBy, fingerprint, mki, tolerances }: ClientTrackStatistics): string {
+  const how = keyedBy === "psk" ? "by pre-shared key" : "NULL-keyed";
+  const tolerated = tolerances.length === 0 ? "" : `; tolerated: ${tolerances.join(", ")}`;
+  return `${suite ?? "plain RTP"} ${how}, key ${fingerprint}, ${mki === undefined ? "no MKI" : `MKI ${mki}`}${tolerated}`;
+}
+
+function describeTraffic(tracks: readonly ClientTrackStatistics[]): string {
+  return tracks
+    .map(
+      ({ index, packets, octets, lost, authenticationFailures, replays }) =>
+        `stream ${index}: ${packets} packets, ${octets} octets, ${lost} lost, ${authenticationFailures} not authentic, ${replays} replays`,
+    )
+    .join("; ");
+}
+
+function describeProof(verdict: ProofVerdict): string {
+  if (verdict === "verified") return "proven and acknowledged";
+  return verdict === "absent" ? "without proof" : "acknowledged by a proof that is wrong";
+}
+
+function status(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+function parseTransport(text: string): PlayFlags["transport"] {
+  if (text === "udp" || text === "tcp" || text === "multicast") return text;
+  throw new InvalidArgumentError("expected udp, tcp or multicast");
+}
+
+function parseOutput(text: string): Output {
+  if (text.startsWith("rtp://")) return { kind: "rtp", target: parseEndpoint(text.slice("rtp://".length).replace(/\/$/, "")) };
+  if (text.endsWith(".rtpdump")) return { kind: "file", path: text };
+  throw new InvalidArgumentError("expected rtp://HOST:PORT or a file name that ends in .rtpdump");
+}

@@ -1,0 +1,269 @@
+import { Command, InvalidArgumentError } from "commander";
+import { defaultCrypto } from "../crypto/index.js";
+import { createMediaKeying } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
+import { createRtpSource, createToneSource, type RtspService, startRtspService, systemClock, systemTimers } from "../node/index.js";
+import { type PeerProfile, peerProfile } from "../peers/index.js";
+import {
+  type Authenticator,
+  createAuthenticator,
+  createMikeyServerKeying,
+  createPskDirectory,
+  identityOf,
+  type MediaProfile,
+  type MediaSource,
+  nameOfIdentity,
+  type Presentation,
+  type RtspServerEvent,
+} from "../rtsp/index.js";
+import type { SuiteName } from "../srtp/index.js";
+import { untilStopped } from "./lifetime.js";
+import {
+  collectPsk,
+  collectUser,
+  integerBetween,
+  type Psk,
+  parseEndpoint,
+  parsePath,
+  parseProfile,
+  parseSeconds,
+  parseSuite,
+  policyFor,
+  readPskFile,
+  readTextFile,
+  UsageError,
+  type User,
+} from "./options.js";
+
+interface ServeOptions {
+  readonly listen: Endpoint;
+  readonly path: string;
+  readonly source: "tone" | "rtp";
+  readonly sdp?: string;
+  readonly suite: SuiteName;
+  readonly profile: PeerProfile;
+  readonly rtpProfile: "RTP/SAVP" | "RTP/SAVPF";
+  readonly psk?: readonly Psk[];
+  readonly pskFile?: readonly Psk[];
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly user?: readonly User[];
+  readonly mki?: number;
+  readonly rekey?: number;
+  readonly allowNullKeying?: true;
+  readonly maxSessions?: number;
+  readonly duration?: number;
+}
+
+/** Our name in ID payloads; the client knows the key, the name only has to be the same throughout. */
+const SERVER_NAME = "watchword";
+
+/** `watchword serve`: an RTSP(S) server that keys SRTP by MIKEY. */
+export function serveCommand(): Command {
+  return new Command("serve")
+    .description("serve a tone, or the plain RTP of any encoder, as SRTP keyed by MIKEY in RTSP")
+    .option("--listen HOST:PORT", "address to listen on; port 0 picks a free one", parseEndpoint, { host: "127.0.0.1", port: 8554 })
+    .option("--path PATH", "path of the stream", parsePath, "/live")
+    .option("--source KIND", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
+    .option("--sdp FILE", "description of the plain RTP that an encoder sends to local ports")
+    .option("--suite NAME", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .option("--profile NAME", "what the clients need: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .option("--rtp-profile NAME", "RTP/SAVP or RTP/SAVPF", parseRtpProfile, "RTP/SAVP")
+    .option("--psk ID:HEX", "pre-shared key of a client; repeatable", collectPsk)
+    .option("--psk-file FILE", "file of ID:HEX lines", readPskFile)
+    .option("--tls-cert FILE", "PEM certificate chain; makes it rtsps://", readTextFile)
+    .option("--tls-key FILE", "PEM private key", readTextFile)
+    .option(
+      "--user NAME:PASSWORD",
+      "require RTSP authentication; repeatable. The name also says which pre-shared key is meant",
+      collectUser,
+    )
+    .option(
+      "--mki OCTETS",
+      "length of the master key identifier, 0 for none (default: as the profile says)",
+      integerBetween(0, 128),
+    )
+    .option("--rekey SECONDS", "new keys while playing, this often", parseSeconds)
+    .option("--allow-null-keying", "hand out keys in the clear where there is neither TLS nor a pre-shared key")
+    .option("--max-sessions N", "most sessions at a time", integerBetween(1, 1_000_000))
+    .option("--duration SECONDS", "end after this time", parseSeconds)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  watchword keygen psk --id viewer > keys.txt
+  watchword serve --psk-file keys.txt --rekey 60
+  watchword serve --profile gstreamer --allow-null-keying --path /gst
+  watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
+
+With --source rtp, camera.sdp holds for example:
+  m=video 5004 RTP/AVP 96
+  a=rtpmap:96 H264/90000
+and an encoder sends there: ffmpeg -re -i film.mp4 -an -c:v copy -f rtp rtp://127.0.0.1:5004`,
+    )
+    .action(serve);
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  checkTogether(options);
+  const presentation = presentationFor(options);
+  const service = await startRtspService({
+    host: options.listen.host,
+    port: options.listen.port,
+    presentations: [presentation],
+    onEvent: report,
+    onFailure: (error, remote) => status(`connection from ${remote.host} failed: ${error.message}`),
+    ...(options.maxSessions === undefined ? {} : { maxSessions: options.maxSessions }),
+    ...(options.tlsCert === undefined || options.tlsKey === undefined
+      ? {}
+      : { tls: { cert: options.tlsCert, key: options.tlsKey } }),
+  });
+  announce(service, options);
+  const waiting = untilStopped(options.duration);
+  await waiting.over;
+  waiting.cancel();
+  await service.close();
+}
+
+/** @throws UsageError for options that do not belong together */
+function checkTogether(options: ServeOptions): void {
+  const psks = keysOf(options);
+  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
+    throw new UsageError("--tls-cert and --tls-key go together");
+  if ((options.source === "rtp") !== (options.sdp !== undefined)) throw new UsageError("--source rtp and --sdp FILE go together");
+  if (psks.length === 0 && options.tlsCert === undefined && options.allowNullKeying !== true) {
+    throw new UsageError(
+      "nothing would protect the keys: give --psk or --psk-file, or --tls-cert and --tls-key, or, on a network that you trust, --allow-null-keying",
+    );
+  }
+  if (psks.length > 0 && options.allowNullKeying === true) {
+    throw new UsageError("a path with a pre-shared key never takes NULL keying; leave --allow-null-keying out");
+  }
+  if (options.rekey !== undefined && (psks.length === 0 || mkiLength(options) === 0)) {
+    throw new UsageError("--rekey needs a pre-shared key and an MKI, so that packets tell which key they are under");
+  }
+}
+
+function keysOf(options: ServeOptions): readonly Psk[] {
+  return [...(options.psk ?? []), ...(options.pskFile ?? [])];
+}
+
+function mkiLength(options: ServeOptions): number {
+  return options.mki ?? options.profile.mkiLength;
+}
+
+function presentationFor(options: ServeOptions): Presentation {
+  return keyedPresentation({
+    path: options.path,
+    source: options.source === "tone" ? createToneSource() : createRtpSource({ sdp: readTextFile(options.sdp as string) }),
+    profile: options.rtpProfile,
+    dialect: { ...options.profile, mkiLength: mkiLength(options) },
+    suite: options.suite,
+    psks: keysOf(options),
+    allowNullKeying: options.allowNullKeying === true,
+    users: options.user ?? [],
+    ...(options.rekey === undefined ? {} : { rekeyInterval: options.rekey }),
+  });
+}
+
+/** What one keyed path is made of. */
+export interface KeyedPresentationOptions {
+  readonly path: string;
+  readonly source: MediaSource;
+  readonly profile: MediaProfile;
+  readonly dialect: PeerProfile;
+  readonly suite: SuiteName;
+  /** Empty: NULL keying. */
+  readonly psks: readonly Psk[];
+  readonly allowNullKeying?: boolean;
+  readonly users?: readonly User[];
+  /** Seconds. */
+  readonly rekeyInterval?: number;
+}
+
+/** A path whose sessions are keyed by MIKEY: by pre-shared keys where there are any, otherwise NULL-keyed. */
+export function keyedPresentation(options: KeyedPresentationOptions): Presentation {
+  const { dialect, psks, users = [] } = options;
+  const directory = createPskDirectory(psks.map(({ id, key }) => [id, key]));
+  const required = psks.length > 0;
+  const keying = createMediaKeying({
+    clock: systemClock,
+    timers: systemTimers,
+    dialect,
+    requirePsk: required,
+    allowNullKeying: options.allowNullKeying ?? false,
+    identity: identityOf(SERVER_NAME),
+    policyAccepted: (policy) => policy.suite === options.suite,
+    findCredential: (identity) => {
+      const psk = directory.find(nameOfIdentity(identity) ?? "");
+      return psk === undefined ? undefined : { psk };
+    },
+  });
+  const policy = policyFor(options.suite, dialect);
+  return {
+    path: options.path,
+    source: options.source,
+    profile: options.profile,
+    keying: createMikeyServerKeying({ keying, policy, ...(required ? { directory } : {}) }),
+    announce: dialect.privateAttributes,
+    ...(users.length === 0 ? {} : { authenticator: authenticatorFor(users) }),
+    ...(options.rekeyInterval === undefined ? {} : { rekeyInterval: options.rekeyInterval }),
+  };
+}
+
+function authenticatorFor(users: readonly User[]): Authenticator {
+  const passwords = new Map(users.map(({ name, password }) => [name, password]));
+  return createAuthenticator({
+    realm: SERVER_NAME,
+    crypto: defaultCrypto,
+    clock: systemClock,
+    password: (user) => passwords.get(user),
+    basic: true,
+  });
+}
+
+function announce(service: RtspService, options: ServeOptions): void {
+  process.stdout.write(`listening ${service.url(options.path)}\n`);
+  if (keysOf(options).length === 0 && options.tlsCert === undefined) {
+    status("keys travel in the clear: anybody on the path can decrypt the media");
+  }
+}
+
+/** One line per thing that happens, for people. */
+function report(event: RtspServerEvent): void {
+  switch (event.type) {
+    case "refused":
+      status(`refused ${event.method} ${event.uri}: ${event.status}${event.code === undefined ? "" : ` [${event.code}]`}`);
+      return;
+    case "ended":
+      status(`session ${event.session.id} ended: ${event.reason}${event.proof === undefined ? "" : `, proof ${event.proof}`}`);
+      return;
+    case "rekeyed":
+      status(`session ${event.session.id} rekeyed: ${keysText(event.session.tracks)}`);
+      return;
+    default:
+      status(
+        `session ${event.session.id} ${event.type}: ${event.session.user ?? event.session.remote.host}, ${keysText(event.session.tracks)}`,
+      );
+  }
+}
+
+function keysText(tracks: readonly { readonly suite: string | undefined; readonly fingerprint: string | undefined }[]): string {
+  return tracks
+    .map(({ suite, fingerprint }) => `${suite ?? "plain RTP"}${fingerprint === undefined ? "" : ` key ${fingerprint}`}`)
+    .join("; ");
+}
+
+function status(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+function parseSource(text: string): ServeOptions["source"] {
+  if (text === "tone" || text === "rtp") return text;
+  throw new InvalidArgumentError("expected tone or rtp");
+}
+
+function parseRtpProfile(text: string): ServeOptions["rtpProfile"] {
+  if (text === "RTP/SAVP" || text === "RTP/SAVPF") return text;
+  throw new InvalidArgumentError("expected RTP/SAVP or RTP/SAVPF");
+}
