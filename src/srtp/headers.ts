@@ -1,5 +1,5 @@
 /** Octets of the fixed RTP header (RFC 3550 §5.1). */
-export const RTP_FIXED_HEADER = 12;
+const RTP_FIXED_HEADER = 12;
 /** Octets of an RTCP packet that stay in the clear: the first word and the SSRC (RFC 3711 §3.4). */
 export const RTCP_CLEAR_HEADER = 8;
 

@@ -27,7 +27,7 @@ export interface ResolvedPolicy {
 }
 
 /** @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option` */
-export function resolvePolicy({ policy, replayWindow = 128, maxSsrcs = 1024 }: SrtpOptions): ResolvedPolicy {
+function resolvePolicy({ policy, replayWindow = 128, maxSsrcs = 1024 }: SrtpOptions): ResolvedPolicy {
   const suite = suiteOf(policy.suite);
   const { encryptRtp = true, encryptRtcp = true, authenticateRtp = true, keyDerivationRate = 0 } = policy;
   if (suite.cipher === "gcm" && !(encryptRtp && authenticateRtp)) {
