@@ -1,26 +1,3 @@
-/** One RTP stream of a source, in SDP's terms (RFC 4566 §5.14, RFC 3551). */
-export interface MediaTrack {
-  readonly media: "audio" | "video";
-  readonly payloadType: number;
-  /** The rtpmap value after the payload type, e.g. `PCMU/8000`. */
-  readonly rtpmap: string;
-  /** The fmtp value after the payload type. */
-  readonly fmtp?: string;
-  readonly clockRate: number;
-  /** Known from the start, or as soon as the first packet came. */
-  readonly ssrc?: number;
-}
-
-/** Plain RTP and RTCP in real time. Packets are the receiver's to keep. */
-export interface MediaSource {
-  readonly tracks: readonly MediaTrack[];
-  onRtp: ((track: number, packet: Uint8Array) => void) | undefined;
-  onRtcp: ((track: number, packet: Uint8Array) => void) | undefined;
-  /** Resolves when packets can flow. */
-  start(): Promise<void>;
-  stop(): void;
-}
-
 /** Where a player's plain RTP and RTCP go. The octets are not kept after a call returns. */
 export interface MediaSink {
   rtp(track: number, packet: Uint8Array): void;

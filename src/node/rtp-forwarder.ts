@@ -2,9 +2,10 @@ import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { WatchwordError } from "../bytes/index.js";
 import type { Datagrams, DatagramsFactory, Endpoint } from "../io/index.js";
+import type { MediaTrack } from "../rtsp/index.js";
 import { createDatagramsFactory } from "./datagrams.js";
 import { nodeError } from "./errors.js";
-import type { MediaSink, MediaTrack } from "./media.js";
+import type { MediaSink } from "./media.js";
 
 /** Where plain RTP goes. */
 export interface RtpForwarderOptions {

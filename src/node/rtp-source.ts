@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { WatchwordError } from "../bytes/index.js";
 import type { Datagrams, DatagramsFactory } from "../io/index.js";
+import type { MediaSource, MediaTrack } from "../rtsp/index.js";
 import {
   type Connection,
   createSdpEditor,
@@ -10,7 +11,6 @@ import {
   type SdpEditor,
 } from "../sdp/index.js";
 import { createDatagramsFactory } from "./datagrams.js";
-import type { MediaSource, MediaTrack } from "./media.js";
 
 /** What an RTP source listens to. */
 export interface RtpSourceOptions {

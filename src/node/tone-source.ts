@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { utf8, Writer } from "../bytes/index.js";
 import type { Clock, Timer, Timers } from "../io/index.js";
-import type { MediaSource, MediaTrack } from "./media.js";
+import type { MediaSource, MediaTrack } from "../rtsp/index.js";
 import { steadyClock, systemClock, systemTimers } from "./time.js";
 import { TONE_CLOCK_RATE, TONE_FRAME, toneFrame } from "./tone.js";
 

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Datagrams, Endpoint } from "../../src/io/index.js";
-import { createDatagramsFactory, createRtpForwarder, createRtpSource, type MediaSource } from "../../src/node/index.js";
+import { createDatagramsFactory, createRtpForwarder, createRtpSource } from "../../src/node/index.js";
+import type { MediaSource } from "../../src/rtsp/index.js";
 
 const factory = createDatagramsFactory();
 const sources: MediaSource[] = [];
