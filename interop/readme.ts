@@ -1,12 +1,12 @@
 /**
  * Runs the commands of README.md that say they can be run: code blocks whose info string is `sh ci` or `ts ci`.
  *
- * A shell block runs under `bash -euo pipefail` at the top of the checkout with `watchword` on its path; what it leaves in
- * the background is ended with it. A TypeScript block is a program that imports `watchword/…` from the build.
+ * They run in order in one new folder that has the build installed as a user would: `npx watchword` runs, `watchword/…` can be
+ * imported. A shell block runs under `bash -euo pipefail`, and what it leaves in the background is ended with it.
  * With --check nothing runs: the blocks have to be closed and at least one of them marked.
  */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -17,6 +17,8 @@ interface Block {
 }
 
 const ROOT = resolve(import.meta.dirname, "..");
+const BIN = "node_modules/.bin";
+const TSX = import.meta.resolve("tsx");
 const LIMIT = 120_000;
 
 /** The marked blocks, in order. @throws Error for a fence that is not closed */
@@ -39,17 +41,17 @@ function readBlocks(markdown: string): Block[] {
 
 /** Runs one block; resolves with its output when it failed. */
 function runBlock(block: Block, folder: string): Promise<string | undefined> {
-  const file = block.language === "ts" ? join(ROOT, `.readme-${block.line}.ts`) : join(folder, `block-${block.line}.sh`);
+  const file = join(folder, `block-${block.line}.${block.language}`);
   writeFileSync(file, block.text);
   const [command, ...args] =
-    block.language === "ts" ? [process.execPath, "--import", "tsx", file] : ["bash", "-euo", "pipefail", file];
+    block.language === "ts" ? [process.execPath, "--import", TSX, file] : ["bash", "-euo", "pipefail", file];
   return new Promise((resolve_) => {
     const child = spawn(command as string, args, {
-      cwd: ROOT,
+      cwd: folder,
       // A group of its own, so that servers started in the background can be ended with it.
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, PATH: `${folder}:${join(ROOT, "node_modules/.bin")}:${process.env["PATH"]}` },
+      env: { ...process.env, PATH: `${join(folder, BIN)}:${process.env["PATH"]}` },
     });
     let output = "";
     let expired = false;
@@ -70,11 +72,21 @@ function runBlock(block: Block, folder: string): Promise<string | undefined> {
     child.once("exit", endGroup);
     child.once("close", (code) => {
       clearTimeout(timer);
-      if (block.language === "ts") rmSync(file);
       if (code === 0) resolve_(undefined);
       else resolve_(`${output}\n${expired ? "did not end in time" : `exit ${code}`}`);
     });
   });
+}
+
+/** A folder with this package installed. */
+function install(): string {
+  const folder = mkdtempSync(join(tmpdir(), "watchword-readme-"));
+  mkdirSync(join(folder, BIN), { recursive: true });
+  symlinkSync(ROOT, join(folder, "node_modules/watchword"));
+  const bin = `#!/bin/sh\nexec "${process.execPath}" "${join(ROOT, "dist/cli/main.js")}" "$@"\n`;
+  writeFileSync(join(folder, BIN, "watchword"), bin, { mode: 0o755 });
+  writeFileSync(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
+  return folder;
 }
 
 async function main(): Promise<number> {
@@ -87,9 +99,7 @@ async function main(): Promise<number> {
     console.log(`readme: ${blocks.length} blocks can be run`);
     return 0;
   }
-  const folder = mkdtempSync(join(tmpdir(), "watchword-readme-"));
-  const bin = `#!/bin/sh\nexec "${process.execPath}" "${join(ROOT, "dist/cli/main.js")}" "$@"\n`;
-  writeFileSync(join(folder, "watchword"), bin, { mode: 0o755 });
+  const folder = install();
   let failed = 0;
   try {
     for (const block of blocks) {

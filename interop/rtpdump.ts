@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
-import { Reader, WatchwordError } from "../src/bytes/index.js";
+import { Reader } from "../src/bytes/index.js";
 
 /** The RTP packets of an rtpdump file, in order; RTCP is left out. */
 export function readRtpdump(path: string): Uint8Array[] {
   const octets = new Uint8Array(readFileSync(path));
   const lineEnd = octets.indexOf(0x0a);
-  if (lineEnd < 0) throw new WatchwordError("interop.rtpdump", `${path} has no first line`);
+  if (lineEnd < 0) throw new Error(`${path} has no first line`);
   const reader = new Reader(octets.subarray(lineEnd + 1), "rtpdump");
   reader.bytes("fileHeader", 16);
   const packets: Uint8Array[] = [];

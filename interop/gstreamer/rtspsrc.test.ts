@@ -27,10 +27,22 @@ function expectTone(report: RtspsrcReport): void {
 
 describePeer("gstreamer", "rtspsrc plays watchword serve", () => {
   it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
-    const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
+    const server = await serve(test, [...PLAIN, "--suite", suite, "--transport-profile", profile.replace("RTP/", "")]);
     expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
     const stopped = await server.process.stop("SIGINT");
     expect(stopped.code, stopped.stderr).toBe(0);
+  });
+
+  it("udp, RTP/SAVP, AES_CM_128_HMAC_SHA1_32, whose SRTCP tag is short too", async () => {
+    const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_32"]);
+    expectTone(await rtspsrc(test, server.url, ["--transport", "udp", ...PLAY]));
+  });
+
+  it("two players at a time, and another after them", async () => {
+    const server = await serve(test, PLAIN);
+    const players = ["udp", "tcp"].map((transport) => rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
+    for (const report of await Promise.all(players)) expectTone(report);
+    expectTone(await rtspsrc(test, server.url, ["--transport", "udp", ...PLAY]));
   });
 });
 
