@@ -2,11 +2,11 @@
 import { CodecError, type FieldSpan } from "../bytes/index.js";
 import { type DecodedMessage, decodeMessage } from "../mikey/index.js";
 import type { Found, Problem } from "./contracts.js";
-import { type FieldValues, labelOfField, meaningOf } from "./fields.js";
+import { labelOfField, meaningOf } from "./fields.js";
 import { findMikey, problemOf } from "./find.js";
 import { lintMessage } from "./lint.js";
 import { type MessageView, viewMessage } from "./message-view.js";
-import { hexOf, mapOctets, type OctetMap } from "./octet-map.js";
+import { hexOf, holdsSecret, mapOctets, type OctetMap } from "./octet-map.js";
 
 /** How to inspect. */
 export interface InspectOptions {
@@ -81,7 +81,7 @@ function inspectFound(found: Found, { reveal = false }: InspectOptions): Inspect
   } catch (error) {
     if (!(error instanceof CodecError)) throw error;
     problems.push(problemOf(error));
-    map = mapOctets(octets, trace, error.offset);
+    map = mapOctets(octets, trace, error);
     problems.push(...map.problems);
   }
   const hex = (start: number, end: number): string => hexOf(octets, map, start, end, reveal);
@@ -91,19 +91,25 @@ function inspectFound(found: Found, { reveal = false }: InspectOptions): Inspect
     message: message === undefined ? undefined : viewMessage(message, trace, map, hex),
     octets: hex(0, octets.length),
     problems,
-    fields: map.fields.map((span) => inspectField(span, map.values, hex)),
+    fields: map.fields.map((span) => inspectField(span, map, hex, reveal)),
   };
 }
 
-function inspectField(span: FieldSpan, values: FieldValues, hex: (start: number, end: number) => string): InspectedField {
+function inspectField(
+  span: FieldSpan,
+  map: OctetMap,
+  hex: (start: number, end: number) => string,
+  reveal: boolean,
+): InspectedField {
   const { path, offset, length, bit, bits } = span;
+  const hidden = !reveal && holdsSecret(map, offset, offset + length);
   const field = {
     path,
     offset,
     length,
     octets: hex(offset, offset + length),
     label: labelOfField(path),
-    meaning: meaningOf(span, values),
+    meaning: hidden ? `hidden, ${length} octet${length === 1 ? "" : "s"}` : meaningOf(span, map.values),
   };
   return bit === undefined || bits === undefined ? field : { ...field, bit, bits };
 }

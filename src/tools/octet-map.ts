@@ -26,15 +26,28 @@ export interface OctetMap {
 /** How deep messages are looked for inside messages. */
 const MAX_DEPTH = 3;
 
+/** HDR up to the CS ID map info: numbers that are no keys whatever happened to the message. */
+const FIXED_HEADER = 10;
+/** A RAND has 16 octets; a longer string in a damaged message may have swallowed a key. */
+const HARMLESS_OCTETS = 16;
+
 /**
  * Maps the octets of a message.
  * @param trace what `decodeMessage` left, also where it failed
- * @param failedAt offset of a decoding failure: what is behind it is unknown, hence treated as key material
+ * @param failure why it failed: one wrong length makes keys look like something else, so that of a damaged message
+ *   the payload that failed, all behind it and every long octet string are treated as key material
  */
-export function mapOctets(octets: Uint8Array, trace: readonly FieldSpan[], failedAt?: number): OctetMap {
+export function mapOctets(octets: Uint8Array, trace: readonly FieldSpan[], failure?: CodecError): OctetMap {
   const builder = new MapBuilder(octets);
   builder.addAll(trace, 0);
-  if (failedAt !== undefined) builder.hide(failedAt, octets.length);
+  if (failure !== undefined) {
+    const payload = failure.path.split(".")[1];
+    const start = trace.find(({ path }) => payload !== undefined && path.split(".")[1] === payload)?.offset ?? failure.offset;
+    builder.hide(Math.max(start, Math.min(FIXED_HEADER, failure.offset)), octets.length);
+    for (const { offset, length, value } of trace) {
+      if (value instanceof Uint8Array && length > HARMLESS_OCTETS) builder.hide(offset, offset + length);
+    }
+  }
   return builder;
 }
 
@@ -131,6 +144,11 @@ function readKeys(octets: Uint8Array, span: FieldSpan, trace: FieldSpan[]): { st
   return trace
     .filter(({ path }) => path.endsWith(".key") || path.endsWith(".salt"))
     .map(({ offset, length }) => ({ start: offset, end: offset + length }));
+}
+
+/** True where a range has key material. */
+export function holdsSecret({ secret }: Pick<OctetMap, "secret">, start: number, end: number): boolean {
+  return secret.slice(start, end).includes(true);
 }
 
 /** Hexadecimal of a range; `**` stands for each octet of key material unless it is to be revealed. */

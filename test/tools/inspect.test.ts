@@ -1,0 +1,177 @@
+import { existsSync, readFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { formatBase64, formatHex, parseHex } from "../../src/bytes/index.js";
+import { encodeMessage, encodePayloadChain, type MikeyMessage, type Payload } from "../../src/mikey/index.js";
+import { formatInspections, type Inspection, inspectionJson, inspectOctets, inspectText } from "../../src/tools/index.js";
+import { messageArbitrary } from "../mikey/codec-arbitraries.js";
+import { KEY, KEY_HEX, kemac, STRICT, STRICT_BASE64, STRICT_OCTETS, TEK, variant } from "./messages.js";
+
+/** Everything that leaves the inspector, as one text. */
+const allOutput = (inspections: readonly Inspection[]): string =>
+  JSON.stringify(inspections) + JSON.stringify(inspections.map(inspectionJson)) + formatInspections(inspections);
+
+/** No run of 4 octets of the key is to be seen, with or without blanks. */
+function expectHidden(inspections: readonly Inspection[]): void {
+  const output = allOutput(inspections).replaceAll(" ", "");
+  for (let at = 0; at + 8 <= KEY_HEX.length; at += 2) expect(output).not.toContain(KEY_HEX.slice(at, at + 8));
+}
+
+describe("inspection", () => {
+  it("says what the message says", () => {
+    const [inspection] = inspectText(STRICT_BASE64, { reveal: true });
+    expect(inspectionJson(inspection as Inspection)).toMatchObject({
+      where: "base64",
+      valid: true,
+      octets: formatHex(STRICT_OCTETS),
+      message: {
+        header: {
+          version: 1,
+          dataTypeName: "PSK_INIT",
+          prfName: "MIKEY_1",
+          csbId: "01020304",
+          csMap: { typeName: "SRTP_ID", count: 1, entries: [{ csId: 1, policyNo: 0, ssrc: "0a0b0c0d", roc: 0 }] },
+        },
+        payloads: [
+          { kind: "T", tsTypeName: "NTP_UTC", value: "eeade88000000000", time: "2026-11-22T22:17:36.000Z" },
+          { kind: "RAND", rand: "000102030405060708090a0b0c0d0e0f" },
+          { kind: "SP", suite: "AES_CM_128_HMAC_SHA1_80", named: { ENCR_ALG: 1, AUTH_TAG_LENGTH: 10 } },
+          {
+            kind: "KEMAC",
+            macAlgName: "NULL",
+            keys: [{ typeName: "TEK", key: KEY_HEX, validity: { kv: "spi", spi: "00000001" } }],
+          },
+        ],
+      },
+    });
+  });
+
+  it("has exactly the five members that scripts rely on", () => {
+    const [inspection] = inspectText(STRICT_BASE64);
+    expect(Object.keys(inspectionJson(inspection as Inspection))).toEqual(["where", "valid", "message", "octets", "problems"]);
+    expect(inspectionJson(inspectText("a=key-mgmt:mikey !")[0] as Inspection).message).toBeNull();
+  });
+
+  it("draws the octet map", () => {
+    expect(formatInspections(inspectText(STRICT_BASE64))).toBe(
+      readFileSync(new URL("strict-message.txt", import.meta.url), "utf8"),
+    );
+  });
+
+  it("the octet map covers every octet of any message, and any message can be shown", () => {
+    fc.assert(
+      fc.property(messageArbitrary, (message) => {
+        const octets = encodeMessage(message);
+        const inspections = inspectOctets(octets, { reveal: true });
+        const [inspection] = inspections;
+        expect(inspection?.octets).toBe(formatHex(octets));
+        let bits = 0;
+        for (const { length, bits: own } of inspection?.fields ?? []) bits += own ?? length * 8;
+        expect(bits).toBe(octets.length * 8);
+        expect(formatInspections(inspections)).toContain(`${octets.length} octets`);
+        expect(() => JSON.stringify(inspection)).not.toThrow();
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe("hiding keys", () => {
+  const bare: readonly Payload[] = STRICT.payloads.slice(0, 3);
+
+  it("hides keys and salts in every form, and shows them when asked", () => {
+    const messages: MikeyMessage[] = [
+      STRICT,
+      variant("KEMAC", kemac([TEK, { ...TEK, type: 3, key: KEY.subarray(0, 16), salt: KEY.subarray(16) }])),
+      variant("KEMAC", { kind: "KEMAC", encrAlg: 0, encrData: KEY, macAlg: 0, mac: new Uint8Array() }),
+      { ...STRICT, trailing: KEY },
+      {
+        ...STRICT,
+        payloads: [
+          ...bare,
+          {
+            kind: "TP",
+            ticketType: 1,
+            subtype: 1,
+            version: 1,
+            prf: 1,
+            flags: 0,
+            reserved: 0,
+            tpData: encodePayloadChain([kemac([TEK])]),
+          },
+        ],
+      },
+      { ...STRICT, payloads: [...bare, { kind: "EXT", extType: 242, data: STRICT_OCTETS }] },
+      { ...STRICT, payloads: [...bare, { kind: "EXT", extType: 242, data: STRICT_OCTETS.subarray(0, -10) }] },
+    ];
+    for (const message of messages) {
+      const octets = encodeMessage(message);
+      expectHidden(inspectOctets(octets));
+      expect(inspectOctets(octets, { reveal: true })[0]?.octets).toContain(KEY_HEX.slice(0, 32));
+    }
+  });
+
+  it("hides what a damaged message may hold", () => {
+    for (let length = 1; length < STRICT_OCTETS.length; length++) {
+      expectHidden(inspectOctets(STRICT_OCTETS.subarray(0, length)));
+      for (const difference of [0x01, 0x55, 0xff]) {
+        const damaged = STRICT_OCTETS.slice();
+        damaged[length] = (damaged[length] as number) ^ difference;
+        const inspections = inspectOctets(damaged);
+        // What still decodes says of itself what its octets are: with another Encr alg the keys count as encrypted.
+        if (inspections[0]?.message === undefined) expectHidden(inspections);
+      }
+    }
+  });
+
+  it("shows what is no key: the length stays, other octets stay", () => {
+    const [inspection] = inspectText(STRICT_BASE64);
+    const start = formatHex(STRICT_OCTETS).indexOf(KEY_HEX);
+    expect(inspection?.octets).toBe(formatHex(STRICT_OCTETS).replace(KEY_HEX, "*".repeat(60)));
+    expect(start).toBeGreaterThan(0);
+  });
+
+  it("encrypted key data are not hidden: they are what the wire shows", () => {
+    const message = variant("KEMAC", {
+      kind: "KEMAC",
+      encrAlg: 1,
+      encrData: parseHex("0badc0de"),
+      macAlg: 1,
+      mac: new Uint8Array(20),
+    });
+    expect(inspectText(formatBase64(encodeMessage(message)))[0]?.octets).toContain("0badc0de");
+  });
+});
+
+const WILD = new URL("../../../shared/vectors/third-party/wild-mikey-messages.json", import.meta.url);
+
+describe("messages of real peers", () => {
+  const vectors = existsSync(WILD) ? (JSON.parse(readFileSync(WILD, "utf8")) as { source: string; base64: string }[]) : [];
+
+  it.skipIf(vectors.length === 0)("wild messages: each is found, decoded and judged", () => {
+    for (const { source, base64 } of vectors) {
+      const inspections = inspectText(base64);
+      expect(inspections, source).toHaveLength(1);
+      expect(inspections[0]?.message, source).toBeDefined();
+      expect(
+        inspections[0]?.problems.map(({ code }) => code).every((code) => code.startsWith("lint.")),
+        source,
+      ).toBe(true);
+    }
+    const codes = new Set(
+      vectors.flatMap(({ base64 }) => inspectText(base64)).flatMap(({ problems }) => problems.map(({ code }) => code)),
+    );
+    for (const code of [
+      "tag-length-in-type-3",
+      "t-filetime",
+      "rand-absent",
+      "null-keying",
+      "trailing-zero",
+      "mki-absent",
+      "v-in-answer",
+      "ssrc-zero",
+    ]) {
+      expect(codes).toContain(`lint.${code}`);
+    }
+  });
+});
