@@ -456,6 +456,15 @@ describe("receiver", () => {
     expect(receiver.unprotect(sealed(sender, rtpPacket({ sequence: 0xffef })), out)).toBe(32);
   });
 
+  it("a late packet moves neither ROC nor highest sequence number back", () => {
+    const { sender, receiver } = pair({ suite: SUITE });
+    const wire = [65530, 65535, 3].map((sequence) => sealed(sender, rtpPacket({ sequence })));
+    for (const i of [0, 2, 1]) expect(receiver.unprotect(wire[i] as Uint8Array, out)).toBe(32);
+    expect([receiver.rolloverCounter(0xcafebabe), receiver.highestSequence(0xcafebabe)]).toEqual([1, 3]);
+    sealed(sender, rtpPacket({ sequence: 65534 }));
+    expect([sender.rolloverCounter(0xcafebabe), sender.highestSequence(0xcafebabe)]).toEqual([1, 3]);
+  });
+
   it("a late joiner is told the ROC", () => {
     const { sender, receiver } = pair({ suite: SUITE });
     sender.setRolloverCounter(0xcafebabe, 3);
