@@ -27,7 +27,7 @@ function expectTone(report: RtspsrcReport): void {
 
 describePeer("gstreamer", "rtspsrc plays watchword serve", () => {
   it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
-    const server = await serve(test, [...PLAIN, "--suite", suite, "--transport-profile", profile.replace("RTP/", "")]);
+    const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
     expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
     const stopped = await server.process.stop("SIGINT");
     expect(stopped.code, stopped.stderr).toBe(0);
