@@ -10,7 +10,7 @@ it("docs/errors.md lists exactly the codes that the source uses", () => {
   for (const entry of readdirSync(join(ROOT, "src"), { withFileTypes: true, recursive: true })) {
     if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
     const code = readFileSync(join(entry.parentPath, entry.name), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
-    for (const match of code.matchAll(CODE)) used.add(match[1] as string);
+    for (const match of code.matchAll(CODE)) used.add((match[1] as string).replace(/status-\d+$/, "status-nnn"));
   }
   const listed = new Set([...readFileSync(join(ROOT, "docs/errors.md"), "utf8").matchAll(CODE)].map((match) => match[1] as string));
   expect([...used].filter((code) => !listed.has(code)).sort(), "used but not listed").toEqual([]);

@@ -9,8 +9,8 @@ export function keygenCommand(): Command {
   command
     .command("psk")
     .description("make a pre-shared key and print it as ID:HEX, the form that --psk and --psk-file take")
-    .option("--id NAME", "who the key belongs to", "default")
-    .option("--octets N", "length of the key", integerBetween(16, 64), 32)
+    .option("--id <name>", "who the key belongs to", "default")
+    .option("--octets <n>", "length of the key", integerBetween(16, 64), 32)
     .addHelpText(
       "after",
       `

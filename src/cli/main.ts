@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.js";
+import { describeError } from "./errors.js";
 import { inspectCommand } from "./inspect.js";
 import { keygenCommand } from "./keygen.js";
-import { describeError, UsageError } from "./options.js";
+import { UsageError } from "./options.js";
 import { playCommand } from "./play.js";
 import { serveCommand } from "./serve.js";
 

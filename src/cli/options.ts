@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
-import { parseHex, WatchwordError, wipe } from "../bytes/index.js";
+import { parseHex, wipe } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
 import { isSuiteName, type SrtpPolicy, type SuiteName, suiteNames } from "../srtp/index.js";
@@ -135,10 +135,4 @@ export function parseSeconds(text: string): number {
 export function parsePath(text: string): string {
   if (!/^\/[\w.~!$&'()*+,;=:@%/-]*$/.test(text)) throw new InvalidArgumentError("expected a path such as /camera");
   return text;
-}
-
-/** One line for a person: what went wrong and, where there is one, the code to look up in docs/errors.md. */
-export function describeError(error: unknown): string {
-  if (error instanceof WatchwordError) return `${error.message} [${error.code}]`;
-  return error instanceof Error ? error.message : String(error);
 }

@@ -9,7 +9,6 @@ import {
   createRtpdumpWriter,
   createRtpForwarder,
   type MediaSink,
-  type MediaTrack,
   steadyClock,
   systemClock,
   systemTimers,
@@ -22,6 +21,7 @@ import {
   createMikeyClientKeying,
   type DescribedPresentation,
   identityOf,
+  type MediaTrack,
   parseRtspUri,
   type RtspClient,
 } from "../rtsp/index.js";
@@ -65,18 +65,18 @@ export function playCommand(): Command {
   return new Command("play")
     .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
     .argument("<url>", "rtsp:// or rtsps://")
-    .option("--transport KIND", "udp, tcp or multicast", parseTransport, "udp")
-    .option("--profile NAME", "what the server needs: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
-    .option("--psk ID:HEX", "our pre-shared key and the name that the server knows it by", parsePsk)
-    .option("--suite NAME", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .option("--transport <kind>", "udp, tcp or multicast", parseTransport, "udp")
+    .option("--profile <name>", "what the server needs: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
+    .option("--suite <name>", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
     .option("--allow-null-keying", "take keys that came in the clear")
-    .option("--ca FILE", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
     .option("--insecure", "accept any certificate")
-    .option("--user NAME:PASSWORD", "RTSP authentication", parseUser)
-    .option("--out WHERE", "rtp://HOST:PORT, with an SDP file beside it, or FILE.rtpdump", parseOutput)
+    .option("--user <name:password>", "RTSP authentication", parseUser)
+    .option("--out <where>", "rtp://HOST:PORT, with an SDP file beside it, or FILE.rtpdump", parseOutput)
     .option("--stats", "print a line every second")
-    .option("--duration SECONDS", "end after this time", parseSeconds)
-    .option("--packets N", "end after this many RTP packets", integerBetween(1, 1_000_000_000))
+    .option("--duration <seconds>", "end after this time", parseSeconds)
+    .option("--packets <n>", "end after this many RTP packets", integerBetween(1, 1_000_000_000))
     .option("--json", "print one JSON object as the last line of standard output")
     .addHelpText(
       "after",

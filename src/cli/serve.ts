@@ -62,31 +62,34 @@ const SERVER_NAME = "watchword";
 export function serveCommand(): Command {
   return new Command("serve")
     .description("serve a tone, or the plain RTP of any encoder, as SRTP keyed by MIKEY in RTSP")
-    .option("--listen HOST:PORT", "address to listen on; port 0 picks a free one", parseEndpoint, { host: "127.0.0.1", port: 8554 })
-    .option("--path PATH", "path of the stream", parsePath, "/live")
-    .option("--source KIND", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
-    .option("--sdp FILE", "description of the plain RTP that an encoder sends to local ports")
-    .option("--suite NAME", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
-    .option("--profile NAME", "what the clients need: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
-    .option("--rtp-profile NAME", "RTP/SAVP or RTP/SAVPF", parseRtpProfile, "RTP/SAVP")
-    .option("--psk ID:HEX", "pre-shared key of a client; repeatable", collectPsk)
-    .option("--psk-file FILE", "file of ID:HEX lines", readPskFile)
-    .option("--tls-cert FILE", "PEM certificate chain; makes it rtsps://", readTextFile)
-    .option("--tls-key FILE", "PEM private key", readTextFile)
+    .option("--listen <host:port>", "address to listen on; port 0 picks a free one", parseEndpoint, {
+      host: "127.0.0.1",
+      port: 8554,
+    })
+    .option("--path <path>", "path of the stream", parsePath, "/live")
+    .option("--source <kind>", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
+    .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
+    .option("--suite <name>", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .option("--profile <name>", "what the clients need: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .option("--rtp-profile <name>", "RTP/SAVP or RTP/SAVPF", parseRtpProfile, "RTP/SAVP")
+    .option("--psk <id:hex>", "pre-shared key of a client; repeatable", collectPsk)
+    .option("--psk-file <file>", "file of ID:HEX lines", readPskFile)
+    .option("--tls-cert <file>", "PEM certificate chain; makes it rtsps://", readTextFile)
+    .option("--tls-key <file>", "PEM private key", readTextFile)
     .option(
-      "--user NAME:PASSWORD",
+      "--user <name:password>",
       "require RTSP authentication; repeatable. The name also says which pre-shared key is meant",
       collectUser,
     )
     .option(
-      "--mki OCTETS",
+      "--mki <octets>",
       "length of the master key identifier, 0 for none (default: as the profile says)",
       integerBetween(0, 128),
     )
-    .option("--rekey SECONDS", "new keys while playing, this often", parseSeconds)
+    .option("--rekey <seconds>", "new keys while playing, this often", parseSeconds)
     .option("--allow-null-keying", "hand out keys in the clear where there is neither TLS nor a pre-shared key")
-    .option("--max-sessions N", "most sessions at a time", integerBetween(1, 1_000_000))
-    .option("--duration SECONDS", "end after this time", parseSeconds)
+    .option("--max-sessions <n>", "most sessions at a time", integerBetween(1, 1_000_000))
+    .option("--duration <seconds>", "end after this time", parseSeconds)
     .addHelpText(
       "after",
       `
@@ -193,7 +196,8 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     requirePsk: required,
     allowNullKeying: options.allowNullKeying ?? false,
     identity: identityOf(SERVER_NAME),
-    policyAccepted: (policy) => policy.suite === options.suite,
+    // A NULL-keyed client keys its RTCP itself and chooses the suite for that: rtspsrc always AES_CM_128_HMAC_SHA1_80.
+    ...(required ? { policyAccepted: (policy) => policy.suite === options.suite } : {}),
     findCredential: (identity) => {
       const psk = directory.find(nameOfIdentity(identity) ?? "");
       return psk === undefined ? undefined : { psk };

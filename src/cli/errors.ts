@@ -1,0 +1,25 @@
+import { WatchwordError } from "../bytes/index.js";
+
+/** What a user can do about an error, where the error itself cannot know it. */
+const ADVICE: Readonly<Record<string, string>> = {
+  "mikey.authentication": "check that both ends have the same key under the same name (--psk)",
+  "mikey.null-keying": "use rtsps://, or give --psk, or, on a network that you trust, --allow-null-keying",
+  "mikey.policy": "the two ends do not agree on a suite; see --suite",
+  "rtsp.key-mgmt": "the stream announces SRTP without MIKEY keys; with --psk we propose them",
+  "rtsp.plain-refused": "the server does not protect this stream; any RTSP player can play it",
+  "rtsp.status-401": "give --user NAME:PASSWORD",
+  "rtsp.unauthorized": "check --user",
+  "rtsp.status-403": "the server expects keys that this client did not send; check --psk and --profile",
+  "rtsp.status-404": "check the path",
+  "rtsp.status-453": "the server has as many sessions as it takes",
+  "rtsp.status-461": "try another --transport",
+  "rtsp.status-463": "the server refused the keys; check --psk, --profile, and both clocks",
+  "node.certificate-untrusted": "name the issuer with --ca FILE; --insecure takes any certificate",
+};
+
+/** One line for a person: what went wrong, what to do about it, and the code to look up in docs/errors.md. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof WatchwordError)) return error instanceof Error ? error.message : String(error);
+  const advice = ADVICE[error.code];
+  return `${error.message}${advice === undefined ? "" : ` - ${advice}`} [${error.code}]`;
+}

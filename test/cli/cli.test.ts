@@ -1,0 +1,291 @@
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { makeSelfSigned } from "../node/self-signed.js";
+
+const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const folder = mkdtempSync(join(tmpdir(), "watchword-cli-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const PSK = `viewer:${KEY}`;
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Running {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<Outcome>;
+  /** Resolves with the first match of what was written to standard output so far. */
+  match(pattern: RegExp): Promise<RegExpExecArray>;
+}
+
+function start(args: readonly string[]): Running {
+  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
+  child.stdin.end();
+  onTestFinished(() => {
+    child.kill("SIGKILL");
+  });
+  let stdout = "";
+  let stderr = "";
+  const waiting = new Set<() => void>();
+  child.stdout.on("data", (text) => {
+    stdout += text;
+    for (const look of waiting) look();
+  });
+  child.stderr.on("data", (text) => {
+    stderr += text;
+  });
+  const ended = new Promise<Outcome>((done) => {
+    child.on("close", (code) => done({ code, stdout, stderr }));
+  });
+  return {
+    child,
+    ended,
+    match: (pattern) =>
+      new Promise((done, failed) => {
+        const look = (): void => {
+          const found = pattern.exec(stdout);
+          if (found === null) return;
+          waiting.delete(look);
+          done(found);
+        };
+        waiting.add(look);
+        void ended.then((outcome) => failed(new Error(`ended with ${outcome.code}: ${outcome.stderr}`)));
+        look();
+      }),
+  };
+}
+
+const run = (...args: readonly string[]): Promise<Outcome> => start(args).ended;
+
+async function serve(...args: readonly string[]): Promise<{ readonly url: string; readonly server: Running }> {
+  const server = start(["serve", "--listen", "127.0.0.1:0", ...args]);
+  const [, url] = await server.match(/^listening (rtsps?:\/\/\S+)$/m);
+  return { url: url as string, server };
+}
+
+function lastJson(outcome: Outcome): Record<string, unknown> {
+  return JSON.parse(outcome.stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
+}
+
+describe("usage", () => {
+  it.each([
+    ["an unknown option", ["serve", "--wrong"]],
+    ["an unknown command", ["wrong"]],
+    ["no URL", ["play"]],
+    ["a suite that is none", ["serve", "--suite", "AES_CM_1"]],
+    ["a profile that is none", ["play", "rtsp://127.0.0.1/", "--profile", "nobody"]],
+    ["an address without a port", ["serve", "--listen", "127.0.0.1"]],
+    ["a key that is not hexadecimal", ["serve", "--psk", "viewer:xyz"]],
+    ["a key that is too short", ["serve", "--psk", "viewer:00ff"]],
+    ["a key file that is not there", ["serve", "--psk-file", "nowhere.txt"]],
+    ["nothing that protects the keys", ["serve"]],
+    ["a pre-shared key and NULL keying", ["serve", "--psk", PSK, "--allow-null-keying"]],
+    ["a certificate without its key", ["serve", "--tls-cert", MAIN]],
+    ["a description without its source", ["serve", "--psk", PSK, "--sdp", "x.sdp"]],
+    ["a rekey without an MKI", ["serve", "--psk", PSK, "--mki", "0", "--rekey", "5"]],
+    ["an output that is none", ["play", "rtsp://127.0.0.1/", "--out", "film.mp4"]],
+    ["a file that is no message", ["inspect", "nowhere.bin"]],
+  ])("%s exits with 2 and one line that helps", async (_what, args) => {
+    const outcome = await run(...args);
+    expect(outcome.code, outcome.stderr).toBe(2);
+    expect(outcome.stdout).toBe("");
+    expect(outcome.stderr.split("\n")[0]).toMatch(/\w/);
+    expect(outcome.stderr).not.toContain(KEY);
+    expect(outcome.stderr).not.toMatch(/^\s+at /m);
+  });
+
+  it.each([["--help"], ["serve", "--help"], ["play", "--help"], ["inspect", "--help"], ["keygen", "psk", "--help"]])(
+    "%s %s shows examples and exits with 0",
+    async (...args) => {
+      const outcome = await run(...args.filter((argument) => argument !== undefined));
+      expect(outcome.code).toBe(0);
+      expect(outcome.stdout).toContain("Examples:");
+    },
+  );
+});
+
+describe("keygen psk", () => {
+  it("prints a key in the form that --psk takes, another every time", async () => {
+    const [one, two] = await Promise.all([run("keygen", "psk", "--id", "camera7"), run("keygen", "psk")]);
+    expect(one?.stdout).toMatch(/^camera7:[0-9a-f]{64}\n$/);
+    expect(two?.stdout).toMatch(/^default:[0-9a-f]{64}\n$/);
+    expect(one?.stdout.split(":")[1]).not.toBe(two?.stdout.split(":")[1]);
+  });
+});
+
+describe("serve and play", () => {
+  it.each(["udp", "tcp"])("under a pre-shared key from a file, over %s, rekeyed, with a proven end", async (transport) => {
+    const file = join(folder, `keys-${transport}.txt`);
+    writeFileSync(file, `# who may watch\n\nsomebody:${KEY.slice(2)}00\n${PSK}\n`);
+    const { url, server } = await serve("--psk-file", file, "--rekey", "0.4");
+    const played = await run("play", url, "--psk", PSK, "--transport", transport, "--packets", "60", "--json");
+    expect(played.code, played.stderr).toBe(0);
+    expect(lastJson(played)).toMatchObject({
+      packets: expect.any(Number),
+      lost: 0,
+      authenticationFailures: 0,
+      replays: 0,
+      suite: "AES_CM_128_HMAC_SHA1_80",
+      keyedBy: "psk",
+      mki: expect.stringMatching(/^[0-9a-f]{8}$/),
+      teardownProof: "verified",
+    });
+    expect(played.stderr).toContain("rekeyed 1 stream");
+    server.child.kill("SIGINT");
+    const served = await server.ended;
+    expect(served.code).toBe(0);
+    expect(served.stderr).toContain("ended: teardown, proof verified");
+    for (const text of [played.stdout, played.stderr, served.stdout, served.stderr]) expect(text).not.toContain(KEY);
+  });
+
+  it.each(["AES_CM_128_HMAC_SHA1_32", "AES_256_CM_HMAC_SHA1_80", "AEAD_AES_256_GCM"])("%s, other MKI lengths", async (suite) => {
+    const { url } = await serve(
+      "--psk",
+      PSK,
+      "--suite",
+      suite,
+      "--mki",
+      suite.startsWith("AEAD") ? "0" : "2",
+      "--rtp-profile",
+      "RTP/SAVPF",
+    );
+    const played = await run("play", url, "--psk", PSK, "--packets", "10", "--json");
+    expect(played.code, played.stderr).toBe(0);
+    expect(lastJson(played)).toMatchObject({
+      suite,
+      lost: 0,
+      mki: suite.startsWith("AEAD") ? null : expect.stringMatching(/^[0-9a-f]{4}$/),
+    });
+  });
+
+  it("NULL-keyed inside TLS, with RTSP authentication", async () => {
+    const { cert, key } = makeSelfSigned();
+    const [certFile, keyFile] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    writeFileSync(certFile, cert);
+    writeFileSync(keyFile, key);
+    const { url } = await serve("--tls-cert", certFile, "--tls-key", keyFile, "--profile", "onvif", "--user", "viewer:secret");
+    expect(url).toMatch(/^rtsps:/);
+    const flags = ["--profile", "onvif", "--packets", "10", "--json"];
+    const played = await run("play", url, ...flags, "--ca", certFile, "--user", "viewer:secret");
+    expect(played.code, played.stderr).toBe(0);
+    expect(lastJson(played)).toMatchObject({ keyedBy: "null", lost: 0 });
+    const refused = await run("play", url, ...flags, "--ca", certFile, "--user", "viewer:wrong");
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/--user.*\[rtsp\.unauthorized\]$/m);
+    const untrusted = await run("play", url, ...flags, "--user", "viewer:secret");
+    expect(untrusted.code).toBe(1);
+    expect(untrusted.stderr).toMatch(/--ca/);
+  });
+
+  it("a wrong key, a foreign name and NULL keys in the clear are refused in one line that says what to do; the server serves the next", async () => {
+    const { url, server } = await serve("--psk", PSK);
+    const wrong = await run("play", url, "--psk", `viewer:${"ab".repeat(32)}`, "--packets", "5", "--json");
+    expect([wrong.code, wrong.stdout]).toEqual([1, ""]);
+    expect(wrong.stderr).toMatch(/^watchword: MIKEY authentication failed - .*--psk.*\[mikey\.authentication\]$/m);
+    const none = await run("play", url, "--packets", "5");
+    expect(none.code).toBe(1);
+    const good = await run("play", url, "--psk", PSK, "--packets", "5", "--json");
+    expect(good.code, good.stderr).toBe(0);
+    server.child.kill("SIGTERM");
+    expect((await server.ended).code).toBe(0);
+
+    const open = await serve("--profile", "gstreamer", "--allow-null-keying");
+    const careful = await run("play", open.url, "--profile", "gstreamer", "--packets", "5");
+    expect(careful.code).toBe(1);
+    expect(careful.stderr).toContain("--allow-null-keying");
+    const bold = await run("play", open.url, "--profile", "gstreamer", "--allow-null-keying", "--packets", "5", "--json");
+    expect(lastJson(bold)).toMatchObject({ keyedBy: "null", teardownProof: "absent" });
+    const keyed = await run("play", open.url, "--psk", PSK, "--packets", "5");
+    expect(keyed.code, "who has a key does not take an unprotected one").toBe(1);
+  });
+
+  it("records to an rtpdump file; Ctrl-C of the player tears down properly", async () => {
+    const { url, server } = await serve("--psk", PSK);
+    const player = start(["play", url, "--psk", PSK, "--out", "tone.rtpdump", "--json"]);
+    await new Promise((done) => setTimeout(done, 900));
+    player.child.kill("SIGINT");
+    const played = await player.ended;
+    expect(played.code, played.stderr).toBe(0);
+    expect(lastJson(played)).toMatchObject({ teardownProof: "verified" });
+    expect(readFileSync(join(folder, "tone.rtpdump")).subarray(0, 12).toString("latin1")).toBe("#!rtpplay1.0");
+    server.child.kill("SIGINT");
+    expect((await server.ended).stderr).toContain("proof verified");
+  });
+
+  it("a server that dies mid-stream ends the player with a clear error", async () => {
+    const { url, server } = await serve("--psk", PSK);
+    const player = start(["play", url, "--psk", PSK, "--transport", "tcp", "--json"]);
+    await new Promise((done) => setTimeout(done, 900));
+    server.child.kill("SIGKILL");
+    const played = await player.ended;
+    expect(played.code).toBe(1);
+    expect(played.stderr).toMatch(/^watchword: .+\[rtsp\.[a-z-]+\]$/m);
+  });
+
+  it("refuses more sessions than --max-sessions, and ends after --duration", async () => {
+    const { url, server } = await serve("--psk", PSK, "--max-sessions", "1", "--duration", "4");
+    const first = start(["play", url, "--psk", PSK, "--duration", "1.5", "--json"]);
+    await new Promise((done) => setTimeout(done, 700));
+    const second = await run("play", url, "--psk", PSK, "--packets", "5");
+    expect(second.code).toBe(1);
+    expect(second.stderr).toContain("453");
+    expect((await first.ended).code).toBe(0);
+    expect((await server.ended).code).toBe(0);
+  });
+
+  it("says which address is in use, and where nothing listens", async () => {
+    const busy = createServer();
+    await new Promise<void>((done) => busy.listen(0, "127.0.0.1", done));
+    onTestFinished(() => {
+      busy.close();
+    });
+    const { port } = busy.address() as { port: number };
+    const taken = await run("serve", "--listen", `127.0.0.1:${port}`, "--psk", PSK);
+    expect(taken.code).toBe(1);
+    expect(taken.stderr).toMatch(/in use.*\[node\.address-in-use\]/);
+    const nothing = await run("play", "rtsp://127.0.0.1:9/", "--psk", PSK);
+    expect(nothing.code).toBe(1);
+    expect(nothing.stderr).toMatch(/\[node\.connection-refused\]/);
+    expect((await run("play", "http://127.0.0.1/", "--psk", PSK)).code).toBe(1);
+  });
+});
+
+describe("inspect", () => {
+  const offer =
+    "AQAFgM0XflABAAAAAAAAAAAAAAsAyONQ6gAAAAAGEEoo2pee4hp2UaDX8ZE22YwKAAAPZG9uYWxkQGR1Y2suY29tAQAAAAAAAQAk0JKpgaVkDaawi9whVBtBt0KZ14ymNuu62+Nv3ozPLygwK/GbAV9iemnGUIZ19fWQUOSrzKTAv9zV";
+
+  it("reads the offer of RFC 4567 §5.1 from base64, from SDP, and as JSON", async () => {
+    writeFileSync(
+      join(folder, "offer.sdp"),
+      `v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\na=key-mgmt:mikey ${offer}\r\nm=audio 9 RTP/SAVP 0\r\n`,
+    );
+    const [plain, json] = await Promise.all([run("inspect", offer), run("inspect", "offer.sdp", "--json")]);
+    expect(plain?.code, plain?.stderr).toBe(0);
+    expect(plain?.stdout).toContain("donald@duck.com");
+    const [entry] = JSON.parse(json?.stdout as string) as Record<string, unknown>[];
+    expect(entry).toMatchObject({
+      valid: true,
+      where: expect.any(String),
+      octets: expect.any(String),
+      problems: expect.any(Array),
+    });
+    const damaged = await run("inspect", `${offer.slice(0, 60)}AAAA`);
+    expect(damaged.code).toBe(1);
+  });
+});
+
+describe("npm start", () => {
+  it("shows the main job and ends by itself with --once", async () => {
+    const outcome = await run("demo", "--once");
+    expect(outcome.code, outcome.stderr).toBe(0);
+    for (const word of ["DESCRIBE", "SETUP", "PLAY", "REKEY", "TEARDOWN", "verified"]) expect(outcome.stdout).toContain(word);
+  });
+});
