@@ -32,8 +32,11 @@ export interface KeyingOutcome {
  * keys of its own.
  */
 export interface ServerKeying {
-  /** The I_MESSAGE of one m= line for the description (RFC 4567 §4.2: the server is the Initiator). */
-  offer(stream: KeyingStream, peer: KeyingPeer): Promise<MediaOffer>;
+  /**
+   * The I_MESSAGE of one m= line for the description (RFC 4567 §4.2: the server is the Initiator), or nothing where the client is to begin.
+   * @throws MikeyError and others: the description is then refused
+   */
+  offer(stream: KeyingStream, peer: KeyingPeer): Promise<MediaOffer | undefined>;
   /**
    * What SETUP brought: the answer to `offer`, or an I_MESSAGE of the client's own, or nothing. Takes `offer` over: completes or abandons it.
    * @param scope tells sessions apart: a repeated message is answered again only in its own
