@@ -6,7 +6,7 @@ import { toneHashesFrom } from "../media.js";
 import { describePeer } from "../peers.js";
 import { startRelay } from "../relay.js";
 import { serve } from "../watchword.js";
-import { MATRIX, MATRIX_SUITES, type RtspsrcReport, rtspsrc, writeCertificate } from "./peers.js";
+import { MATRIX, type RtspsrcReport, rtspsrc, writeCertificate } from "./peers.js";
 
 const test = { onTestFinished };
 const FRAMES = 40;
@@ -50,12 +50,15 @@ const folder = mkdtempSync(join(tmpdir(), "watchword-gstreamer-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const certificate = writeCertificate(folder);
 
+/** One RTP profile is enough here: TLS is below it. */
+const ROWS = MATRIX.filter(({ profile }) => profile === "RTP/SAVP");
+
 describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
-  it.each(MATRIX_SUITES)("%s", async (suite) => {
+  it.each(ROWS)("$transport, $suite", async ({ suite, transport }) => {
     const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
     const server = await serve(test, ["--profile", "gstreamer", ...tls, "--suite", suite]);
     expect(server.url).toMatch(/^rtsps:/);
-    expectTone(await rtspsrc(test, server.url, ["--transport", "tcp", "--insecure", ...PLAY]));
+    expectTone(await rtspsrc(test, server.url, ["--transport", transport, "--insecure", ...PLAY]));
   });
 });
 

@@ -1,5 +1,6 @@
 import { beforeAll, expect, it } from "vitest";
 import { utf8 } from "../../src/bytes/index.js";
+import { createMediaKeying } from "../../src/gsa/index.js";
 import {
   type BeginRequest,
   createInitiator,
@@ -18,6 +19,7 @@ import {
   type SpDialect,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/index.js";
+import { peerProfile } from "../../src/peers/index.js";
 import { type SuiteName, suiteNames } from "../../src/srtp/index.js";
 import { describePeer } from "../peers.js";
 import { type Dissection, dissect } from "./dissect.js";
@@ -155,8 +157,32 @@ const refusalRow: Row = {
   octets: refusal(initiator.begin(request("AES_CM_128_HMAC_SHA1_80")).octets, new Uint8Array(32).fill(1)),
 };
 
+/** A session as RTSP has it: the offer with HELLO, its answer, the de-registration and its acknowledgement (docs/protocol.md). */
+async function registrationRows(): Promise<Row[]> {
+  const timers = { after: () => ({ cancel() {} }), every: () => ({ cancel() {} }) };
+  const end = { clock, timers, crypto: nodeCrypto, dialect: peerProfile("strict"), findCredential: () => ({ psk }) };
+  const [server, client] = [createMediaKeying({ ...end, identity: alice }), createMediaKeying({ ...end, identity: bob })];
+  const streams = [{ policy: { suite: "AES_CM_128_HMAC_SHA1_80" as const }, ssrc: 7 }];
+  const sdpIds = ["mikey"];
+  const offer = await server.offer({ credential: { psk }, streams, secure: false, responderId: bob, sdpIds, peerAnnounced: true });
+  const answer = await client.answer(offer.octets, { secure: false, ssrcs: [8], scope: "1", sdpIds });
+  if (answer.kind !== "new" || answer.response === undefined) throw new Error("no answer");
+  const media = await offer.accept(answer.response);
+  const request = answer.media.deregister();
+  const { verdict, acknowledgement } = media.acceptDeregistration(request);
+  if (request === undefined || acknowledgement === undefined) throw new Error(`de-registration ${verdict}`);
+  return [
+    { name: "offer with HELLO", octets: offer.octets },
+    { name: "answer with HELLO", octets: answer.response },
+    { name: "de-registration, private data type 243", octets: request },
+    { name: "de-registration acknowledgement, private data type 244", octets: acknowledgement },
+  ];
+}
+
+const sessionRows = await registrationRows();
+
 describePeer("tshark", "messages of our exchanges", () => {
-  const rows = [...pskRows, ...nullRows, ...mapRows, ...errorRows, refusalRow];
+  const rows = [...sessionRows, ...pskRows, ...nullRows, ...mapRows, ...errorRows, refusalRow];
   let seen: Dissection[];
   beforeAll(async () => {
     seen = await dissect(rows.map(({ octets }) => octets));
