@@ -73,8 +73,8 @@ export interface OmaBcastData {
 }
 
 /** @throws CodecError `bytes.truncated` */
-export function decodeOmaBcast(octets: Uint8Array): OmaBcastData {
-  const reader = new Reader(octets, "mikey.EXT");
+export function decodeOmaBcast(octets: Uint8Array, options: ChainOptions = {}): OmaBcastData {
+  const reader = chainReader(octets, { path: "mikey.EXT.data", ...options });
   return { subtype: reader.u8("subtype"), data: reader.rest("data") };
 }
 

@@ -22,6 +22,7 @@ import {
   KeyValidityType,
   MacAlg,
   nameOf,
+  OmaBcastSubtype,
   PayloadType,
   PrfFunc,
   ProtType,
@@ -71,6 +72,7 @@ const TABLES: Readonly<Record<string, AnyRegistry>> = {
   "SK.type": SecretKeyType,
   "encrData.type": KeyDataType,
   "keyIds.type": KeyIdType,
+  "data.subtype": OmaBcastSubtype,
 };
 
 /** The table of a field, by its path in the octet map. */

@@ -4,6 +4,7 @@ import {
   decodeKeyData,
   decodeKeyIds,
   decodeMessage,
+  decodeOmaBcast,
   decodePayloadChain,
   decodeTicketData,
   EncrAlg,
@@ -104,6 +105,11 @@ class MapBuilder implements OctetMap {
     if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.KEY_ID) {
       return this.#nested(span, depth, "error", (trace) => {
         decodeKeyIds(this.#octets, { path: span.path, trace, start: span.offset, end });
+      });
+    }
+    if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.OMA_BCAST) {
+      return this.#nested(span, depth, "error", (trace) => {
+        decodeOmaBcast(this.#octets, { path: span.path, trace, start: span.offset, end });
       });
     }
     if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.NESTED_MESSAGE) {

@@ -1,8 +1,8 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { formatBase64, formatHex, parseHex } from "../../src/bytes/index.js";
-import { encodeMessage, encodePayloadChain, type MikeyMessage, type Payload } from "../../src/mikey/index.js";
+import { formatBase64, formatHex, parseHex, utf8 } from "../../src/bytes/index.js";
+import { encodeKeyIds, encodeMessage, encodePayloadChain, type MikeyMessage, type Payload } from "../../src/mikey/index.js";
 import { formatInspections, type Inspection, inspectionJson, inspectOctets, inspectText } from "../../src/tools/index.js";
 import { messageArbitrary } from "../mikey/codec-arbitraries.js";
 import { KEY, KEY_HEX, kemac, STRICT, STRICT_BASE64, STRICT_OCTETS, TEK, variant } from "./messages.js";
@@ -50,6 +50,32 @@ describe("inspection", () => {
     const [inspection] = inspectText(STRICT_BASE64);
     expect(Object.keys(inspectionJson(inspection as Inspection))).toEqual(["where", "valid", "message", "octets", "problems"]);
     expect(inspectionJson(inspectText("a=key-mgmt:mikey !")[0] as Inspection).message).toBeNull();
+  });
+
+  it("looks into extensions, tickets and nested messages", () => {
+    const bare = STRICT.payloads.slice(0, 3);
+    const tpData = encodePayloadChain([{ kind: "IDR", role: 3, idType: 1, data: utf8("kms.example.org") }]);
+    const message: MikeyMessage = {
+      ...STRICT,
+      payloads: [
+        ...bare,
+        { kind: "EXT", extType: 3, data: encodeKeyIds([{ type: 1, id: parseHex("00010002") }]) },
+        { kind: "EXT", extType: 5, data: parseHex("02aabb") },
+        { kind: "EXT", extType: 1, data: utf8("mikey") },
+        { kind: "TP", ticketType: 1, subtype: 1, version: 1, prf: 1, flags: 0xb80, reserved: 0, tpData },
+        { kind: "EXT", extType: 242, data: STRICT_OCTETS },
+      ],
+    };
+    const inspections = inspectOctets(encodeMessage(message));
+    const meanings = new Map(inspections[0]?.fields.map(({ path, meaning }) => [path, meaning]));
+    expect(meanings.get("mikey.EXT.data.keyIds[0].type")).toBe("1 MBMS_MSK: MBMS service key ID (MSK ID)");
+    expect(meanings.get("mikey.EXT[1].data.subtype")).toBe("2 STKM: short-term key message");
+    expect(meanings.get("mikey.EXT[2].data")).toBe("mikey");
+    expect(meanings.get("mikey.TP.tpData.IDR.data")).toBe("kms.example.org");
+    expect(meanings.get("mikey.TP.flags")).toContain("D: the KMS made the ticket; F: TRANSFER_RESP is sent");
+    expect(meanings.get("mikey.EXT[3].data.HDR.csbId")).toBe("01020304");
+    expect(meanings.get("mikey.EXT[3].data.KEMAC.encrData[0].key")).toBe("hidden, 30 octets");
+    expect(formatInspections(inspections)).toContain("MBMS service key ID (MSK ID), 00010002");
   });
 
   it("draws the octet map", () => {
@@ -173,5 +199,26 @@ describe("messages of real peers", () => {
     ]) {
       expect(codes).toContain(`lint.${code}`);
     }
+  });
+});
+
+const GOLDEN = new URL("../../../shared/golden/gst/", import.meta.url);
+
+describe("captured RTSP dialogues", () => {
+  const files = existsSync(GOLDEN) ? readdirSync(GOLDEN).filter((name) => name.endsWith(".json")) : [];
+
+  it.skipIf(files.length === 0)("dialogues with GStreamer: the messages of SDP and SETUP are found and valid", () => {
+    let dialogues = 0;
+    for (const name of files) {
+      const capture = JSON.parse(readFileSync(new URL(name, GOLDEN), "utf8")) as { rtsp_dialogue?: { text: string }[] };
+      if (capture.rtsp_dialogue === undefined) continue;
+      dialogues++;
+      const inspections = inspectText(capture.rtsp_dialogue.map(({ text }) => text).join(""));
+      const places = inspections.map(({ where }) => where.replace(/^line \d+: /, ""));
+      expect(places, name).toContain("200 response, a=key-mgmt, media 0");
+      expect(places, name).toContain("SETUP request, KeyMgmt");
+      for (const { where, valid } of inspections) if (!where.includes("TEARDOWN")) expect(valid, `${name} ${where}`).toBe(true);
+    }
+    expect(dialogues).toBeGreaterThan(0);
   });
 });

@@ -1,8 +1,9 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { formatBase64, parseHex, utf8 } from "../../src/bytes/index.js";
 import { encodeMessage, type MikeyMessage, type Payload } from "../../src/mikey/index.js";
 import { inspectText, type Problem } from "../../src/tools/index.js";
-import { KEY, kemac, STRICT, TEK, variant } from "./messages.js";
+import { KEY, kemac, STRICT, STRICT_BASE64, TEK, variant } from "./messages.js";
 
 function problemsOf(message: MikeyMessage): readonly Problem[] {
   const [inspection] = inspectText(formatBase64(encodeMessage(message)));
@@ -109,6 +110,18 @@ const rows: readonly (readonly [name: string, message: MikeyMessage, expected: r
     ["info lint.hangs-gstreamer mikey.ERR", "info lint.reserved-bits mikey.ERR.reserved"],
   ],
   ["two RAND", append({ kind: "RAND", rand: new Uint8Array(16) }), ["error lint.rand-repeated mikey.RAND[1]"]],
+  [
+    "an empty identity",
+    append({ kind: "ID", idType: 0, data: new Uint8Array() }),
+    ["warning lint.id-empty mikey.ID.data", "info lint.hangs-gstreamer mikey.ID"],
+  ],
+  ["two T", append(T("eeade88000000000")), ["error lint.t-repeated mikey.T[1]"]],
+  ["two SP of one number", append(policy({})), ["error lint.sp-repeated mikey.SP"]],
+  [
+    "a parameter twice",
+    variant("SP", { kind: "SP", policyNo: 0, protType: 0, params: [0, 0].map((type) => ({ type, value: Uint8Array.of(1) })) }),
+    ["error lint.param-repeated mikey.SP.params[1]", "warning lint.policy-unsupported mikey.SP"],
+  ],
   ["one trailing zero", { ...STRICT, trailing: Uint8Array.of(0) }, ["warning lint.trailing-zero mikey.trailing"]],
   ["other trailing octets", { ...STRICT, trailing: Uint8Array.of(0, 1) }, ["error lint.trailing mikey.trailing"]],
 ];
@@ -116,6 +129,11 @@ const rows: readonly (readonly [name: string, message: MikeyMessage, expected: r
 /** Departures that concern the keys. */
 const keyRows: readonly (readonly [name: string, message: MikeyMessage, expected: readonly string[]])[] = [
   ["no key", variant("KEMAC", kemac([])), ["warning lint.null-keying mikey.KEMAC", "error lint.kemac-empty mikey.KEMAC"]],
+  [
+    "no key under a MAC",
+    variant("KEMAC", { kind: "KEMAC", encrAlg: 1, encrData: new Uint8Array(), macAlg: 1, mac: new Uint8Array(20) }),
+    ["warning lint.kemac-empty mikey.KEMAC"],
+  ],
   ["no KEMAC", variant("KEMAC"), ["error lint.kemac-absent mikey"]],
   [
     "no MKI",
@@ -185,6 +203,19 @@ const keyRows: readonly (readonly [name: string, message: MikeyMessage, expected
 ];
 
 describe("lint", () => {
+  it("docs/inspect.md lists exactly the codes that there are", () => {
+    const sources = ["lint.ts", "find.ts"]
+      .map((name) => readFileSync(new URL(`../../src/tools/${name}`, import.meta.url), "utf8"))
+      .join("");
+    const reported = [...sources.matchAll(/report\(\s*"([a-z0-9-]+)"/g)].map(([, code]) => `lint.${code}`);
+    const written = [...sources.matchAll(/"(lint\.[a-z0-9-]+)"/g)].map(([, code]) => code as string);
+    const numbers = ["lint.private-use", "lint.unassigned"];
+    const listed = [
+      ...readFileSync(new URL("../../docs/inspect.md", import.meta.url), "utf8").matchAll(/^\| `(lint\.[a-z0-9-]+)`/gm),
+    ];
+    expect(listed.map(([, code]) => code)).toEqual([...new Set([...reported, ...written, ...numbers])].sort());
+  });
+
   it("the strict message hears what cannot be avoided, and is valid", () => {
     expect(problemsOf(STRICT).map(brief)).toEqual(COMMON);
   });
@@ -247,5 +278,12 @@ describe("lint", () => {
     expect(offer(" ; ")).toEqual(["error lint.sdp-ids mikey.EXT"]);
     expect(offer(undefined)).toEqual(["info lint.sdp-ids-absent mikey"]);
     expect(offer(undefined, "keyp1")).toEqual(["warning lint.sdp-ids-absent mikey"]);
+  });
+
+  it("what is wrong around a message", () => {
+    const codes = (text: string): string[] => (inspectText(text)[0]?.problems ?? []).map(({ code }) => code);
+    expect(codes(`KeyMgmt: prot=mikey;data="${STRICT_BASE64}"`)).toContain("lint.uri-absent");
+    expect(codes(`KeyMgmt: prot=mikey;uri="rtsp://a/";data="${STRICT_BASE64}"`)).not.toContain("lint.uri-absent");
+    expect(codes(`a=key-mgmt:Mikey ${STRICT_BASE64}`)).toContain("lint.protocol-case");
   });
 });
