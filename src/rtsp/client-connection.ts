@@ -34,6 +34,16 @@ export class RtspStatusError extends WatchwordError {
   }
 }
 
+/** What a client says to a request of the server's. */
+export interface ClientAnswer {
+  readonly status: number;
+  readonly fields: RtspHeaders;
+  readonly body?: Uint8Array;
+}
+
+const BAD_REQUEST: ClientAnswer = { status: 400, fields: [] };
+const FAULT: ClientAnswer = { status: 500, fields: [] };
+
 /** What a client's connection is made of. */
 export interface ClientConnectionOptions {
   readonly stream: Stream;
@@ -45,9 +55,7 @@ export interface ClientConnectionOptions {
   /** Milliseconds. */
   readonly requestTimeout: number;
   /** Answers a request of the server's. */
-  readonly onRequest: (
-    request: RtspRequest,
-  ) => Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }>;
+  readonly onRequest: (request: RtspRequest) => Promise<ClientAnswer>;
   /** The connection is gone; called once. */
   readonly onClose: (error: WatchwordError) => void;
 }
@@ -190,17 +198,14 @@ export class ClientConnection {
     this.#working = true;
     for (let request = this.#incoming.shift(); request !== undefined && !this.#closed; request = this.#incoming.shift()) {
       const sequence = sequenceNumber(request);
-      const answer =
-        sequence === undefined
-          ? { status: 400, fields: [] }
-          : await this.#options.onRequest(request).catch(() => ({ status: 500, fields: [] }));
+      const { status, fields, body } =
+        sequence === undefined ? BAD_REQUEST : await this.#options.onRequest(request).catch(() => FAULT);
       if (this.#closed) break;
       const common: RtspHeaders = [
         ...(sequence === undefined ? [] : [["CSeq", String(sequence)] as const]),
         ["User-Agent", this.#options.userAgent],
       ];
-      const body = "body" in answer ? answer.body : undefined;
-      this.#options.stream.write(encodeRtsp(createResponse(answer.status, [...common, ...answer.fields], body)));
+      this.#options.stream.write(encodeRtsp(createResponse(status, [...common, ...fields], body)));
     }
     this.#working = false;
   }

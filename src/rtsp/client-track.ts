@@ -1,4 +1,4 @@
-import { formatHex } from "../bytes/index.js";
+import { formatHex, WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, KeyedStream } from "../gsa/index.js";
 import { SrtpFailure } from "../srtp/index.js";
 import type { MediaCarrier } from "./carrier.js";
@@ -113,7 +113,13 @@ export class ClientTrack {
       const sender = stream?.sender;
       if (sender === undefined) return;
       const out = new Uint8Array(report.length + OVERHEAD);
-      carrier.sendRtcp(out.subarray(0, sender.protectRtcp(report, out)));
+      try {
+        carrier.sendRtcp(out.subarray(0, sender.protectRtcp(report, out)));
+      } catch (error) {
+        // A key at its end protects nothing more; requests still keep the session alive.
+        if (error instanceof WatchwordError) return;
+        throw error;
+      }
     }
     this.#reportsSent++;
   }

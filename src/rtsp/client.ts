@@ -27,11 +27,11 @@ import {
 } from "../sdp/index.js";
 import { type Credentials, createAuthorizer } from "./authentication.js";
 import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
-import { baseUri, bodyText, ClientConnection, RtspStatusError } from "./client-connection.js";
+import { baseUri, bodyText, type ClientAnswer, ClientConnection, RtspStatusError } from "./client-connection.js";
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
 import { type ClientKeying, type ClientKeyingRequest, type KeyingPeer, keyingFailure } from "./keying.js";
-import { header, headers, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
+import { header, headers, listHeader, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { findSpec } from "./server-session.js";
 import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
@@ -130,7 +130,7 @@ const REPORT_INTERVAL = 5000;
 
 /**
  * Creates a client on a connected stream.
- * @throws WatchwordError `rtsp.uri`
+ * @throws WatchwordError `rtsp.uri`, `rtsp.insecure-channel` for an rtsps URI over a channel without TLS
  */
 export function createRtspClient(options: RtspClientOptions): RtspClient {
   return new Client(options);
@@ -163,6 +163,7 @@ class Client implements RtspClient {
     const credentials =
       options.credentials ?? (uri.user === undefined ? undefined : { user: uri.user, password: uri.password ?? "" });
     const { secure } = options.stream.channel;
+    if (uri.secure && !secure) throw new WatchwordError("rtsp.insecure-channel", "an rtsps URI over a channel without TLS");
     const { crypto } = options;
     const authorizer =
       credentials === undefined
@@ -258,6 +259,7 @@ class Client implements RtspClient {
       });
       this.#tracks.set(index, { track, media });
       this.#state = "ready";
+      if (this.#timers.length === 0) this.#startKeepAlive();
     } catch (error) {
       carrier?.close();
       preparation?.abandon();
@@ -329,7 +331,7 @@ class Client implements RtspClient {
       const specs = pending.map(({ uri, rekey }) => ({ protocol: MIKEY, uri, data: rekey.octets }));
       if (specs.length === 0) return 0;
       const response = await this.#request("SET_PARAMETER", [["KeyMgmt", formatKeyMgmtHeader(specs)]]);
-      const value = header(response, "KeyMgmt");
+      const value = listHeader(response, "KeyMgmt");
       const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
       while (pending.length > 0) {
         const { uri, rekey } = pending[0] as (typeof pending)[number];
@@ -421,7 +423,7 @@ class Client implements RtspClient {
     return {
       spec: { protocol: MIKEY, uri, data: offer.octets },
       complete: async (response) => {
-        const value = header(response, "KeyMgmt");
+        const value = listHeader(response, "KeyMgmt");
         const answer = value === undefined ? undefined : findSpec(parseKeyMgmtHeader(value), uri, 1)?.data;
         media = await offer.accept(answer);
         return media;
@@ -488,9 +490,7 @@ class Client implements RtspClient {
   }
 
   /** Requests of the server: new keys, and signs of life. */
-  async #answer(
-    request: RtspRequest,
-  ): Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }> {
+  async #answer(request: RtspRequest): Promise<ClientAnswer> {
     const session = header(request, "Session");
     const sameSession = session === undefined || parseSession(session).id === this.#session?.id;
     switch (request.method) {
@@ -505,11 +505,9 @@ class Client implements RtspClient {
     }
   }
 
-  async #setParameter(
-    request: RtspRequest,
-  ): Promise<{ readonly status: number; readonly fields: RtspHeaders; readonly body?: Uint8Array }> {
+  async #setParameter(request: RtspRequest): Promise<ClientAnswer> {
     try {
-      const value = header(request, "KeyMgmt");
+      const value = listHeader(request, "KeyMgmt");
       const body = value === undefined ? parseKeyMgmtParameter(utf8Text(request.body) ?? "") : undefined;
       const specs = value === undefined ? body?.specs : parseKeyMgmtHeader(value);
       if (specs === undefined) return { status: request.body.length > 0 ? 451 : 200, fields: [] };
@@ -645,7 +643,7 @@ function transportAnswer(response: RtspResponse, profile: string, lower: "UDP" |
 
 /** An answer that cannot be read proves nothing. */
 function acknowledgementIn(response: RtspResponse): Uint8Array | undefined {
-  const value = header(response, "KeyMgmt");
+  const value = listHeader(response, "KeyMgmt");
   if (value === undefined) return undefined;
   try {
     return parseKeyMgmtHeader(value).find(({ protocol }) => protocol === MIKEY)?.data;

@@ -50,6 +50,12 @@ export function headers(message: { readonly headers: RtspHeaders }, name: string
   return message.headers.filter(([candidate]) => candidate.toLowerCase() === wanted).map(([, value]) => value);
 }
 
+/** The values of a header whose value is a list, as one list (RFC 2326 §4.2, RFC 2616 §4.2); undefined where it is absent. */
+export function listHeader(message: { readonly headers: RtspHeaders }, name: string): string | undefined {
+  const values = headers(message, name);
+  return values.length === 0 ? undefined : values.join(", ");
+}
+
 /** The CSeq of a message, or undefined where it is absent or not a number (RFC 2326 §12.17). */
 export function sequenceNumber(message: { readonly headers: RtspHeaders }): number | undefined {
   const text = header(message, "CSeq")?.trim() ?? "";

@@ -1,4 +1,4 @@
-import { utf8, WatchwordError } from "../bytes/index.js";
+import { WatchwordError } from "../bytes/index.js";
 import type { MediaOffer } from "../gsa/index.js";
 import type { Stream, Timer } from "../io/index.js";
 import { createFrameChannels, type FrameChannels } from "./carrier.js";
@@ -57,7 +57,7 @@ export interface ConnectionHandler {
   /** Whether sessions live on this connection. */
   inUse(connection: ServerConnection): boolean;
   onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void;
-  log(level: "debug" | "warn", message: string, fields: Readonly<Record<string, unknown>>): void;
+  log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void;
 }
 
 /** One connection of a server: framing, order, flow control. What requests mean is the handler's business. */
@@ -167,20 +167,33 @@ export class ServerConnection {
 
   async #work(): Promise<void> {
     this.#working = true;
-    for (let request = this.#queue.shift(); request !== undefined && !this.#closed; request = this.#queue.shift()) {
-      const { response, after } = await this.#handler.handle(this, request);
-      if (this.#closed) break;
-      this.#write(encodeRtsp(response));
-      after?.();
-      if (header(request, "Connection")?.toLowerCase() === "close") this.end();
+    try {
+      for (let request = this.#queue.shift(); request !== undefined && !this.#closed; request = this.#queue.shift()) {
+        const { response, after } = await this.#handler.handle(this, request);
+        if (this.#closed) break;
+        this.#write(encodeRtsp(response));
+        after?.();
+        if (header(request, "Connection")?.toLowerCase() === "close") this.end();
+      }
+    } catch (error) {
+      this.#abort(error);
     }
     this.#working = false;
   }
 
+  /** A fault of ours, or of a callback: it ends this connection, not the server. */
+  #abort(error: unknown): void {
+    this.#handler.log("error", "connection aborted", { remote: this.stream.channel.remote.host, error: String(error) });
+    this.destroy("connection-closed");
+  }
+
   #syntaxError(error: unknown): void {
-    if (!(error instanceof RtspSyntaxError)) throw error;
+    if (!(error instanceof RtspSyntaxError)) {
+      this.#abort(error);
+      return;
+    }
     this.#handler.log("warn", "not RTSP", { remote: this.stream.channel.remote.host, code: error.code, detail: error.message });
-    this.#write(encodeRtsp(createResponse(error.status, sequenceHeader(error.sequenceNumber), utf8(""))));
+    this.#write(encodeRtsp(createResponse(error.status, sequenceHeader(error.sequenceNumber))));
     this.end();
   }
 

@@ -12,7 +12,7 @@ import {
 import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
 import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
 import { type KeyingPeer, keyingFailure } from "./keying.js";
-import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
+import { header, headers, listHeader, type RtspHeaders, type RtspRequest } from "./message.js";
 import type { RunningPresentation, ServerCore } from "./server.js";
 import type { DescribedKeys, ServerConnection } from "./server-connection.js";
 import type { ServerSession } from "./server-session.js";
@@ -218,7 +218,7 @@ async function keyTrack(
   const { presentation } = target.running;
   const { keying } = presentation;
   if (keying === undefined) throw new RtspRefusal(500);
-  const value = header(request, "KeyMgmt");
+  const value = listHeader(request, "KeyMgmt");
   let message: Uint8Array | undefined;
   try {
     message = value === undefined ? undefined : messageFor(parseKeyMgmtHeader(value), [target.base, trackUri, target.uri.text]);
@@ -312,7 +312,7 @@ async function setParameter(exchange: Exchange): Promise<Answer> {
   let form: "header" | "mikey" | "KeyMgmt" = "header";
   let specs: readonly KeyMgmtSpec[] = [];
   try {
-    const value = header(request, "KeyMgmt");
+    const value = listHeader(request, "KeyMgmt");
     const body = value === undefined && request.body.length > 0 ? parseKeyMgmtParameter(utf8Text(request.body) ?? "") : undefined;
     if (value !== undefined) specs = parseKeyMgmtHeader(value);
     else if (body !== undefined) ({ form, specs } = body);
@@ -349,7 +349,7 @@ function teardown(exchange: Exchange): Answer {
     session.removeTrack(target.track);
     return { status: 200, fields: [["Session", session.facts.id]] };
   }
-  const value = header(request, "KeyMgmt");
+  const value = listHeader(request, "KeyMgmt");
   const { verdict, acknowledgement } = session.acceptDeregistration(value === undefined ? undefined : deregistrationIn(value));
   const fields: [string, string][] = [["Session", session.facts.id]];
   if (acknowledgement !== undefined) {

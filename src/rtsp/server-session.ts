@@ -4,7 +4,7 @@ import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
 import { formatKeyMgmtHeader, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
 import type { MediaTrack } from "./media.js";
-import { header, type RtspHeaders, type RtspResponse } from "./message.js";
+import { listHeader, type RtspHeaders, type RtspResponse } from "./message.js";
 import { looksLikeRtcp } from "./rtcp.js";
 
 /** Why a session ended. */
@@ -264,7 +264,7 @@ export class ServerSession {
         ["KeyMgmt", formatKeyMgmtHeader(specs)],
       ]);
       if (response.status !== 200) throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
-      const value = header(response, "KeyMgmt");
+      const value = listHeader(response, "KeyMgmt");
       const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
       while (pending.length > 0) {
         const { track, rekey } = pending[0] as (typeof pending)[number];

@@ -298,7 +298,7 @@ export class ServerCore implements ConnectionHandler {
     }
   }
 
-  log(level: "debug" | "warn", message: string, fields: Readonly<Record<string, unknown>>): void {
+  log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void {
     this.logger[level](message, fields);
   }
 

@@ -19,7 +19,7 @@ export interface RtspUri {
 /** Reads an absolute rtsp: or rtsps: URI. @throws WatchwordError `rtsp.uri` */
 export function parseRtspUri(text: string): RtspUri {
   const match =
-    /^(rtsps?):\/\/(?:([^@/?#:]*)(?::([^@/?#]*))?@)?(\[[0-9A-Fa-f:.%]+\]|[^@:/?#[\]]+)(?::(\d{1,5}))?(\/[^?#]*)?(\?[^#]*)?(?:#.*)?$/i.exec(
+    /^(rtsps?):\/\/(?:([^@/?#:]*)(?::([^@/?#]*))?@)?(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::(\d{1,5}))?(\/[^?#]*)?(\?[^#]*)?(?:#.*)?$/i.exec(
       text,
     );
   const port = Number(match?.[5] ?? 0);

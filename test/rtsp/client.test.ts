@@ -206,6 +206,14 @@ describe("a client", () => {
     expect(header((error as RtspStatusError).response, "x")).toBe("y");
   });
 
+  it("does not speak of keys where TLS was meant and is not there", async () => {
+    const { network, far } = await stage(good());
+    const { clock, timers, random } = network;
+    expect(() => createRtspClient({ url: "rtsps://server/s", stream: far, clock, timers, random, crypto: nobleCrypto })).toThrow(
+      expect.objectContaining({ code: "rtsp.insecure-channel" }),
+    );
+  });
+
   it("does things in their order only", async () => {
     const { client, run } = await stage(good());
     await expect(client.setup(0, "tcp")).rejects.toMatchObject({ code: "rtsp.state" });

@@ -332,6 +332,25 @@ describe("a connection", () => {
     expect(conversation.closed).toBe(true);
   });
 
+  it("suffers alone from a fault in a callback", async () => {
+    const setting = createSetting({
+      server: {
+        onEvent: ({ type }) => {
+          if (type === "setup" || type === "playing") throw new Error("a fault");
+        },
+      },
+    });
+    const faulty = await talk(setting);
+    expect((await faulty.say(`SETUP ${R}/track1 RTSP/1.0\r\nCSeq: 1\r\n${TCP}\r\n`))[0]?.status).toBe(500);
+    const session = setting.server.sessions[0]?.id;
+    await faulty.say(`PLAY ${R} RTSP/1.0\r\nCSeq: 2\r\nSession: ${session}\r\n\r\n`);
+    await setting.network.advance(10);
+    expect(faulty.closed).toBe(true);
+    expect(setting.server.sessions).toEqual([]);
+    const next = await talk(setting);
+    expect((await next.say("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"))[0]?.status).toBe(200);
+  });
+
   it("answers pipelined requests in order", async () => {
     const { say } = await talk(createSetting());
     const responses = await say([1, 2, 3].map((sequence) => `DESCRIBE ${R} RTSP/1.0\r\nCSeq: ${sequence}\r\n\r\n`).join(""));
