@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
-import { utf8 } from "../bytes/index.js";
-import { formatInspections, type Inspection, inspectionJson, inspectOctets } from "../tools/index.js";
+import { concatBytes, utf8 } from "../bytes/index.js";
+import { formatInspections, type Inspection, inspectionJson, inspectOctets, MAX_INPUT } from "../tools/index.js";
 import { UsageError } from "./options.js";
 
 interface InspectFlags {
@@ -26,8 +26,10 @@ Examples:
 
 Exit status: 0 every message is valid, 1 one is not or none was found, 2 wrong usage.`,
     )
-    .action((input: string, flags: InspectFlags) => {
-      const inspections = inspectOctets(readInput(input), { reveal: flags.reveal === true });
+    .action(async (input: string, flags: InspectFlags) => {
+      const inspections = inspectOctets(input === "-" ? await readStandardInput() : readInput(input), {
+        reveal: flags.reveal === true,
+      });
       process.stdout.write(flags.json === true ? formatJson(inspections) : formatText(inspections));
       if (inspections.length === 0)
         process.stderr.write("no MIKEY message found: expected base64, hexadecimal, binary, SDP, RTSP or SIP text\n");
@@ -45,11 +47,24 @@ function formatText(inspections: readonly Inspection[]): string {
 
 /** @throws UsageError where the argument is neither a file nor a message */
 function readInput(input: string): Uint8Array {
-  if (input === "-") return readFileSync(0);
   if (existsSync(input)) {
-    if (statSync(input).isDirectory()) throw new UsageError(`${input} is a directory`);
+    const status = statSync(input);
+    if (status.isDirectory()) throw new UsageError(`${input} is a directory`);
+    if (status.size > MAX_INPUT) throw new UsageError(`${input} is larger than ${MAX_INPUT} octets: cut out the dialogue`);
     return readFileSync(input);
   }
   if (/^[A-Za-z0-9+/\s]{12,}={0,2}\s*$/.test(input)) return utf8(input);
   throw new UsageError(`${input.slice(0, 60)}: there is no such file, and it is no base64 or hexadecimal`);
+}
+
+/** Reads until the end, or until there is more than the inspector takes. */
+async function readStandardInput(): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Uint8Array>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > MAX_INPUT) break;
+  }
+  return concatBytes(...chunks);
 }

@@ -152,6 +152,12 @@ class TextScan {
     }
     if (!block.some((line) => line.includes("key-mgmt"))) return;
     const { attributes } = readKeyMgmt(block.join("\r\n"), { maxLength: MAX_INPUT, maxLines: Number.POSITIVE_INFINITY });
+    const offers = new Map<string, string[]>();
+    for (const { protocol, section, capability } of attributes) {
+      const offer = offers.get(`${section} ${capability}`);
+      if (offer === undefined) offers.set(`${section} ${capability}`, [protocol]);
+      else offer.push(protocol);
+    }
     for (const attribute of attributes) {
       const { protocol, section, line, capability, data, problem } = attribute;
       if (protocol.toLowerCase() !== "mikey") continue;
@@ -166,12 +172,11 @@ class TextScan {
           message: `the protocol identifier is case-sensitive: mikey, not ${protocol} (RFC 4567 §3)`,
         });
       }
-      const protocols = attributes.filter((other) => other.section === section && other.capability === capability);
       add(this.#found, {
         where: this.#where(first + line - 1, `${name}, ${level}`),
         octets: data,
         problems,
-        protocols: protocols.map((other) => other.protocol),
+        protocols: offers.get(`${section} ${capability}`) ?? [protocol],
       });
     }
   }
