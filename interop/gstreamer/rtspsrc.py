@@ -32,7 +32,7 @@ def arguments():
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--tracks", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--latency", type=int, default=100)
+    parser.add_argument("--latency", type=int, default=300, help="of the jitter buffer, milliseconds")
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
     parser.add_argument("--user")
     parser.add_argument("--password")

@@ -1,14 +1,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it, onTestFinished } from "vitest";
+import { afterAll, expect, it } from "vitest";
 import { toneHashesFrom } from "../media.js";
 import { describePeer } from "../peers.js";
 import { startRelay } from "../relay.js";
 import { serve } from "../watchword.js";
 import { MATRIX, type RtspsrcReport, rtspsrc, writeCertificate } from "./peers.js";
 
-const test = { onTestFinished };
 const FRAMES = 40;
 const PLAY = ["--frames", String(FRAMES), "--seconds", "8"];
 /** GStreamer knows NULL keying only; outside TLS that has to be asked for by name. */
@@ -26,19 +25,19 @@ function expectTone(report: RtspsrcReport): void {
 }
 
 describePeer("gstreamer", "rtspsrc plays watchword serve", () => {
-  it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
+  it.concurrent.for(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }, test) => {
     const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
     expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
     const stopped = await server.process.stop("SIGINT");
     expect(stopped.code, stopped.stderr).toBe(0);
   });
 
-  it("udp, RTP/SAVP, AES_CM_128_HMAC_SHA1_32, whose SRTCP tag is short too", async () => {
+  it("udp, RTP/SAVP, AES_CM_128_HMAC_SHA1_32, whose SRTCP tag is short too", async (test) => {
     const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_32"]);
     expectTone(await rtspsrc(test, server.url, ["--transport", "udp", ...PLAY]));
   });
 
-  it("two players at a time, and another after them", async () => {
+  it("two players at a time, and another after them", async (test) => {
     const server = await serve(test, PLAIN);
     const players = ["udp", "tcp"].map((transport) => rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
     for (const report of await Promise.all(players)) expectTone(report);
@@ -54,7 +53,7 @@ const certificate = writeCertificate(folder);
 const ROWS = MATRIX.filter(({ profile }) => profile === "RTP/SAVP");
 
 describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
-  it.each(ROWS)("$transport, $suite", async ({ suite, transport }) => {
+  it.concurrent.for(ROWS)("$transport, $suite", async ({ suite, transport }, test) => {
     const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
     const server = await serve(test, ["--profile", "gstreamer", ...tls, "--suite", suite]);
     expect(server.url).toMatch(/^rtsps:/);
@@ -63,7 +62,7 @@ describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
 });
 
 describePeer("gstreamer", "rtspsrc is not disturbed by de-registration", () => {
-  it("plays and leaves although the SDP announces it and the TEARDOWN carries it both ways", async () => {
+  it("plays and leaves although the SDP announces it and the TEARDOWN carries it both ways", async (test) => {
     const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_80"]);
     const relay = await startRelay(test, {
       target: { host: "127.0.0.1", port: server.port },

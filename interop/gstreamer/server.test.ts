@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it, onTestFinished } from "vitest";
+import { afterAll, expect, it } from "vitest";
 import { sha256 } from "../media.js";
 import { describePeer } from "../peers.js";
 import { startRelay } from "../relay.js";
@@ -9,7 +9,6 @@ import { readRtpdump } from "../rtpdump.js";
 import { type PlayReport, play } from "../watchword.js";
 import { type GstServerReport, gstServer, MATRIX, writeCertificate } from "./peers.js";
 
-const test = { onTestFinished };
 const PACKETS = 40;
 const PLAY = ["--packets", String(PACKETS), "--duration", "8"];
 const PLAIN = ["--profile", "gstreamer", "--allow-null-keying"];
@@ -37,7 +36,7 @@ function expectSent(dump: string, server: GstServerReport, report: PlayReport): 
 }
 
 describePeer("gstreamer", "watchword play plays gst-rtsp-server", () => {
-  it.each(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }) => {
+  it.concurrent.for(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }, test) => {
     const server = await gstServer(test, ["--profile", profile, "--suite", suite]);
     const dump = newDump();
     const url = `rtsp://127.0.0.1:${server.port}/test`;
@@ -56,7 +55,7 @@ describePeer("gstreamer", "watchword play plays gst-rtsp-server", () => {
 const ROWS = MATRIX.filter(({ profile }) => profile === "RTP/SAVP");
 
 describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () => {
-  it.each(ROWS)("$transport, $suite", async ({ suite, transport }) => {
+  it.concurrent.for(ROWS)("$transport, $suite", async ({ suite, transport }, test) => {
     const server = await gstServer(test, ["--tls", certificate.both, "--suite", suite]);
     const dump = newDump();
     const url = `rtsps://127.0.0.1:${server.port}/test`;
@@ -69,7 +68,7 @@ describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () 
 });
 
 describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", () => {
-  it("plays two tracks, each under a key of its own", async () => {
+  it("plays two tracks, each under a key of its own", async (test) => {
     const server = await gstServer(test, ["--tracks", "2"]);
     const dump = newDump();
     const url = `rtsp://127.0.0.1:${server.port}/test`;
@@ -81,7 +80,7 @@ describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", (
     expect(report).toMatchObject({ lost: 0, authenticationFailures: 0, replays: 0 });
   });
 
-  it("goes on when the sequence number wraps", async () => {
+  it("goes on when the sequence number wraps", async (test) => {
     const server = await gstServer(test, ["--first-sequence", "65515"]);
     const dump = newDump();
     const url = `rtsp://127.0.0.1:${server.port}/test`;
@@ -92,7 +91,7 @@ describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", (
 });
 
 describePeer("gstreamer", "gst-rtsp-server is not disturbed by de-registration", () => {
-  it("ends the session on a TEARDOWN that carries a de-registration", async () => {
+  it("ends the session on a TEARDOWN that carries a de-registration", async (test) => {
     const server = await gstServer(test, []);
     const relay = await startRelay(test, {
       target: { host: "127.0.0.1", port: server.port },
