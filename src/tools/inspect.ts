@@ -67,6 +67,21 @@ export function inspectOctets(octets: Uint8Array, options: InspectOptions = {}):
   return found.length > 0 || isText ? found : binary();
 }
 
+/** Most problems that are told of one message. */
+const MAX_PROBLEMS = 200;
+
+/** A hostile message can have tens of thousands of problems; the worst of those left out stands for them. */
+function cutProblems(problems: readonly Problem[]): Problem[] {
+  if (problems.length <= MAX_PROBLEMS) return [...problems];
+  const rest = problems.slice(MAX_PROBLEMS);
+  const severity =
+    (["error", "warning", "info"] as const).find((level) => rest.some((problem) => problem.severity === level)) ?? "info";
+  return [
+    ...problems.slice(0, MAX_PROBLEMS),
+    { code: "lint.more", severity, path: "mikey", message: `${rest.length} problems more, not shown` },
+  ];
+}
+
 function inspectFound(found: Found, { reveal = false }: InspectOptions): Inspection {
   const { where, octets } = found;
   const problems = [...found.problems];
@@ -90,7 +105,7 @@ function inspectFound(found: Found, { reveal = false }: InspectOptions): Inspect
     valid: message !== undefined && problems.every(({ severity }) => severity !== "error"),
     message: message === undefined ? undefined : viewMessage(message, trace, map, hex),
     octets: hex(0, octets.length),
-    problems,
+    problems: cutProblems(problems),
     fields: map.fields.map((span) => inspectField(span, map, hex, reveal)),
   };
 }

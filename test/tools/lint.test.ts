@@ -204,7 +204,7 @@ const keyRows: readonly (readonly [name: string, message: MikeyMessage, expected
 
 describe("lint", () => {
   it("docs/inspect.md lists exactly the codes that there are", () => {
-    const sources = ["lint.ts", "find.ts"]
+    const sources = ["lint.ts", "find.ts", "inspect.ts"]
       .map((name) => readFileSync(new URL(`../../src/tools/${name}`, import.meta.url), "utf8"))
       .join("");
     const reported = [...sources.matchAll(/report\(\s*"([a-z0-9-]+)"/g)].map(([, code]) => `lint.${code}`);
@@ -285,5 +285,13 @@ describe("lint", () => {
     expect(codes(`KeyMgmt: prot=mikey;data="${STRICT_BASE64}"`)).toContain("lint.uri-absent");
     expect(codes(`KeyMgmt: prot=mikey;uri="rtsp://a/";data="${STRICT_BASE64}"`)).not.toContain("lint.uri-absent");
     expect(codes(`a=key-mgmt:Mikey ${STRICT_BASE64}`)).toContain("lint.protocol-case");
+  });
+
+  it("a message with very many problems tells the first and stays invalid", () => {
+    const params = Array.from({ length: 5000 }, () => ({ type: 99, value: new Uint8Array() }));
+    const [inspection] = inspectText(formatBase64(encodeMessage(variant("SP", { kind: "SP", policyNo: 0, protType: 0, params }))));
+    expect(inspection?.problems).toHaveLength(201);
+    expect(inspection?.problems.at(-1)).toMatchObject({ code: "lint.more", severity: "error" });
+    expect(inspection?.valid).toBe(false);
   });
 });
