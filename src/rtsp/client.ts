@@ -1,6 +1,6 @@
 import { formatHex, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import type { KeyedMedia, MediaOffer, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import type { KeyedMedia, PendingRekey, ProofVerdict } from "../gsa/index.js";
 import {
   type Clock,
   type DatagramsFactory,
@@ -16,8 +16,6 @@ import {
   type Description,
   formatKeyMgmtHeader,
   formatKeyMgmtParameter,
-  formatProtocolList,
-  type KeyMgmtAttribute,
   type KeyMgmtSet,
   type KeyMgmtSpec,
   parseDescription,
@@ -26,15 +24,16 @@ import {
   readKeyMgmt,
 } from "../sdp/index.js";
 import { type Credentials, createAuthorizer } from "./authentication.js";
-import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
+import type { MediaCarrier } from "./carrier.js";
 import { baseUri, bodyText, type ClientAnswer, ClientConnection, RtspStatusError } from "./client-connection.js";
+import { offerDatagrams, offerInterleaved, prepareKeys } from "./client-setup.js";
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
-import { type ClientKeying, type ClientKeyingRequest, type KeyingPeer, keyingFailure } from "./keying.js";
+import { type ClientKeying, type KeyingStream, keyingFailure } from "./keying.js";
 import { header, headers, listHeader, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { findSpec } from "./server-session.js";
-import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
+import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
 
 /** How a client is made. Times in milliseconds. */
@@ -143,7 +142,9 @@ class Client implements RtspClient {
   readonly #connection: ClientConnection;
   readonly #cname: string;
   readonly #tracks = new Map<number, SetUpTrack>();
-  /** Exchanges at session level serve every stream. */
+  /** Our SSRC on every m= line, for its reports. */
+  #streams: readonly (KeyingStream & { readonly ssrc: number })[] = [];
+  /** An exchange at session level serves every stream. */
   #aggregateMedia: KeyedMedia | undefined;
   #described: DescribedPresentation | undefined;
   #methods: readonly string[] | undefined;
@@ -204,6 +205,7 @@ class Client implements RtspClient {
     const announced = createSdpEditor(sdp)
       .attributes({ section: "session", name: "x-watchword" })
       .some(({ value }) => value?.trim() === "1");
+    this.#streams = description.media.map((_section, index) => ({ index, ssrc: this.#randomSsrc() }));
     this.#described = { description, sdp, keyMgmt: readKeyMgmt(sdp), uri, announced };
     return this.#described;
   }
@@ -216,29 +218,45 @@ class Client implements RtspClient {
     const section = described.description.media[index];
     if (section === undefined) throw new WatchwordError("rtsp.track", `the description has no stream ${index}`);
     const uri = resolveControl(described.uri, section.control);
-    const ssrc = this.#randomSsrc();
-    const preparation = await this.#prepareKeys(described, index, section.profile, ssrc, uri);
+    const ssrc = this.#streams[index]?.ssrc ?? 0;
+    const { channel } = this.#options.stream;
+    const keys = await prepareKeys({
+      keying: this.#options.keying,
+      lines: described.keyMgmt.effective[index] ?? [],
+      profile: section.profile,
+      index,
+      streams: this.#streams,
+      uri,
+      aggregateUri: described.uri,
+      channel,
+      announced: described.announced,
+      aggregateMedia: this.#aggregateMedia,
+    });
     let carrier: MediaCarrier | undefined;
     try {
-      const { offered, open } = await this.#openTransport(section.profile, transport);
-      const fields: [string, string][] = [["Transport", formatTransport([offered])]];
-      if (preparation?.spec !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([preparation.spec])]);
+      const offered =
+        transport === "tcp"
+          ? offerInterleaved(section.profile, this.#connection.channels)
+          : await offerDatagrams(section.profile, this.#options.datagrams, channel);
+      const fields: [string, string][] = [["Transport", formatTransport([offered.spec])]];
+      if (keys?.spec !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([keys.spec])]);
       for (const [name, value] of this.#sessionHeader()) fields.push([name, value]);
       let response: RtspResponse;
       try {
         response = await this.#connection.request("SETUP", uri, fields);
       } catch (error) {
-        open.abandon();
+        offered.abandon();
         throw error;
       }
-      carrier = open.complete(response);
+      carrier = offered.complete(response);
       const value = header(response, "Session");
       if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no session");
       const { id, timeout } = parseSession(value);
       if (this.#session !== undefined && this.#session.id !== id)
         throw new WatchwordError("rtsp.transport-answer", "the server changed the session");
       this.#session ??= { id, timeout: timeout ?? DEFAULT_SESSION_TIMEOUT };
-      const media = await preparation?.complete(response);
+      const media = await keys?.complete(response);
+      if (this.#connection.closed) throw new WatchwordError("rtsp.connection-closed", "the connection ended during SETUP");
       const stream = media?.streams[media.streams.length === 1 ? 0 : index];
       if (media !== undefined && stream?.receiver === undefined) {
         throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the server sends");
@@ -257,12 +275,13 @@ class Client implements RtspClient {
         onRtp: (packet) => this.#options.onRtp?.(index, packet),
         onRtcp: (packet) => this.#options.onRtcp?.(index, packet),
       });
+      if (keys?.aggregate === true) this.#aggregateMedia = media;
       this.#tracks.set(index, { track, media });
       this.#state = "ready";
       if (this.#timers.length === 0) this.#startKeepAlive();
     } catch (error) {
       carrier?.close();
-      preparation?.abandon();
+      keys?.abandon();
       throw error;
     }
   }
@@ -364,129 +383,6 @@ class Client implements RtspClient {
   #randomSsrc(): number {
     const [a = 0, b = 0, c = 0, d = 0] = this.#options.random.bytes(4);
     return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
-  }
-
-  /**
-   * Answers the description's key message for a stream, or begins an exchange (RFC 4567 §4.2).
-   * @returns undefined for plain RTP
-   */
-  async #prepareKeys(
-    described: DescribedPresentation,
-    index: number,
-    profile: string,
-    ssrc: number,
-    uri: string,
-  ): Promise<KeyPreparation | undefined> {
-    const { keying } = this.#options;
-    const lines = described.keyMgmt.effective[index] ?? [];
-    const keyed = /^RTP\/SAVPF?$/.test(profile);
-    if (!keyed) {
-      // Key management without SRTP would have ciphertext taken for media, and plain media taken for protected.
-      if (lines.length > 0 || keying !== undefined) {
-        throw new WatchwordError("rtsp.plain-refused", `stream ${index} is ${profile}: it would not be protected`);
-      }
-      return undefined;
-    }
-    if (keying === undefined) throw new WatchwordError("rtsp.keying-required", `stream ${index} is ${profile} and needs keys`);
-    const line = lines.find(({ protocol }) => protocol === MIKEY);
-    if (lines.length > 0 && line === undefined)
-      throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
-    const atSessionLevel = line?.section === "session";
-    if (atSessionLevel && this.#aggregateMedia !== undefined) return sharedKeys(this.#aggregateMedia);
-    const media = described.description.media.map((_, at) => ({ index: at, ssrc: at === index ? ssrc : this.#randomSsrc() }));
-    const request: ClientKeyingRequest = {
-      streams: atSessionLevel ? media : [{ index, ssrc }],
-      peer: this.#peer(),
-      announced: described.announced,
-      protocols: protocolsOf(lines),
-    };
-    const contextUri = atSessionLevel ? described.uri : uri;
-    if (line === undefined) return this.#initiate(keying, request, uri);
-    if (line.data === undefined)
-      throw new WatchwordError("rtsp.key-mgmt", "the description's key message is malformed", { cause: line.problem });
-    const outcome = await keying.answer(line.data, request);
-    const { response } = outcome;
-    return {
-      spec: response === undefined ? undefined : { protocol: MIKEY, uri: contextUri, data: response },
-      complete: () => {
-        if (atSessionLevel) this.#aggregateMedia = outcome.media;
-        return Promise.resolve(outcome.media);
-      },
-      abandon: () => outcome.media.close(),
-    };
-  }
-
-  async #initiate(keying: ClientKeying, request: ClientKeyingRequest, uri: string): Promise<KeyPreparation> {
-    if (keying.initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
-    const offer: MediaOffer = await keying.initiate(request);
-    let media: KeyedMedia | undefined;
-    return {
-      spec: { protocol: MIKEY, uri, data: offer.octets },
-      complete: async (response) => {
-        const value = listHeader(response, "KeyMgmt");
-        const answer = value === undefined ? undefined : findSpec(parseKeyMgmtHeader(value), uri, 1)?.data;
-        media = await offer.accept(answer);
-        return media;
-      },
-      abandon: () => {
-        if (media === undefined) offer.abandon();
-        else media.close();
-      },
-    };
-  }
-
-  #peer(): KeyingPeer {
-    const { remote, secure } = this.#options.stream.channel;
-    return { remote, secure };
-  }
-
-  async #openTransport(
-    profile: string,
-    transport: ClientTransport,
-  ): Promise<{ readonly offered: TransportSpec; readonly open: OpenTransport }> {
-    const { channels } = this.#connection;
-    const { channel } = this.#options.stream;
-    if (transport === "tcp") {
-      const wanted = channels.choose(undefined);
-      if (wanted === undefined) throw new WatchwordError("rtsp.transport-answer", "no interleaved channel is free");
-      return {
-        offered: { profile, lower: "TCP", delivery: "unicast", interleaved: wanted },
-        open: {
-          complete: (response) => {
-            const answered = transportAnswer(response, profile, "TCP");
-            // The server decides (RFC 2326 §12.39); without a word it took what was asked.
-            const pair = answered.interleaved ?? wanted;
-            if (pair[0] === pair[1] || channels.taken(pair[0]) || channels.taken(pair[1])) {
-              throw new WatchwordError("rtsp.transport-answer", "the server chose channels that are in use");
-            }
-            return channels.open(pair);
-          },
-          abandon: () => {},
-        },
-      };
-    }
-    const { datagrams } = this.#options;
-    if (datagrams === undefined) throw new WatchwordError("rtsp.transport-answer", "no UDP sockets here");
-    const sockets = await datagrams.bindPair(channel.local.host);
-    const abandon = (): void => {
-      for (const socket of sockets) socket.close();
-    };
-    return {
-      offered: { profile, lower: "UDP", delivery: "unicast", clientPort: [sockets[0].local.port, sockets[1].local.port] },
-      open: {
-        complete: (response) => {
-          try {
-            const { serverPort, source } = transportAnswer(response, profile, "UDP");
-            if (serverPort === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no ports");
-            return createDatagramCarrier(sockets, { host: source ?? channel.remote.host, ports: serverPort });
-          } catch (error) {
-            abandon();
-            throw error;
-          }
-        },
-        abandon,
-      },
-    };
   }
 
   /** Requests of the server: new keys, and signs of life. */
@@ -608,37 +504,6 @@ class Client implements RtspClient {
     }
     this.#aggregateMedia?.close();
   }
-}
-
-interface OpenTransport {
-  /** @throws WatchwordError `rtsp.transport-answer` */
-  complete(response: RtspResponse): MediaCarrier;
-  abandon(): void;
-}
-
-interface KeyPreparation {
-  readonly spec: KeyMgmtSpec | undefined;
-  complete(response: RtspResponse): Promise<KeyedMedia>;
-  abandon(): void;
-}
-
-/** RFC 4567 §4.2: keys at session level were established by the first SETUP. */
-function sharedKeys(media: KeyedMedia): KeyPreparation {
-  return { spec: undefined, complete: () => Promise.resolve(media), abandon: () => {} };
-}
-
-function protocolsOf(lines: readonly KeyMgmtAttribute[]): readonly string[] {
-  return lines.length === 0 ? [MIKEY] : formatProtocolList(lines).split(";");
-}
-
-function transportAnswer(response: RtspResponse, profile: string, lower: "UDP" | "TCP"): TransportSpec {
-  const value = header(response, "Transport");
-  if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no transport");
-  const [spec] = parseTransport(value);
-  if (spec === undefined || spec.profile !== profile || spec.lower !== lower || spec.delivery !== "unicast") {
-    throw new WatchwordError("rtsp.transport-answer", "the server chose a transport that was not offered");
-  }
-  return spec;
 }
 
 /** An answer that cannot be read proves nothing. */

@@ -1,0 +1,172 @@
+import { WatchwordError } from "../bytes/index.js";
+import type { KeyedMedia } from "../gsa/index.js";
+import type { DatagramsFactory, Stream } from "../io/index.js";
+import { formatProtocolList, type KeyMgmtAttribute, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
+import { createDatagramCarrier, type FrameChannels, type MediaCarrier } from "./carrier.js";
+import type { ClientKeying, ClientKeyingRequest, KeyingStream } from "./keying.js";
+import { header, listHeader, type RtspResponse } from "./message.js";
+import { findSpec } from "./server-session.js";
+import { parseTransport, type TransportSpec } from "./transport.js";
+
+/** What is known of a stream when its keys are prepared. */
+export interface StreamKeysContext {
+  readonly keying: ClientKeying | undefined;
+  /** The key management that applies to the m= line. */
+  readonly lines: readonly KeyMgmtAttribute[];
+  readonly profile: string;
+  /** The m= line, and all of the description with our SSRCs. */
+  readonly index: number;
+  readonly streams: readonly KeyingStream[];
+  /** Control URIs of the stream and of the whole. */
+  readonly uri: string;
+  readonly aggregateUri: string;
+  readonly channel: Stream["channel"];
+  readonly announced: boolean;
+  /** Keys that an earlier SETUP established at session level. */
+  readonly aggregateMedia: KeyedMedia | undefined;
+}
+
+/** Keys of a stream, half way. */
+export interface PreparedKeys {
+  /** The keys serve all streams. */
+  readonly aggregate: boolean;
+  /** What SETUP has to carry. */
+  readonly spec: KeyMgmtSpec | undefined;
+  /** Takes what the response of SETUP brought. @throws MikeyError, WatchwordError, CodecError */
+  complete(response: RtspResponse): Promise<KeyedMedia>;
+  /** Wipes what was prepared or completed. */
+  abandon(): void;
+}
+
+const MIKEY = "mikey";
+
+/**
+ * Answers the description's key message for a stream, or begins an exchange (RFC 4567 §4.2).
+ * @returns undefined for plain RTP
+ * @throws WatchwordError `rtsp.plain-refused`, `rtsp.keying-required`, `rtsp.key-mgmt`; MikeyError
+ */
+export async function prepareKeys(context: StreamKeysContext): Promise<PreparedKeys | undefined> {
+  const { keying, lines, profile, index, streams } = context;
+  if (!/^RTP\/SAVPF?$/.test(profile)) {
+    // Key management without SRTP would have ciphertext taken for media, and plain media taken for protected.
+    if (lines.length > 0 || keying !== undefined) {
+      throw new WatchwordError("rtsp.plain-refused", `stream ${index} is ${profile}: it would not be protected`);
+    }
+    return undefined;
+  }
+  if (keying === undefined) throw new WatchwordError("rtsp.keying-required", `stream ${index} is ${profile} and needs keys`);
+  const line = lines.find(({ protocol }) => protocol === MIKEY);
+  if (lines.length > 0 && line === undefined) {
+    throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
+  }
+  const aggregate = line?.section === "session";
+  // RFC 4567 §4.2: keys at session level are established by the first SETUP.
+  const { aggregateMedia } = context;
+  if (aggregate && aggregateMedia !== undefined) {
+    return { aggregate, spec: undefined, complete: () => Promise.resolve(aggregateMedia), abandon: () => {} };
+  }
+  const { remote, secure } = context.channel;
+  const request: ClientKeyingRequest = {
+    streams: aggregate ? streams : streams.filter((stream) => stream.index === index),
+    peer: { remote, secure },
+    announced: context.announced,
+    protocols: lines.length === 0 ? [MIKEY] : formatProtocolList(lines).split(";"),
+  };
+  if (line === undefined) return initiate(keying, request, context.uri);
+  if (line.data === undefined) {
+    throw new WatchwordError("rtsp.key-mgmt", "the description's key message is malformed", { cause: line.problem });
+  }
+  const { media, response } = await keying.answer(line.data, request);
+  const uri = aggregate ? context.aggregateUri : context.uri;
+  return {
+    aggregate,
+    spec: response === undefined ? undefined : { protocol: MIKEY, uri, data: response },
+    complete: () => Promise.resolve(media),
+    abandon: () => media.close(),
+  };
+}
+
+async function initiate(keying: ClientKeying, request: ClientKeyingRequest, uri: string): Promise<PreparedKeys> {
+  if (keying.initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
+  const offer = await keying.initiate(request);
+  let media: KeyedMedia | undefined;
+  return {
+    aggregate: false,
+    spec: { protocol: MIKEY, uri, data: offer.octets },
+    complete: async (response) => {
+      const value = listHeader(response, "KeyMgmt");
+      const answer = value === undefined ? undefined : findSpec(parseKeyMgmtHeader(value), uri, 1)?.data;
+      media = await offer.accept(answer);
+      return media;
+    },
+    abandon: () => {
+      if (media === undefined) offer.abandon();
+      else media.close();
+    },
+  };
+}
+
+/** A transport that is offered to the server. */
+export interface OfferedTransport {
+  readonly spec: TransportSpec;
+  /** Opens what the server chose. @throws WatchwordError `rtsp.transport-answer`, CodecError `rtsp.transport`; everything is closed then */
+  complete(response: RtspResponse): MediaCarrier;
+  abandon(): void;
+}
+
+/** Offers a pair of interleaved channels. @throws WatchwordError `rtsp.transport-answer` */
+export function offerInterleaved(profile: string, channels: FrameChannels): OfferedTransport {
+  const wanted = channels.choose(undefined);
+  if (wanted === undefined) throw new WatchwordError("rtsp.transport-answer", "no interleaved channel is free");
+  return {
+    spec: { profile, lower: "TCP", delivery: "unicast", interleaved: wanted },
+    complete: (response) => {
+      // The server decides (RFC 2326 §12.39); without a word it took what was asked.
+      const pair = transportAnswer(response, profile, "TCP").interleaved ?? wanted;
+      if (pair[0] === pair[1] || channels.taken(pair[0]) || channels.taken(pair[1])) {
+        throw new WatchwordError("rtsp.transport-answer", "the server chose channels that are in use");
+      }
+      return channels.open(pair);
+    },
+    abandon: () => {},
+  };
+}
+
+/** Binds and offers a pair of UDP ports. @throws WatchwordError `rtsp.transport-answer`, and what the factory throws */
+export async function offerDatagrams(
+  profile: string,
+  datagrams: DatagramsFactory | undefined,
+  channel: Stream["channel"],
+): Promise<OfferedTransport> {
+  if (datagrams === undefined) throw new WatchwordError("rtsp.transport-answer", "no UDP sockets here");
+  const sockets = await datagrams.bindPair(channel.local.host);
+  const abandon = (): void => {
+    for (const socket of sockets) socket.close();
+  };
+  return {
+    spec: { profile, lower: "UDP", delivery: "unicast", clientPort: [sockets[0].local.port, sockets[1].local.port] },
+    complete: (response) => {
+      try {
+        const { serverPort, source } = transportAnswer(response, profile, "UDP");
+        if (serverPort === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no ports");
+        // A name cannot be compared with where datagrams come from.
+        const host = source !== undefined && /^[\d.]+$|:/.test(source) ? source.replace(/^\[|\]$/g, "") : channel.remote.host;
+        return createDatagramCarrier(sockets, { host, ports: serverPort });
+      } catch (error) {
+        abandon();
+        throw error;
+      }
+    },
+    abandon,
+  };
+}
+
+function transportAnswer(response: RtspResponse, profile: string, lower: "UDP" | "TCP"): TransportSpec {
+  const value = header(response, "Transport");
+  if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no transport");
+  const [spec] = parseTransport(value);
+  if (spec === undefined || spec.profile !== profile || spec.lower !== lower || spec.delivery !== "unicast") {
+    throw new WatchwordError("rtsp.transport-answer", "the server chose a transport that was not offered");
+  }
+  return spec;
+}
