@@ -25,7 +25,9 @@ describe("the package", () => {
 
   it("justifies every dependency in docs/dependencies.md", () => {
     const text = readFileSync(resolve(ROOT, "docs/dependencies.md"), "utf8");
-    const names = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)].filter((name) => !name.startsWith("@types/"));
+    const names = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)].filter(
+      (name) => !name.startsWith("@types/"),
+    );
     expect(names.filter((name) => !text.includes(`| ${name}`))).toEqual([]);
   });
 });
