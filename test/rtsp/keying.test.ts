@@ -7,6 +7,7 @@ import { type PeerProfileName, peerProfile } from "../../src/peers/index.js";
 import {
   type ClientKeying,
   type ClientTransport,
+  createAuthenticator,
   createMikeyClientKeying,
   createMikeyServerKeying,
   createPskDirectory,
@@ -190,6 +191,84 @@ describe("a pre-shared key", () => {
     expect(player.statistics).toMatchObject([{ keyedBy: "psk" }]);
     const nameless = await setting.client({ keying: clientKeying(setting.network, { psk: PSK }) });
     await expect(setting.run(nameless.describe())).rejects.toMatchObject({ code: "rtsp.status-403" });
+  });
+
+  it("is found by the user that RTSP authenticated, whatever From says", async () => {
+    const passwords: Readonly<Record<string, string>> = { alice: "a", viewer: "v" };
+    const setting = createSetting((network) => ({
+      presentation: {
+        profile: "RTP/SAVP",
+        keying: serverKeying(network, {
+          psks: [
+            ["alice", OTHER_PSK],
+            ["viewer", PSK],
+          ],
+        }),
+        authenticator: createAuthenticator({
+          realm: "w",
+          password: (user) => passwords[user],
+          crypto: nobleCrypto,
+          clock: network.clock,
+        }),
+      },
+    }));
+    for (const [name, psk] of [
+      ["alice", OTHER_PSK],
+      ["viewer", PSK],
+    ] as const) {
+      const credentials = { user: name, password: passwords[name] ?? "" };
+      const player = await playing(
+        setting,
+        { credentials, from: "alice", keying: clientKeying(setting.network, { psk, name }) },
+        "udp",
+      );
+      expect(await setting.run(player.teardown())).toBe("verified");
+    }
+    expect(setting.events.filter(({ type }) => type === "ended")).toMatchObject([
+      { session: { user: "alice" }, proof: "verified" },
+      { session: { user: "viewer" }, proof: "verified" },
+    ]);
+  });
+
+  it("survives loss, doubles and disorder: nothing is delivered twice, nothing false", async () => {
+    const setting = keyedSetting({ psks: [["viewer", PSK]] }, { rekeyInterval: 2 });
+    const player = await playing(setting, { keying: clientKeying(setting.network, { psk: PSK }) }, "udp");
+    setting.network.setLink({ loss: 0.1, duplicate: 0.2, jitter: 50 });
+    for (let count = 0; count < 500; count++) {
+      setting.source.rtp(0, utf8(`${count}`));
+      await setting.network.advance(20);
+    }
+    setting.network.setLink({});
+    await setting.network.advance(200);
+    const received = payloads(player.received);
+    expect(new Set(received).size).toBe(received.length);
+    expect(received.length).toBeGreaterThan(400);
+    const [statistics] = player.statistics;
+    expect(statistics).toMatchObject({ authenticationFailures: 0, discarded: 0, lost: 500 - received.length });
+    expect(statistics?.replays).toBeGreaterThan(50);
+    expect(setting.events.filter(({ type }) => type === "rekeyed").length).toBeGreaterThan(2);
+    expect(await setting.run(player.teardown())).toBe("verified");
+  });
+
+  it("opens nothing that was changed on the way", async () => {
+    const setting = keyedSetting({ psks: [["viewer", PSK]] });
+    const player = await playing(setting, { keying: clientKeying(setting.network, { psk: PSK }) }, "udp");
+    const forged: Uint8Array[] = [];
+    setting.network.onTraffic = ({ kind, octets }) => {
+      if (kind === "datagram")
+        for (let at = 0; at < octets.length; at++) forged.push(octets.map((octet, index) => (index === at ? octet ^ 1 : octet)));
+    };
+    setting.source.rtp(0, utf8("true"));
+    await setting.network.advance(2);
+    setting.network.onTraffic = undefined;
+    expect(forged.length).toBeGreaterThan(20);
+    const socket = await setting.network.host("server").datagrams.bind({ host: "server", port: 9 });
+    for (const packet of forged) for (let port = 20_000; port < 20_004; port++) socket.send(packet, { host: "client", port });
+    await setting.network.advance(10);
+    expect(payloads(player.received)).toEqual(["true"]);
+    const { authenticationFailures = 0, replays = 0, discarded = 0 } = player.statistics[0] ?? {};
+    expect(authenticationFailures).toBeGreaterThan(0);
+    expect(authenticationFailures + replays + discarded).toBeGreaterThanOrEqual(forged.length);
   });
 
   it("that is wrong is noticed by the client, which sets nothing up", async () => {
