@@ -3,9 +3,8 @@ import type { KeyedMedia } from "../gsa/index.js";
 import type { DatagramsFactory, Stream } from "../io/index.js";
 import { formatProtocolList, type KeyMgmtAttribute, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
 import { createDatagramCarrier, type FrameChannels, type MediaCarrier } from "./carrier.js";
-import type { ClientKeying, ClientKeyingRequest, KeyingStream } from "./keying.js";
+import { type ClientKeying, type ClientKeyingRequest, findSpec, type KeyingStream } from "./keying.js";
 import { header, listHeader, type RtspResponse } from "./message.js";
-import { findSpec } from "./server-session.js";
 import { parseTransport, type TransportSpec } from "./transport.js";
 
 /** What is known of a stream when its keys are prepared. */

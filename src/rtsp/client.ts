@@ -29,10 +29,9 @@ import { baseUri, bodyText, type ClientAnswer, ClientConnection, RtspStatusError
 import { offerDatagrams, offerInterleaved, prepareKeys } from "./client-setup.js";
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
-import { type ClientKeying, type KeyingStream, keyingFailure } from "./keying.js";
+import { type ClientKeying, findSpec, type KeyingStream, keyingFailure } from "./keying.js";
 import { header, headers, listHeader, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
-import { findSpec } from "./server-session.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
 

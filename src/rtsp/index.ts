@@ -3,7 +3,7 @@ export * from "./client.js";
 export { RtspStatusError } from "./client-connection.js";
 export type { ClientTrackStatistics } from "./client-track.js";
 export * from "./headers.js";
-export * from "./keying.js";
+export type { ClientKeying, ClientKeyingRequest, KeyingOutcome, KeyingPeer, KeyingStream, ServerKeying } from "./keying.js";
 export * from "./media.js";
 export * from "./message.js";
 export * from "./mikey-keying.js";

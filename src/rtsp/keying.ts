@@ -1,6 +1,7 @@
 import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { CarrierStatus } from "../mikey/index.js";
+import type { KeyMgmtSpec } from "../sdp/index.js";
 
 /** Whom keys are exchanged with. */
 export interface KeyingPeer {
@@ -86,4 +87,10 @@ export function keyingFailure(error: unknown, messagePresent: boolean): KeyingFa
   const said = typeof status?.rtsp === "number" ? status.rtsp : undefined;
   const fallback = messagePresent ? 463 : 403;
   return { status: messagePresent && said !== undefined ? said : fallback, ...(reply instanceof Uint8Array ? { reply } : {}) };
+}
+
+/** The specification for a stream: by its URI, or the only one where there is one stream. */
+export function findSpec(specs: readonly KeyMgmtSpec[], uri: string, streams: number): KeyMgmtSpec | undefined {
+  const mikey = specs.filter(({ protocol }) => protocol === "mikey");
+  return mikey.find((spec) => spec.uri === uri) ?? (streams === 1 && mikey.length === 1 ? mikey[0] : undefined);
 }

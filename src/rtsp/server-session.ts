@@ -3,6 +3,7 @@ import type { KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa
 import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
 import { formatKeyMgmtHeader, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
+import { findSpec } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import { listHeader, type RtspHeaders, type RtspResponse } from "./message.js";
 import { looksLikeRtcp } from "./rtcp.js";
@@ -357,10 +358,4 @@ export class ServerSession {
     track.reports++;
     this.touch();
   }
-}
-
-/** The specification for a stream: by its URI, or the only one where there is one stream. */
-export function findSpec(specs: readonly KeyMgmtSpec[], uri: string, streams: number): KeyMgmtSpec | undefined {
-  const mikey = specs.filter(({ protocol }) => protocol === "mikey");
-  return mikey.find((spec) => spec.uri === uri) ?? (streams === 1 && mikey.length === 1 ? mikey[0] : undefined);
 }
