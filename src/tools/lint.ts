@@ -513,14 +513,13 @@ function lintPeers(subject: Subject): void {
 function lintTrailing(subject: Subject): void {
   const { trailing, octets } = subject.message;
   if (trailing === undefined) return;
-  const path = "mikey.trailing";
   if (trailing.length === 1 && trailing[0] === 0) {
-    subject.report("trailing-zero", "warning", path, "one zero octet follows the last payload, as Milestone sends it");
+    subject.report("trailing-zero", "warning", "mikey", "one zero octet follows the last payload, as Milestone sends it");
   } else {
     subject.report(
       "trailing",
       "error",
-      path,
+      "mikey",
       `${trailing.length} octets follow the last payload, from ${octets.length - trailing.length} on`,
     );
   }

@@ -122,8 +122,8 @@ const rows: readonly (readonly [name: string, message: MikeyMessage, expected: r
     variant("SP", { kind: "SP", policyNo: 0, protType: 0, params: [0, 0].map((type) => ({ type, value: Uint8Array.of(1) })) }),
     ["error lint.param-repeated mikey.SP.params[1]", "warning lint.policy-unsupported mikey.SP"],
   ],
-  ["one trailing zero", { ...STRICT, trailing: Uint8Array.of(0) }, ["warning lint.trailing-zero mikey.trailing"]],
-  ["other trailing octets", { ...STRICT, trailing: Uint8Array.of(0, 1) }, ["error lint.trailing mikey.trailing"]],
+  ["one trailing zero", { ...STRICT, trailing: Uint8Array.of(0) }, ["warning lint.trailing-zero mikey"]],
+  ["other trailing octets", { ...STRICT, trailing: Uint8Array.of(0, 1) }, ["error lint.trailing mikey"]],
 ];
 
 /** Departures that concern the keys. */
