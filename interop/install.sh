@@ -31,6 +31,6 @@ fi
 echo "interop peers: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 as_root=()
-((EUID == 0)) || as_root=(sudo)
+((EUID == 0)) || as_root=(sudo --preserve-env=DEBIAN_FRONTEND)
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
