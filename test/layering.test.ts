@@ -66,7 +66,7 @@ describe("rooms", () => {
     const file = join(SRC, name);
     const room = name.split(sep)[0] as string;
     const text = readFileSync(file, "utf8");
-    const imports = [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1] as string);
+    const imports = [...text.matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"\s]+)"/g)].map((match) => match[1] as string);
     for (const specifier of imports) {
       if (!specifier.startsWith(".")) {
         const allowed = PACKAGES[room] ?? [];
