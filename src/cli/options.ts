@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { parseHex, wipe } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
@@ -106,8 +106,15 @@ export function policyFor(suite: SuiteName, profile: PeerProfile): SrtpPolicy {
   return { suite, ...(profile.shortSrtcpTag && suite.endsWith("_32") ? { rtcpTagLength: 4 } : {}) };
 }
 
+/** `--profile`, the same for every command. */
+export function profileOption(description: string): Option {
+  return new Option("--profile <name>", `${description}: ${peerProfileNames.join(", ")}`)
+    .argParser(parseProfile)
+    .default(peerProfile("strict"), "strict");
+}
+
 /** @throws InvalidArgumentError listing the names */
-export function parseProfile(text: string): PeerProfile {
+function parseProfile(text: string): PeerProfile {
   if (!(peerProfileNames as readonly string[]).includes(text)) {
     throw new InvalidArgumentError(`known profiles: ${peerProfileNames.join(", ")}`);
   }

@@ -13,7 +13,7 @@ import {
   systemClock,
   systemTimers,
 } from "../node/index.js";
-import { type PeerProfile, peerProfile } from "../peers/index.js";
+import type { PeerProfile } from "../peers/index.js";
 import {
   type ClientKeying,
   type ClientTrackStatistics,
@@ -31,12 +31,12 @@ import {
   integerBetween,
   type Psk,
   parseEndpoint,
-  parseProfile,
   parsePsk,
   parseSeconds,
   parseSuite,
   parseUser,
   policyFor,
+  profileOption,
   readTextFile,
   UsageError,
   type User,
@@ -66,7 +66,7 @@ export function playCommand(): Command {
     .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
     .argument("<url>", "rtsp:// or rtsps://")
     .option("--transport <kind>", "udp, tcp or multicast", parseTransport, "udp")
-    .option("--profile <name>", "what the server needs: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .addOption(profileOption("what the server needs"))
     .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
     .option("--suite <name>", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
     .option("--allow-null-keying", "take keys that came in the clear")

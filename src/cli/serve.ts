@@ -1,9 +1,9 @@
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { defaultCrypto } from "../crypto/index.js";
 import { createMediaKeying } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import { createRtpSource, createToneSource, type RtspService, startRtspService, systemClock, systemTimers } from "../node/index.js";
-import { type PeerProfile, peerProfile } from "../peers/index.js";
+import type { PeerProfile } from "../peers/index.js";
 import {
   type Authenticator,
   createAuthenticator,
@@ -25,10 +25,10 @@ import {
   type Psk,
   parseEndpoint,
   parsePath,
-  parseProfile,
   parseSeconds,
   parseSuite,
   policyFor,
+  profileOption,
   readPskFile,
   readTextFile,
   UsageError,
@@ -70,7 +70,7 @@ export function serveCommand(): Command {
     .option("--source <kind>", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
     .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
     .option("--suite <name>", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
-    .option("--profile <name>", "what the clients need: strict, gstreamer, onvif", parseProfile, peerProfile("strict"))
+    .addOption(profileOption("what the clients need"))
     .option("--rtp-profile <name>", "RTP/SAVP or RTP/SAVPF", parseRtpProfile, "RTP/SAVP")
     .option("--psk <id:hex>", "pre-shared key of a client; repeatable", collectPsk)
     .option("--psk-file <file>", "file of ID:HEX lines", readPskFile)
