@@ -1,0 +1,100 @@
+import { nobleCrypto } from "../../../src/crypto/index.js";
+import { nodeCrypto } from "../../../src/node/crypto.js";
+import { createSrtpReceiver, createSrtpSender, type SrtpOptions, type SuiteName, suiteOf } from "../../../src/srtp/index.js";
+import { type Contender, HEADER, MASTER_KEY, MASTER_SALT, plainPacket, writeSequence } from "../workload.js";
+
+/** Packets in a call of `protectBatch`. */
+const BATCH = 32;
+
+type Backend = Pick<SrtpOptions, "crypto" | "cipherFactory">;
+
+/** Slices of `BATCH` packets, the form in which batches are handed over. */
+function batches<T>(items: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(items.length / BATCH) }, (_, i) => items.slice(i * BATCH, (i + 1) * BATCH));
+}
+
+function memory(suite: SuiteName, payload: number, count: number, backend: Backend) {
+  const { keyLength, saltLength, rtpTagLength } = suiteOf(suite);
+  const key = { key: new Uint8Array(keyLength).fill(MASTER_KEY), salt: new Uint8Array(saltLength).fill(MASTER_SALT) };
+  const plain = Array.from({ length: count }, () => plainPacket(payload));
+  return {
+    options: { policy: { suite }, keys: [key], ...backend },
+    plain,
+    wire: plain.map((packet) => new Uint8Array(packet.length + rtpTagLength)),
+    opened: plain.map((packet) => new Uint8Array(packet.length)),
+    layOut(first: number): void {
+      plain.forEach((packet, i) => {
+        writeSequence(packet, first + i);
+      });
+    },
+  };
+}
+
+/** One packet a call. */
+function single(backend: Backend): Contender {
+  return (suite, payload, count) => {
+    const { options, plain, wire, opened, layOut } = memory(suite, payload, count, backend);
+    return {
+      layOut,
+      open() {
+        const [sender, receiver] = [createSrtpSender(options), createSrtpReceiver(options)];
+        return {
+          protect(from, to) {
+            for (let i = from; i < to; i++) sender.protect(plain[i] as Uint8Array, wire[i] as Uint8Array);
+          },
+          unprotect(from, to) {
+            let failures = 0;
+            for (let i = from; i < to; i++) {
+              if (receiver.unprotect(wire[i] as Uint8Array, opened[i] as Uint8Array) !== HEADER + payload) failures++;
+            }
+            if (failures > 0) throw new Error(`${suite}: ${failures} packets did not open`);
+          },
+          close() {
+            sender.close();
+            receiver.close();
+          },
+        };
+      },
+    };
+  };
+}
+
+/** `BATCH` packets a call, in memory of the caller. Ranges are taken as whole batches. */
+function batch(backend: Backend): Contender {
+  return (suite, payload, count) => {
+    const { options, plain, wire, opened, layOut } = memory(suite, payload, count, backend);
+    const [plains, wires, openeds] = [batches(plain), batches(wire), batches(opened)];
+    const lengths = new Int32Array(BATCH);
+    return {
+      layOut,
+      open() {
+        const [sender, receiver] = [createSrtpSender(options), createSrtpReceiver(options)];
+        return {
+          protect(from, to) {
+            for (let i = Math.floor(from / BATCH); i * BATCH < to; i++) {
+              sender.protectBatch(plains[i] as Uint8Array[], wires[i] as Uint8Array[], lengths);
+            }
+          },
+          unprotect(from, to) {
+            let opened = 0;
+            let asked = 0;
+            for (let i = Math.floor(from / BATCH); i * BATCH < to; i++) {
+              const packets = wires[i] as Uint8Array[];
+              asked += packets.length;
+              opened += receiver.unprotectBatch(packets, openeds[i] as Uint8Array[], lengths);
+            }
+            if (opened < asked) throw new Error(`${suite}: ${asked - opened} packets did not open`);
+          },
+          close() {
+            sender.close();
+            receiver.close();
+          },
+        };
+      },
+    };
+  };
+}
+
+export const nodeSingle = single({ crypto: nodeCrypto });
+export const nodeBatch = batch({ crypto: nodeCrypto });
+export const portableSingle = single({ crypto: nobleCrypto });

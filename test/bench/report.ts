@@ -1,0 +1,106 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { OURS } from "./contenders/index.js";
+import type { MikeyBenchResult } from "./mikey.js";
+import { OPERATIONS } from "./paired-rounds.js";
+import { type Comparison, microseconds, PAYLOADS, ratio, type SrtpBench, YARDSTICKS } from "./srtp.js";
+import { targetResults } from "./targets.js";
+
+const DOCUMENT = new URL("../../docs/performance.md", import.meta.url);
+
+/** What a later reader needs to judge the numbers. */
+export function environment(): string {
+  const manifest = new URL("../../node_modules/werift-rtp/package.json", import.meta.url);
+  const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
+  const [processor] = cpus();
+  return `Node ${process.versions.node} (OpenSSL ${process.versions.openssl}), ${processor?.model.trim()}, ${cpus().length} cores, werift-rtp ${version}.`;
+}
+
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+}
+
+function number(value: number | undefined, digits = 2): string {
+  return value === undefined ? "-" : value.toFixed(digits);
+}
+
+/** One suite and size: everyone against every yardstick. */
+function comparisonTable(comparison: Comparison): string {
+  const head = OPERATIONS.flatMap((operation) => [`${operation}, us`, ...YARDSTICKS.map((name) => `x ${name}`)]);
+  const rows = [...comparison.times.keys()].map((name) => [
+    name,
+    ...OPERATIONS.flatMap((operation) => [
+      number(microseconds(comparison, name, operation)),
+      ...YARDSTICKS.map((other) => (other === name ? "1" : number(ratio(comparison, name, other, operation)))),
+    ]),
+  ]);
+  return `#### ${comparison.suite}, ${comparison.payload} octets\n\n${table(["", ...head], rows)}`;
+}
+
+function otherSuitesTable(others: readonly Comparison[]): string {
+  const columns = PAYLOADS.flatMap((payload) => OPERATIONS.map((operation) => ({ payload, operation })));
+  const suites = [...new Set(others.map(({ suite }) => suite))];
+  const rows = suites.flatMap((suite) =>
+    OURS.map((name) => [
+      suite,
+      name,
+      ...columns.map(({ payload, operation }) => {
+        const comparison = others.find((one) => one.suite === suite && one.payload === payload);
+        return number(comparison && microseconds(comparison, name, operation));
+      }),
+    ]),
+  );
+  return table(["suite", "ours", ...columns.map(({ payload, operation }) => `${operation} ${payload}, us`)], rows);
+}
+
+function latencyTable({ latencies }: SrtpBench): string {
+  const rows = latencies.map(({ name, suite, percentiles }) => [
+    suite,
+    name,
+    ...percentiles.map((nanoseconds) => number(nanoseconds / 1000)),
+  ]);
+  return table(["suite", "", "protect p50, us", "p99", "unprotect p50, us", "p99"], rows);
+}
+
+function targetsTable(bench: SrtpBench): string {
+  const rows = targetResults(bench, OURS).map(({ suite, payload, operation, kind, against, least, best, reached }) => [
+    `${suite}, ${payload} octets, ${operation}, ${kind}`,
+    `${least} x ${against}`,
+    best === undefined ? "not measured" : `${best[1].toFixed(2)} (${best[0]})`,
+    reached ? "yes" : "no",
+  ]);
+  return table(["what", "target", "measured", "reached (5 % tolerance)"], rows);
+}
+
+/** Everything about SRTP, as Markdown. */
+export function srtpReport(bench: SrtpBench): string {
+  const memory = bench.memories.map(({ name, perSession }) => [name, (perSession / 1024).toFixed(1)]);
+  return [
+    "### SRTP: microseconds per packet, and how many times as fast as others",
+    ...bench.absent,
+    ...bench.compared.map(comparisonTable),
+    "#### Targets",
+    targetsTable(bench),
+    ...(bench.others.length > 0 ? ["#### Every other suite", otherSuitesTable(bench.others)] : []),
+    "#### Latency of single calls, 160 octets, the clock included",
+    latencyTable(bench),
+    "#### Resident memory: a sender and a receiver of AES_CM_128_HMAC_SHA1_80 after 64 packets of 160 octets",
+    table(["", "KiB per session"], memory),
+  ].join("\n\n");
+}
+
+export function mikeyReport(results: readonly MikeyBenchResult[]): string {
+  const rows = results.map(({ what, backend, perSecond }) => [what, backend, Math.round(perSecond).toLocaleString("en")]);
+  return `### MIKEY\n\n${table(["what", "backend", "per second"], rows)}`;
+}
+
+/** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */
+export function writeReport(name: string, text: string): void {
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+  const document = readFileSync(DOCUMENT, "utf8");
+  const from = document.indexOf(begin) + begin.length;
+  const to = document.indexOf(end);
+  if (from < begin.length || to < from) throw new Error(`docs/performance.md has no markers for ${name}`);
+  writeFileSync(DOCUMENT, `${document.slice(0, from)}\n\n${text}\n\n${document.slice(to)}`);
+}
