@@ -62,10 +62,11 @@ const SERVER_NAME = "watchword";
 export function serveCommand(): Command {
   return new Command("serve")
     .description("serve a tone, or the plain RTP of any encoder, as SRTP keyed by MIKEY in RTSP")
-    .option("--listen <host:port>", "address to listen on; port 0 picks a free one", parseEndpoint, {
-      host: "127.0.0.1",
-      port: 8554,
-    })
+    .addOption(
+      new Option("--listen <host:port>", "address to listen on; port 0 picks a free one")
+        .argParser(parseEndpoint)
+        .default({ host: "127.0.0.1", port: 8554 }, "127.0.0.1:8554"),
+    )
     .option("--path <path>", "path of the stream", parsePath, "/live")
     .option("--source <kind>", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
     .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
