@@ -15,6 +15,26 @@ export interface SrtpPolicy {
   readonly keyDerivationRate?: number;
   /** SRTCP tag octets where a peer departs from the suite's (GStreamer: 4 with _32); not with AEAD. */
   readonly rtcpTagLength?: number;
+  /**
+   * Ids of RTP header extension elements (RFC 8285) whose bodies are encrypted (RFC 6904), 1 to 255. With the NULL cipher or
+   * `encryptRtp: false` they stay in the clear. Default none. SDP negotiates them, not MIKEY.
+   */
+  readonly encryptedExtensionIds?: readonly number[];
+  /** Default: packets do not carry their rollover counter. */
+  readonly rolloverCarrying?: RolloverCarrying;
+}
+
+/** SRTP packets whose tags carry the rollover counter, so that receivers may join at any time (RFC 4771). SRTCP is as ever. */
+export interface RolloverCarrying {
+  /**
+   * 1: packets with the counter are authenticated, others are not (with a rate above 1 no protection against injected packets).
+   * 2: all are. 3: none are, for networks without attackers; with AEAD suites, which allow only this mode, all are.
+   */
+  readonly mode: 1 | 2 | 3;
+  /** Packets whose sequence number is a multiple of this carry the counter, 1 to 65535. Default 1. */
+  readonly rate?: number;
+  /** Octets of the tag, the four of the counter included, 8 to 20; in mode 3 it is 4. Default: the suite's tag and 4. */
+  readonly tagLength?: number;
 }
 
 /** One master key (RFC 3711 §3.2.1, §8.1). The session copies the octets and wipes its copies. */
@@ -55,6 +75,11 @@ export interface SrtpReceiverOptions extends SrtpOptions {
   readonly initialRolloverCounter?: number;
   /** Whether the first packet of an SSRC may also be tried with ROC + 1, ROC - 1 and 0: at most three authentications more. Default false. */
   readonly searchRolloverCounter?: boolean;
+  /**
+   * Asked in rollover carrying without any authentication (mode 3) for every packet with a counter: whether the application knows
+   * the ROC of the SSRC to be right, so that the packet's is not taken (RFC 4771 §3). Default never.
+   */
+  readonly isRolloverSynchronized?: (ssrc: number) => boolean;
 }
 
 /** Packets under one key so far. */

@@ -10,6 +10,11 @@ export interface SessionKeys {
   readonly salt: Uint8Array;
 }
 
+/** Keys of encrypted header extension elements (RFC 6904 §3). */
+export type HeaderExtensionKeys = Pick<SessionKeys, "encryptionKey" | "salt">;
+
+const HEADER_EXTENSION_LABELS = { encryption: 6, salt: 7 } as const;
+
 /** Key derivation labels (RFC 3711 §4.3.1, §4.3.2). */
 const LABELS = {
   rtp: { encryption: 0, authentication: 1, salt: 2 },
@@ -70,5 +75,19 @@ export function deriveSessionKeys(
     encryptionKey: deriveKey(crypto, key, salt, labels.encryption, epoch, suite.keyLength),
     authenticationKey: deriveKey(crypto, key, salt, labels.authentication, epoch, suite.authKeyLength),
     salt: deriveKey(crypto, key, salt, labels.salt, epoch, suite.saltLength),
+  };
+}
+
+/** The keys of encrypted header extension elements for one epoch, of the same lengths as those of the payload. The caller wipes them. */
+export function deriveHeaderExtensionKeys(
+  crypto: CryptoProvider,
+  suite: Suite,
+  key: Uint8Array,
+  salt: Uint8Array,
+  epoch: number,
+): HeaderExtensionKeys {
+  return {
+    encryptionKey: deriveKey(crypto, key, salt, HEADER_EXTENSION_LABELS.encryption, epoch, suite.keyLength),
+    salt: deriveKey(crypto, key, salt, HEADER_EXTENSION_LABELS.salt, epoch, suite.saltLength),
   };
 }

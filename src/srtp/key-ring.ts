@@ -1,9 +1,11 @@
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import { type CryptoProvider, defaultCrypto } from "../crypto/index.js";
 import type { PacketCipher, PacketCipherFactory, SrtpKeyUsage, SrtpMasterKey, SrtpOptions } from "./contracts.js";
-import { derivationEpoch, deriveSessionKeys } from "./key-derivation.js";
+import { EncryptedElements, HeaderExtensionCipher } from "./header-extensions.js";
+import { derivationEpoch, deriveHeaderExtensionKeys, deriveSessionKeys } from "./key-derivation.js";
 import { INDEX_WORD, packetCipherFactory } from "./packet-cipher.js";
 import { MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW } from "./replay-window.js";
+import { CARRIED_ROLLOVER, type ResolvedCarrying, resolveCarrying } from "./rollover-carrying.js";
 import { RTCP_LIFETIME, RTP_LIFETIME, type Suite, suiteOf } from "./suites.js";
 
 const MAX_KEY_DERIVATION_RATE = 2 ** 24;
@@ -24,6 +26,8 @@ export interface ResolvedPolicy {
   readonly keyDerivationRate: number;
   readonly replayWindow: number;
   readonly maxSsrcs: number;
+  readonly encryptedExtensionIds: readonly number[];
+  readonly carrying: ResolvedCarrying | undefined;
 }
 
 /** @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option` */
@@ -47,15 +51,19 @@ function resolvePolicy({ policy, replayWindow = 128, maxSsrcs = 1024 }: SrtpOpti
   }
   if (!Number.isInteger(maxSsrcs) || maxSsrcs < 1) throw new WatchwordError("srtp.option", "maxSsrcs is a positive integer");
   const encrypts = suite.cipher !== "null";
+  const carrying = resolveCarrying(suite, authenticateRtp, policy.rolloverCarrying);
   return {
     suite,
     encryptRtp: encrypts && encryptRtp,
     encryptRtcp: encrypts && encryptRtcp,
-    rtpTagLength: authenticateRtp ? suite.rtpTagLength : 0,
+    rtpTagLength: carrying?.otherMac ?? (authenticateRtp ? suite.rtpTagLength : 0),
     rtcpTagLength,
     keyDerivationRate,
     replayWindow,
     maxSsrcs,
+    // The keystream of the NULL transform is zeros, for header extensions too (RFC 6904 §3.2).
+    encryptedExtensionIds: encrypts && encryptRtp ? (policy.encryptedExtensionIds ?? []) : [],
+    carrying,
   };
 }
 
@@ -66,6 +74,16 @@ function isPowerOfTwo(value: number, least: number, most: number): boolean {
 interface Epoch {
   readonly epoch: number;
   readonly cipher: PacketCipher;
+  /** For packets that carry their rollover counter, whose MACs are shorter; else `cipher`. */
+  readonly carrierCipher: PacketCipher;
+  /** Where header extension elements are encrypted. */
+  readonly headerCipher: HeaderExtensionCipher | undefined;
+}
+
+function wipeEpoch({ cipher, carrierCipher, headerCipher }: Epoch): void {
+  cipher.wipe();
+  carrierCipher.wipe();
+  headerCipher?.wipe();
 }
 
 /** One master key in use: its session keys as packet ciphers, and how many packets it has protected or opened. */
@@ -75,7 +93,7 @@ export class HeldKey {
   readonly rtcpLifetime: number;
   rtpPackets = 0;
   rtcpPackets = 0;
-  readonly #make: (protocol: "rtp" | "rtcp", epoch: number) => PacketCipher;
+  readonly #make: (protocol: "rtp" | "rtcp", epoch: number) => Epoch;
   readonly #rate: number;
   readonly #master: readonly Uint8Array[];
   readonly #rtp: Epoch[] = [];
@@ -97,41 +115,71 @@ export class HeldKey {
     const { suite } = policy;
     this.#make = (protocol, epoch) => {
       const keys = deriveSessionKeys(crypto, suite, masterKey, masterSalt, protocol, epoch);
-      const tagLength = protocol === "rtp" ? policy.rtpTagLength : policy.rtcpTagLength;
+      const isRtp = protocol === "rtp";
+      const tagLength = isRtp ? policy.rtpTagLength : policy.rtcpTagLength;
       const cipher = factory({ protocol, suite, keys, tagLength, mki: wireMki });
+      const carrierMac = (isRtp ? policy.carrying?.carrierMac : undefined) ?? tagLength;
+      const carrierCipher =
+        carrierMac === tagLength ? cipher : factory({ protocol, suite, keys, tagLength: carrierMac, mki: wireMki });
       wipe(keys.encryptionKey, keys.authenticationKey, keys.salt);
-      return cipher;
+      const encryptsElements = isRtp && policy.encryptedExtensionIds.length > 0;
+      const headerCipher = encryptsElements ? headerExtensionCipher(crypto, suite, masterKey, masterSalt, epoch) : undefined;
+      return { epoch, cipher, carrierCipher, headerCipher };
     };
     if (this.#rate === 0) {
-      this.#rtp.push({ epoch: 0, cipher: this.#make("rtp", 0) });
-      this.#rtcp.push({ epoch: 0, cipher: this.#make("rtcp", 0) });
+      this.#rtp.push(this.#make("rtp", 0));
+      this.#rtcp.push(this.#make("rtcp", 0));
       wipe(...this.#master);
     }
   }
 
   rtpCipher(index: number): PacketCipher {
-    return this.#rate === 0 ? (this.#rtp[0] as Epoch).cipher : this.#epochCipher(this.#rtp, "rtp", index);
+    return this.#epochOf(this.#rtp, "rtp", index).cipher;
+  }
+
+  /** For packets that carry their rollover counter. */
+  carrierCipher(index: number): PacketCipher {
+    return this.#epochOf(this.#rtp, "rtp", index).carrierCipher;
+  }
+
+  /** For encrypted header extension elements; undefined where the policy names none. */
+  headerCipher(index: number): HeaderExtensionCipher | undefined {
+    return this.#epochOf(this.#rtp, "rtp", index).headerCipher;
   }
 
   rtcpCipher(index: number): PacketCipher {
-    return this.#rate === 0 ? (this.#rtcp[0] as Epoch).cipher : this.#epochCipher(this.#rtcp, "rtcp", index);
+    return this.#epochOf(this.#rtcp, "rtcp", index).cipher;
   }
 
   wipe(): void {
-    for (const { cipher } of [...this.#rtp, ...this.#rtcp]) cipher.wipe();
+    for (const epoch of [...this.#rtp, ...this.#rtcp]) wipeEpoch(epoch);
     wipe(...this.#master);
   }
 
   /** A packet is under the session keys of its own index, however late it comes (RFC 3711 §4.3.1). */
-  #epochCipher(epochs: Epoch[], protocol: "rtp" | "rtcp", index: number): PacketCipher {
+  #epochOf(epochs: Epoch[], protocol: "rtp" | "rtcp", index: number): Epoch {
+    if (this.#rate === 0) return epochs[0] as Epoch;
     const epoch = derivationEpoch(index, this.#rate);
     const known = epochs.find((candidate) => candidate.epoch === epoch);
-    if (known !== undefined) return known.cipher;
-    const cipher = this.#make(protocol, epoch);
-    epochs.push({ epoch, cipher });
-    if (epochs.length > MAX_EPOCHS) epochs.shift()?.cipher.wipe();
-    return cipher;
+    if (known !== undefined) return known;
+    const made = this.#make(protocol, epoch);
+    epochs.push(made);
+    if (epochs.length > MAX_EPOCHS) wipeEpoch(epochs.shift() as Epoch);
+    return made;
   }
+}
+
+function headerExtensionCipher(
+  crypto: CryptoProvider,
+  suite: Suite,
+  masterKey: Uint8Array,
+  masterSalt: Uint8Array,
+  epoch: number,
+): HeaderExtensionCipher {
+  const keys = deriveHeaderExtensionKeys(crypto, suite, masterKey, masterSalt, epoch);
+  const cipher = new HeaderExtensionCipher(crypto.aesBlocks(keys.encryptionKey), keys.salt, crypto.callsAreCostly);
+  wipe(keys.encryptionKey, keys.salt);
+  return cipher;
 }
 
 /** The master keys of a session, oldest first. */
@@ -140,8 +188,11 @@ export class KeyRing {
   readonly keys: HeldKey[] = [];
   /** Octets of MKI in every packet. */
   readonly wireMkiLength: number;
+  /** Most octets that protection adds. */
   readonly rtpOverhead: number;
   readonly rtcpOverhead: number;
+  /** Undefined where no header extension elements are encrypted. */
+  readonly elements: EncryptedElements | undefined;
   closed = false;
   readonly #mkiLength: number;
   readonly #crypto: CryptoProvider;
@@ -154,7 +205,10 @@ export class KeyRing {
     this.#factory = options.cipherFactory ?? packetCipherFactory(this.#crypto);
     this.#mkiLength = options.keys[0]?.mki?.length ?? 0;
     this.wireMkiLength = options.mkiOnWire === "absent" ? 0 : this.#mkiLength;
-    this.rtpOverhead = this.policy.rtpTagLength + this.wireMkiLength;
+    const { carrying, encryptedExtensionIds, rtpTagLength } = this.policy;
+    const longestTag = carrying === undefined ? rtpTagLength : Math.max(rtpTagLength, carrying.carrierMac + CARRIED_ROLLOVER);
+    this.rtpOverhead = longestTag + this.wireMkiLength;
+    this.elements = encryptedExtensionIds.length > 0 ? new EncryptedElements(encryptedExtensionIds) : undefined;
     this.rtcpOverhead = this.policy.rtcpTagLength + this.wireMkiLength + INDEX_WORD;
     if (options.keys.length === 0) throw new WatchwordError("srtp.option", "a session begins with a key");
     for (const key of options.keys) this.add(key);

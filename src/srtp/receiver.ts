@@ -15,6 +15,7 @@ import { type HeldKey, KeyRing } from "./key-ring.js";
 import { INDEX_WORD } from "./packet-cipher.js";
 import { ReplayWindow } from "./replay-window.js";
 import { estimateIndex, ROLLOVER_SPAN, rolloverOf, SEQUENCE_SPAN } from "./rollover.js";
+import { CARRIED_ROLLOVER, CarrierReader, isCarrier } from "./rollover-carrying.js";
 import { checkRollover, emptyJob, MAX_PACKET } from "./sender.js";
 import { RTP_LIFETIME } from "./suites.js";
 
@@ -25,6 +26,8 @@ interface ReceivingStream {
   highest: number;
   readonly window: ReplayWindow;
   readonly rtcpWindow: ReplayWindow;
+  /** Authentic carriers, in the rollover carrying mode in which other packets are not authenticated. */
+  readonly carrierWindow: ReplayWindow | undefined;
   /** The key that opened the last packet: where packets name no key, it is tried first. */
   key: HeldKey | undefined;
 }
@@ -45,6 +48,10 @@ class Receiver implements SrtpReceiver {
   readonly #aead: boolean;
   readonly #initialRollover: number;
   readonly #searchRollover: boolean;
+  readonly #isSynchronized: (ssrc: number) => boolean;
+  readonly #carriers: CarrierReader | undefined;
+  /** Whether the packet under way carries its rollover counter. */
+  #carries = false;
   readonly #streams = new Map<number, ReceivingStream>();
   readonly #jobs: [PacketJob] = [emptyJob()];
   readonly #results = new Int32Array(1);
@@ -53,13 +60,16 @@ class Receiver implements SrtpReceiver {
   #opened: HeldKey | undefined;
 
   constructor(options: SrtpReceiverOptions) {
-    const { initialRolloverCounter = 0, searchRolloverCounter = false } = options;
+    const { initialRolloverCounter = 0, searchRolloverCounter = false, isRolloverSynchronized = () => false } = options;
     checkRollover(initialRolloverCounter);
     this.policy = { ...options.policy };
     this.#ring = new KeyRing(options);
     this.#aead = this.#ring.policy.suite.cipher === "gcm";
     this.#initialRollover = initialRolloverCounter;
     this.#searchRollover = searchRolloverCounter;
+    this.#isSynchronized = isRolloverSynchronized;
+    const { carrying } = this.#ring.policy;
+    this.#carriers = carrying === undefined ? undefined : new CarrierReader(carrying);
   }
 
   get ssrcs(): readonly number[] {
@@ -126,6 +136,7 @@ class Receiver implements SrtpReceiver {
     stream.rolloverCounter = rolloverCounter;
     stream.highest = sequence ?? -1;
     stream.window.reset();
+    stream.carrierWindow?.reset();
   }
 
   close(): void {
@@ -139,20 +150,26 @@ class Receiver implements SrtpReceiver {
   #unprotect(packet: Uint8Array, out: Uint8Array): number {
     const ring = this.#ring;
     if (ring.keys.length === 0) return SrtpFailure.closed;
-    const end = packet.length - ring.rtpOverhead;
+    const end = packet.length - this.#rtpOverhead(packet);
     const headerLength = rtpHeaderLength(packet, end);
     if (headerLength < 0 || packet.length > MAX_PACKET) return SrtpFailure.malformed;
+    if (ring.elements !== undefined && !ring.elements.scan(packet, headerLength)) return SrtpFailure.malformed;
     if (out.length < end) return SrtpFailure.outputSpace;
     let named: HeldKey | undefined;
     if (ring.wireMkiLength > 0) {
-      named = ring.named(packet, this.#aead ? packet.length - ring.wireMkiLength : end);
+      const behindMki = this.#carries ? CARRIED_ROLLOVER : 0;
+      named = ring.named(packet, this.#aead ? packet.length - behindMki - ring.wireMkiLength : end);
       if (named === undefined) return SrtpFailure.unknownMki;
     }
     const ssrc = rtpSsrc(packet);
     const stream = this.#find(ssrc);
     if (stream === undefined && this.#isFull()) return SrtpFailure.ssrcLimit;
     const sequence = rtpSequence(packet);
-    this.#fill(packet, out, headerLength, ring.policy.encryptRtp, ssrc);
+    const input = this.#carries ? (this.#carriers as CarrierReader).read(packet) : packet;
+    this.#fill(input, out, headerLength, ring.policy.encryptRtp, ssrc);
+    if (this.#carries && !(ring.policy.carrying?.isUnauthenticated && this.#isSynchronized(ssrc))) {
+      return this.#openCarrier(stream, named, ssrc, sequence);
+    }
     if (stream === undefined || stream.window.highest < 0) return this.#openFirst(stream, named, ssrc, sequence);
 
     const index = estimateIndex(stream.rolloverCounter, stream.highest, sequence);
@@ -160,6 +177,37 @@ class Receiver implements SrtpReceiver {
     if (index < 0 || !stream.window.isNew(index)) return SrtpFailure.replay;
     const result = this.#openRtp(stream, named, index);
     if (result >= 0) accept(stream, index, sequence);
+    return result;
+  }
+
+  /** Octets behind the payload: with rollover carrying they depend on the sequence number. */
+  #rtpOverhead(packet: Uint8Array): number {
+    const { policy, rtpOverhead, wireMkiLength } = this.#ring;
+    const { carrying } = policy;
+    if (carrying === undefined) return rtpOverhead;
+    this.#carries = rtpHeaderLength(packet) >= 0 && isCarrier(carrying, packet);
+    return wireMkiLength + (this.#carries ? CARRIED_ROLLOVER + carrying.carrierMac : carrying.otherMac);
+  }
+
+  /**
+   * A packet that carries its rollover counter is opened under that, and the receiver's own is set to it once the packet is
+   * authentic (RFC 4771 §2). In mode 3 without AEAD nothing is: the counter is taken as it is (§3).
+   */
+  #openCarrier(stream: ReceivingStream | undefined, named: HeldKey | undefined, ssrc: number, sequence: number): number {
+    const index = (this.#carriers as CarrierReader).rolloverCounter * SEQUENCE_SPAN + sequence;
+    const known = stream !== undefined && stream.window.highest >= 0;
+    const isExpected = known && estimateIndex(stream.rolloverCounter, stream.highest, sequence) === index;
+    const trusted = this.#ring.policy.carrying?.everyPacketAuthentic === true;
+    // What unauthenticated packets have left in the window must not keep an authentic counter out.
+    const window = trusted || (isExpected && stream.carrierWindow === undefined) ? stream?.window : stream?.carrierWindow;
+    if (window !== undefined && !window.isNew(index)) return SrtpFailure.replay;
+    const result = this.#openRtp(stream, named, index);
+    if (result < 0) return result;
+    const receiving = stream ?? this.#begin(ssrc);
+    receiving.key = this.#opened;
+    receiving.carrierWindow?.mark(index);
+    if (!trusted && !(isExpected && receiving.window.isNew(index))) receiving.window.reset();
+    accept(receiving, index, sequence);
     return result;
   }
 
@@ -235,8 +283,13 @@ class Receiver implements SrtpReceiver {
 
   #openRtpUnder(key: HeldKey, index: number): number {
     if (key.rtpPackets >= key.rtpLifetime) return SrtpFailure.lifetime;
-    const result = this.#open(key.rtpCipher(index), index);
+    const result = this.#open(this.#carries ? key.carrierCipher(index) : key.rtpCipher(index), index);
     if (result < 0) return SrtpFailure.authentication;
+    const { elements } = this.#ring;
+    if (elements !== undefined && elements.count > 0) {
+      const [job] = this.#jobs;
+      key.headerCipher(index)?.apply(job.output, elements, job.ssrc, index);
+    }
     key.rtpPackets++;
     this.#opened = key;
     return result;
@@ -290,13 +343,15 @@ class Receiver implements SrtpReceiver {
   }
 
   #begin(ssrc: number): ReceivingStream {
-    const { replayWindow } = this.#ring.policy;
+    const { replayWindow, carrying } = this.#ring.policy;
+    const hasCarrierWindow = carrying !== undefined && !carrying.everyPacketAuthentic && !carrying.isUnauthenticated;
     const stream: ReceivingStream = {
       ssrc,
       rolloverCounter: this.#initialRollover,
       highest: -1,
       window: new ReplayWindow(replayWindow),
       rtcpWindow: new ReplayWindow(replayWindow),
+      carrierWindow: hasCarrierWindow ? new ReplayWindow(replayWindow) : undefined,
       key: undefined,
     };
     this.#streams.set(ssrc, stream);

@@ -5,6 +5,7 @@ import { isRtcp, RTCP_CLEAR_HEADER, rtcpSsrc, rtpHeaderLength, rtpSequence, rtpS
 import { type HeldKey, KeyRing } from "./key-ring.js";
 import { ReplayWindow } from "./replay-window.js";
 import { estimateIndex, ROLLOVER_SPAN, rolloverOf, SEQUENCE_SPAN } from "./rollover.js";
+import { insertRollover, isCarrier } from "./rollover-carrying.js";
 import { RTCP_LIFETIME, RTP_LIFETIME } from "./suites.js";
 
 /** Longest packet that any transport carries; it also keeps AES-CM within its 2^16 blocks per packet (RFC 3711 §4.1.1). */
@@ -122,6 +123,9 @@ class Sender implements SrtpSender {
     if (key === undefined) return SrtpFailure.closed;
     const headerLength = rtpHeaderLength(packet);
     if (headerLength < 0 || packet.length > MAX_PACKET) return SrtpFailure.malformed;
+    const { carrying, encryptRtp } = this.#ring.policy;
+    const { elements } = this.#ring;
+    if (elements !== undefined && !elements.scan(packet, headerLength)) return SrtpFailure.malformed;
     if (out.length < packet.length + this.rtpOverhead) return SrtpFailure.outputSpace;
     const stream = this.#stream(rtpSsrc(packet));
     if (stream === undefined) return SrtpFailure.ssrcLimit;
@@ -139,7 +143,18 @@ class Sender implements SrtpSender {
       stream.highest = sequence;
     }
     key.rtpPackets++;
-    return this.#seal(key.rtpCipher(index), packet, out, headerLength, this.#ring.policy.encryptRtp, stream.ssrc, index);
+    let input = packet;
+    if (elements !== undefined && elements.count > 0) {
+      // Before authentication (RFC 6904 §3), and not in the caller's packet: the copy is then sealed in place.
+      out.set(packet);
+      input = out.subarray(0, packet.length);
+      key.headerCipher(index)?.apply(input, elements, stream.ssrc, index);
+    }
+    if (carrying === undefined || !isCarrier(carrying, packet)) {
+      return this.#seal(key.rtpCipher(index), input, out, headerLength, encryptRtp, stream.ssrc, index);
+    }
+    const end = this.#seal(key.carrierCipher(index), input, out, headerLength, encryptRtp, stream.ssrc, index);
+    return insertRollover(carrying, out, end, rolloverOf(index));
   }
 
   #protectRtcp(packet: Uint8Array, out: Uint8Array): number {

@@ -43,7 +43,7 @@ interface PacketVector {
   readonly srtcp?: string;
 }
 
-/** The file states key and plaintext once for the vectors that say "same". RFC 6904 header extension encryption is not spoken here. */
+/** The file states key and plaintext once for the vectors that say "same". Those of RFC 6904 are in header-extensions.test.ts. */
 function packetVectors(): PacketVector[] {
   const { vectors } = JSON.parse(readFileSync(LIBSRTP, "utf8")) as { vectors: PacketVector[] };
   let known: Partial<PacketVector> = {};
