@@ -22,7 +22,7 @@ import {
   type ToleranceName,
   wipeCsb,
 } from "../mikey/index.js";
-import { type SrtpPolicy, suiteOf } from "../srtp/index.js";
+import { protectsEverything, type SrtpPolicy, suiteOf } from "../srtp/index.js";
 import type { MediaAnswer, MediaOffer } from "./contracts.js";
 import { bundleOf, createKeyedMedia, type Direction, directionsOf } from "./keyed-media.js";
 import { helloExtension, helloNonce } from "./pop.js";
@@ -162,8 +162,7 @@ export function createMediaKeying(options: MediaKeyingOptions): MediaKeying {
 
 /** A caller's choice narrows what the exchange accepts; it never widens it to plaintext. */
 function policyGate(accepted: (policy: SrtpPolicy) => boolean): (policy: SrtpPolicy) => boolean {
-  return (policy) =>
-    policy.encryptRtp !== false && policy.encryptRtcp !== false && policy.authenticateRtp !== false && accepted(policy);
+  return (policy) => protectsEverything(policy) && accepted(policy);
 }
 
 function offerMedia(context: KeyingContext, request: OfferRequest): MediaOffer {

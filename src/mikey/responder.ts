@@ -1,7 +1,7 @@
 import { CodecError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { Clock } from "../io/index.js";
-import { type SrtpPolicy, suiteOf } from "../srtp/index.js";
+import { protectsEverything, type SrtpPolicy } from "../srtp/index.js";
 import { decodeMessage } from "./codec.js";
 import { answeredSessions, cryptoSessionsOf, csMapOf } from "./cs-map.js";
 import {
@@ -513,10 +513,4 @@ class Reception {
     });
     return failure.withReply(reply);
   }
-}
-
-/** Encrypted and authenticated, RTP and RTCP. */
-function protectsEverything(policy: SrtpPolicy): boolean {
-  const off = [policy.encryptRtp, policy.encryptRtcp, policy.authenticateRtp].includes(false);
-  return !off && suiteOf(policy.suite).cipher !== "null";
 }

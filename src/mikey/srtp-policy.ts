@@ -1,4 +1,14 @@
-import { type SrtpPolicy, type SuiteName, suiteNames, suiteOf } from "../srtp/index.js";
+import { WatchwordError } from "../bytes/index.js";
+import {
+  defaultCarryingTag,
+  type RolloverCarrying,
+  resolveCarrying,
+  type SrtpPolicy,
+  type Suite,
+  type SuiteName,
+  suiteNames,
+  suiteOf,
+} from "../srtp/index.js";
 import { MikeyError } from "./errors.js";
 import type { PolicyParam } from "./message.js";
 import { policyNumber, policyValue } from "./payloads-content.js";
@@ -19,6 +29,8 @@ const AEAD_TAG = 16;
 /** Octets of the SRTCP tag, whatever the SRTP tag (RFC 3711 §5.2). */
 const SRTCP_TAG = 10;
 const SHORT_TAG = 4;
+/** Octets of a tag that is a rollover counter alone (RFC 4771 §5). */
+const ROLLOVER_TAG = 4;
 
 const P = SrtpParam;
 
@@ -37,8 +49,15 @@ const SUITE_CODES: readonly SuiteCode[] = suiteNames.map((suite) => {
   return { suite, encrAlg, keyLength: facts.keyLength, tagLength: facts.rtpTagLength, saltLength: facts.saltLength };
 });
 
+/** The algorithms of rollover carrying, by its mode (RFC 4771 §4). */
+const CARRYING_ALGS: Readonly<Record<RolloverCarrying["mode"], number>> = {
+  1: SrtpAuthAlg.RCCM1,
+  2: SrtpAuthAlg.RCCM2,
+  3: SrtpAuthAlg.RCCM3,
+};
+
 /**
- * An SRTP policy as SP parameters, ascending.
+ * An SRTP policy as SP parameters, ascending. Encrypted header extensions are not among them: SDP names these (RFC 6904 §4).
  * @throws MikeyError `mikey.option` for a policy that MIKEY or the dialect cannot express
  */
 export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"): PolicyParam[] {
@@ -60,12 +79,15 @@ export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"
     if (dialect === "gstreamer") throw new MikeyError("mikey.option", "this dialect has no key derivation rate");
     numbers.push([P.KEY_DERIVATION_RATE, policy.keyDerivationRate]);
   }
+  if (policy.rolloverCarrying !== undefined) numbers.push(...carryingParams(policy, policy.rolloverCarrying, dialect));
   if (dialect === "gstreamer") {
     numbers.push([P.SESSION_AUTH_KEY_LENGTH, aead ? 0 : code.tagLength], [P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
   } else if (aead) {
     numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
   } else {
-    numbers.push([P.SESSION_AUTH_KEY_LENGTH, AUTH_KEY], [P.AUTH_TAG_LENGTH, code.tagLength]);
+    // Where parameter 18 says the tag of SRTP, 11 is that of SRTCP.
+    const tagLength = policy.rolloverCarrying === undefined ? code.tagLength : SRTCP_TAG;
+    numbers.push([P.SESSION_AUTH_KEY_LENGTH, AUTH_KEY], [P.AUTH_TAG_LENGTH, tagLength]);
     if (dialect === "onvif") numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM]);
     // The ONVIF list has no parameter 10: on is the default.
     if (dialect === "base" || policy.authenticateRtp === false)
@@ -74,6 +96,24 @@ export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"
       numbers.push([P.SRTCP_TAG_LENGTH, policy.rtcpTagLength]);
   }
   return numbers.sort(([a], [b]) => a - b).map(([type, value]) => ({ type, value: policyValue(value) }));
+}
+
+/** Rollover carrying is for SRTP alone, so the parameters for SRTP alone say it (RFC 4771 §4). */
+function carryingParams(policy: SrtpPolicy, carrying: RolloverCarrying, dialect: SpDialect): [type: number, value: number][] {
+  if (dialect !== "base") throw new MikeyError("mikey.option", "this dialect has no rollover counter carrying");
+  const suite = suiteOf(policy.suite);
+  try {
+    resolveCarrying(suite, policy.authenticateRtp !== false, carrying);
+  } catch (error) {
+    if (error instanceof WatchwordError) throw new MikeyError("mikey.option", error.message, { cause: error });
+    throw error;
+  }
+  const { mode, rate = 1, tagLength = defaultCarryingTag(suite, mode) } = carrying;
+  return [
+    [P.ROC_RATE, rate],
+    [P.SRTP_AUTH_ALG, CARRYING_ALGS[mode]],
+    [P.SRTP_TAG_LENGTH, tagLength],
+  ];
 }
 
 /**
@@ -89,9 +129,9 @@ export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse):
   expect(values, P.PRF, SrtpPrf.AES_CM);
   expect(values, P.FEC_ORDER, FecOrder.FEC_SRTP);
   expect(values, P.PREFIX_LENGTH, 0);
-  // ROC carrying (RFC 4771) needs its authentication algorithms, which are not spoken here.
-  refuse(values, P.ROC_RATE);
-  const tags = aead ? aeadTags(values) : hmacTags(values, use);
+  const carrying = carryingMode(values);
+  if (carrying === undefined) refuse(values, P.ROC_RATE);
+  const tags = aead ? aeadTags(values, carrying) : hmacTags(values, carrying, use);
   const keyLength = values.get(P.SESSION_ENCR_KEY_LENGTH) ?? 16;
   const code = SUITE_CODES.find((row) => row.encrAlg === encrAlg && row.keyLength === keyLength && row.tagLength === tags.rtp);
   if (code === undefined) {
@@ -102,6 +142,8 @@ export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse):
   const authenticateRtp = switchedOn(values, P.SRTP_AUTHENTICATION);
   if (aead && !(encryptRtp && authenticateRtp))
     throw unsupported(`${code.suite} always encrypts and authenticates (RFC 7714 §8.2)`);
+  if (carrying !== undefined && !authenticateRtp)
+    throw unsupported("rollover carrying without authentication is RCCm3 (RFC 4771 §3)");
   const keyDerivationRate = derivationRate(values);
   return {
     suite: code.suite,
@@ -110,6 +152,7 @@ export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse):
     ...(authenticateRtp ? {} : { authenticateRtp }),
     ...(keyDerivationRate === 0 ? {} : { keyDerivationRate }),
     ...(tags.rtcp === SRTCP_TAG || aead ? {} : { rtcpTagLength: tags.rtcp }),
+    ...(carrying === undefined ? {} : { rolloverCarrying: carryingOf(values, carrying, suiteOf(code.suite), tags.carrying) }),
   };
 }
 
@@ -129,35 +172,98 @@ function readValues(params: readonly PolicyParam[]): Values {
   return values;
 }
 
-/** RFC 7714 §14.3, §15: algorithm, key length and AEAD tag length say everything; there is no separate authentication. */
-function aeadTags(values: Values): { rtp: number; rtcp: number } {
-  for (const type of [P.AUTH_ALG, P.SRTP_AUTH_ALG, P.SRTCP_AUTH_ALG]) expect(values, type, SrtpAuthAlg.NULL);
+type CarryingMode = RolloverCarrying["mode"];
+
+/** Octets of the suite's tags, and of the tag that carries a rollover counter. */
+interface Tags {
+  readonly rtp: number;
+  readonly rtcp: number;
+  readonly carrying?: number;
+}
+
+/** Parameter 14, or else 2, says whether and how SRTP carries its rollover counter (RFC 4771 §4). */
+function carryingMode(values: Values): CarryingMode | undefined {
+  const algorithm = values.get(P.SRTP_AUTH_ALG) ?? values.get(P.AUTH_ALG);
+  return ([1, 2, 3] as const).find((mode) => CARRYING_ALGS[mode] === algorithm);
+}
+
+function carryingOf(values: Values, mode: CarryingMode, suite: Suite, tagLength: number | undefined): RolloverCarrying {
+  const rate = values.get(P.ROC_RATE) ?? 1;
+  if (rate < 1 || rate > 0xffff) throw unsupported(`a ROC transmission rate is a number from 1 to 65535, not ${rate}`);
+  return {
+    mode,
+    ...(rate === 1 ? {} : { rate }),
+    ...(tagLength === undefined || tagLength === defaultCarryingTag(suite, mode) ? {} : { tagLength }),
+  };
+}
+
+/**
+ * RFC 7714 §14.3, §15: algorithm, key length and AEAD tag length say everything; there is no separate authentication, save that a
+ * rollover counter may follow (RCCm3). TS 33.180 then has that algorithm in parameter 2 and an SRTCP tag of no octets.
+ */
+function aeadTags(values: Values, carrying: CarryingMode | undefined): Tags {
+  if (carrying === 1 || carrying === 2) throw unsupported("an AEAD has no other authentication: only RCCm3 goes with it");
+  const algorithms = carrying === undefined ? [SrtpAuthAlg.NULL] : [SrtpAuthAlg.NULL, SrtpAuthAlg.RCCM3];
+  for (const type of [P.AUTH_ALG, P.SRTP_AUTH_ALG]) expect(values, type, ...algorithms);
+  expect(values, P.SRTCP_AUTH_ALG, SrtpAuthAlg.NULL);
   for (const type of [P.SESSION_AUTH_KEY_LENGTH, P.SRTP_AUTH_KEY_LENGTH, P.SRTCP_AUTH_KEY_LENGTH]) expect(values, type, 0);
-  for (const type of [P.AUTH_TAG_LENGTH, P.SRTP_TAG_LENGTH, P.SRTCP_TAG_LENGTH, P.AEAD_TAG_LENGTH]) expect(values, type, AEAD_TAG);
+  expect(values, P.AEAD_TAG_LENGTH, AEAD_TAG);
+  const tags = carrying === undefined ? [AEAD_TAG] : [ROLLOVER_TAG, AEAD_TAG];
+  expect(values, P.AUTH_TAG_LENGTH, ...tags);
+  expect(values, P.SRTP_TAG_LENGTH, tags[0] as number);
+  expect(values, P.SRTCP_TAG_LENGTH, AEAD_TAG, ...(carrying === undefined ? [] : [0]));
   return { rtp: AEAD_TAG, rtcp: AEAD_TAG };
 }
 
 /** HMAC-SHA-1; parameters 14 to 19 override 2, 3 and 11 for SRTP or SRTCP (RFC 4771 §4). */
-function hmacTags(values: Values, use: ToleranceUse): { rtp: number; rtcp: number } {
+function hmacTags(values: Values, carrying: CarryingMode | undefined, use: ToleranceUse): Tags {
   refuse(values, P.AEAD_TAG_LENGTH);
-  for (const type of [P.AUTH_ALG, P.SRTP_AUTH_ALG, P.SRTCP_AUTH_ALG]) expect(values, type, SrtpAuthAlg.HMAC_SHA_1);
-  for (const type of [P.SRTP_AUTH_KEY_LENGTH, P.SRTCP_AUTH_KEY_LENGTH]) expect(values, type, AUTH_KEY);
+  const general = values.get(P.AUTH_ALG) ?? SrtpAuthAlg.HMAC_SHA_1;
+  if (carrying === undefined && (values.get(P.SRTP_AUTH_ALG) ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
+    throw unsupported(`SRTP has authentication algorithm ${values.get(P.SRTP_AUTH_ALG) ?? general}, neither HMAC-SHA-1 nor RCC`);
+  }
+  if ((values.get(P.SRTCP_AUTH_ALG) ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
+    throw unsupported("SRTCP is authenticated with HMAC-SHA-1 and nothing else (RFC 3711 §3.4, RFC 4771 §2)");
+  }
+  expect(values, P.SRTP_AUTH_KEY_LENGTH, AUTH_KEY, ...(carrying === 3 ? [0] : []));
+  expect(values, P.SRTCP_AUTH_KEY_LENGTH, AUTH_KEY);
   let tag = values.get(P.AUTH_TAG_LENGTH);
   const authKey = values.get(P.SESSION_AUTH_KEY_LENGTH) ?? AUTH_KEY;
   if (authKey !== AUTH_KEY) {
-    const misplaced = (authKey === SHORT_TAG || authKey === SRTCP_TAG) && tag === undefined;
+    const misplaced = (authKey === SHORT_TAG || authKey === SRTCP_TAG) && tag === undefined && carrying === undefined;
     if (!misplaced || !use.take("tag-length-in-auth-key-length")) {
       throw unsupported(`the session authentication key of HMAC-SHA-1 has ${AUTH_KEY} octets, not ${authKey}`);
     }
     tag = authKey;
   }
-  const rtp = values.get(P.SRTP_TAG_LENGTH) ?? tag ?? 10;
+  const stated = values.get(P.SRTP_TAG_LENGTH) ?? tag;
+  if (carrying !== undefined) {
+    const ofCarriers = stated ?? (carrying === 3 ? ROLLOVER_TAG : 10);
+    checkCarryingTag(ofCarriers, carrying);
+    return {
+      rtp: carrying !== 3 && ofCarriers === SHORT_TAG + ROLLOVER_TAG ? SHORT_TAG : 10,
+      rtcp: rtcpTag(values, false, use),
+      carrying: ofCarriers,
+    };
+  }
+  const rtp = stated ?? 10;
+  return { rtp, rtcp: rtcpTag(values, rtp === SHORT_TAG, use) };
+}
+
+/** @param isImplied whether a short SRTP tag without a word on SRTCP means a short SRTCP tag to the peer */
+function rtcpTag(values: Values, isImplied: boolean, use: ToleranceUse): number {
   const stated = values.get(P.SRTCP_TAG_LENGTH);
-  const wantsShort = stated === SHORT_TAG || (stated === undefined && rtp === SHORT_TAG);
-  if (wantsShort && use.take("short-srtcp-tag")) return { rtp, rtcp: SHORT_TAG };
+  const wantsShort = stated === SHORT_TAG || (stated === undefined && isImplied);
+  if (wantsShort && use.take("short-srtcp-tag")) return SHORT_TAG;
   if (stated !== undefined && stated !== SRTCP_TAG)
     throw unsupported(`an SRTCP tag has ${SRTCP_TAG} octets, not ${stated} (RFC 3711 §5.2)`);
-  return { rtp, rtcp: SRTCP_TAG };
+  return SRTCP_TAG;
+}
+
+/** RFC 4771 §5: four octets in mode 3; else the counter and a MAC worth its name. */
+function checkCarryingTag(length: number, mode: CarryingMode): void {
+  const possible = mode === 3 ? length === ROLLOVER_TAG : length >= 2 * ROLLOVER_TAG && length <= 20;
+  if (!possible) throw unsupported(`RCCm${mode} has no tag of ${length} octets (RFC 4771 §5)`);
 }
 
 /** RFC 3830 leaves open whether the number is the rate or its exponent; it is read as the rate, as RFC 3711 §4.3.1 counts it. */
@@ -174,9 +280,11 @@ function switchedOn(values: Values, type: number): boolean {
   return value === OnOff.ON;
 }
 
-function expect(values: Values, type: number, wanted: number): void {
-  const value = values.get(type) ?? wanted;
-  if (value !== wanted) throw unsupported(`parameter ${type} is ${value}, supported is ${wanted}`);
+function expect(values: Values, type: number, ...wanted: readonly number[]): void {
+  const value = values.get(type);
+  if (value !== undefined && !wanted.includes(value)) {
+    throw unsupported(`parameter ${type} is ${value}, supported is ${wanted.join(" or ")}`);
+  }
 }
 
 function refuse(values: Values, type: number): void {

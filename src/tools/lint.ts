@@ -35,7 +35,7 @@ import {
   type ToleranceName,
   titleOf,
 } from "../mikey/index.js";
-import type { SrtpPolicy } from "../srtp/index.js";
+import { authenticatesEverything, type SrtpPolicy } from "../srtp/index.js";
 import type { Problem, Severity } from "./contracts.js";
 import { fileTime, labelOfField, tableOf } from "./fields.js";
 import type { OctetMap } from "./octet-map.js";
@@ -278,7 +278,8 @@ function lintSrtpPolicy(subject: Subject, payload: SecurityPolicyPayload, path: 
   if (number(SrtpParam.SRTP_AUTHENTICATION) === 0)
     subject.report("srtp-unauthenticated", "warning", path, "SRTP packets are not authenticated");
   try {
-    policyOf(payload);
+    if (number(SrtpParam.SRTP_AUTHENTICATION) !== 0 && !authenticatesEverything(policyOf(payload)))
+      subject.report("srtp-unauthenticated", "warning", path, "not every SRTP packet is authenticated");
   } catch (error) {
     if (!(error instanceof MikeyError)) throw error;
     subject.report("policy-unsupported", "warning", path, `no SRTP policy that we know: ${error.message}`);

@@ -334,6 +334,12 @@ describe("refusals", () => {
       "mikey.policy",
       9,
     ],
+    [
+      "ROC carrying that leaves packets without a MAC",
+      () => sent({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 1, rate: 2 } }]]) }),
+      "mikey.policy",
+      9,
+    ],
     ["the NULL cipher", () => sent({ policies: policies("NULL_HMAC_SHA1_80") }), "mikey.policy", 9],
   ] as const)("%s: %#", (_name, octets, code, errorNo) => {
     const error = reject(octets());

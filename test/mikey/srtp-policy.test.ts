@@ -50,6 +50,31 @@ const written: readonly (readonly [SrtpPolicy, SpDialect, string])[] = [
   [{ suite: "AES_CM_128_HMAC_SHA1_32", rtcpTagLength: 4 }, "gstreamer", "0=01 1=10 2=01 3=04 7=01 8=01 10=01"],
   [{ suite: "AES_256_CM_HMAC_SHA1_80" }, "gstreamer", "0=01 1=20 2=01 3=0a 7=01 8=01 10=01"],
   [{ suite: "AEAD_AES_128_GCM" }, "gstreamer", "0=06 1=10 2=00 3=00 7=01 8=01 10=01"],
+  [
+    { suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 1 } },
+    "base",
+    "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=0a 13=01 14=02 18=0e",
+  ],
+  [
+    { suite: "AES_CM_128_HMAC_SHA1_32", rolloverCarrying: { mode: 2, rate: 50 } },
+    "base",
+    "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=0a 13=32 14=03 18=08",
+  ],
+  [
+    { suite: "AES_256_CM_HMAC_SHA1_80", rolloverCarrying: { mode: 2, rate: 0xffff, tagLength: 20 } },
+    "base",
+    "0=01 1=20 2=01 3=14 7=01 8=01 10=01 11=0a 13=ffff 14=03 18=14",
+  ],
+  [
+    { suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 3 } },
+    "base",
+    "0=01 1=10 2=01 3=14 7=01 8=01 10=01 11=0a 13=01 14=04 18=04",
+  ],
+  [
+    { suite: "AEAD_AES_128_GCM", rolloverCarrying: { mode: 3, rate: 4 } },
+    "base",
+    "0=06 1=10 2=00 4=0c 5=00 7=01 8=01 13=04 14=04 18=04 20=10",
+  ],
 ];
 
 const refused: readonly (readonly [string, string])[] = [
@@ -63,8 +88,19 @@ const refused: readonly (readonly [string, string])[] = [
   ["a key length that no suite has", "0=01 1=11"],
   ["GCM with 24-octet keys", "0=06 1=18"],
   ["NULL authentication", "0=01 2=00"],
-  ["ROC carrying", "2=04"],
+  ["ROC carrying in SRTCP", "2=04"],
+  ["ROC carrying in SRTCP alone", "15=02"],
   ["a rate without ROC carrying", "13=0001"],
+  ["a rate of 0", "13=0000 14=02 18=0e"],
+  ["a rate above 16 bits", "13=010000 14=02 18=0e"],
+  ["a MAC of three octets beside a ROC", "14=03 18=07"],
+  ["a tag longer than a MAC", "14=03 18=15"],
+  ["mode 3 with a MAC", "14=04 18=0e"],
+  ["ROC carrying without authentication", "10=00 14=02 18=0e"],
+  ["ROC carrying with the tag length in parameter 3", "3=0a 14=02"],
+  ["a MAC beside that of GCM", "0=06 14=02 18=0e"],
+  ["ROC carrying in SRTCP of GCM", "0=06 14=04 15=04 18=04"],
+  ["GCM with a MAC beside the ROC", "0=06 14=04 18=0e"],
   ["a 10-octet authentication key without the tolerance", "3=0a"],
   ["another SRTP PRF", "5=01"],
   ["a derivation rate that is no power of two", "6=03"],
@@ -119,6 +155,11 @@ describe("an SRTP policy in SP parameters", () => {
     [{ suite: "AEAD_AES_128_GCM", encryptRtp: false }, "base"],
     [{ suite: "AEAD_AES_128_GCM", authenticateRtp: false }, "onvif"],
     [{ suite: "AES_CM_128_HMAC_SHA1_80", keyDerivationRate: 4 }, "gstreamer"],
+    [{ suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 1 } }, "gstreamer"],
+    [{ suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 1 } }, "onvif"],
+    [{ suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 3, tagLength: 14 } }, "base"],
+    [{ suite: "AES_CM_128_HMAC_SHA1_80", authenticateRtp: false, rolloverCarrying: { mode: 2 } }, "base"],
+    [{ suite: "AEAD_AES_128_GCM", rolloverCarrying: { mode: 2 } }, "base"],
   ] as const)("%j cannot be said in %s", (policy, dialect) => {
     expect(() => srtpPolicyParams(policy, dialect)).toThrow(expect.objectContaining({ code: "mikey.option" }));
   });
@@ -139,6 +180,27 @@ describe("SP parameters as an SRTP policy", () => {
     expect(read("0=01 14=01 15=01 16=14 17=14 18=04 19=0a").policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_32" });
   });
 
+  it("ROC carrying is read from the general parameters too, where SRTCP has its own", () => {
+    const suite = "AES_CM_128_HMAC_SHA1_80";
+    expect(read("2=02 11=0e 15=01").policy).toEqual({ suite, rolloverCarrying: { mode: 1 } });
+    expect(read("2=04 11=04 15=01 16=00").policy).toEqual({ suite, rolloverCarrying: { mode: 3 } });
+    expect(read("14=04").policy).toEqual({ suite, rolloverCarrying: { mode: 3 } });
+    // RFC 3830's default tag of 80 bits, that of the ROC included.
+    expect(read("14=03 13=0010").policy).toEqual({ suite, rolloverCarrying: { mode: 2, rate: 16, tagLength: 10 } });
+    expect(read("14=03 18=0e 19=04", ["short-srtcp-tag"]).policy).toEqual({
+      suite,
+      rtcpTagLength: 4,
+      rolloverCarrying: { mode: 2 },
+    });
+  });
+
+  it("the group profile of TS 33.180 is understood", () => {
+    expect(read("0=06 1=10 2=04 4=0c 5=00 6=00 13=01 18=04 19=00 20=10").policy).toEqual({
+      suite: "AEAD_AES_128_GCM",
+      rolloverCarrying: { mode: 3 },
+    });
+  });
+
   it("the tag length in parameter 3 is read, and reported", () => {
     const allowed = ["tag-length-in-auth-key-length", "short-srtcp-tag"] as const;
     expect(read("0=01 3=0a", allowed)).toEqual({ policy: { suite: "AES_CM_128_HMAC_SHA1_80" }, used: [allowed[0]] });
@@ -154,6 +216,24 @@ describe("SP parameters as an SRTP policy", () => {
 
   it.each(refused)("refuses %s", (_name, line) => {
     expect(() => read(line)).toThrow(expect.objectContaining({ code: "mikey.policy-parameter" }));
+  });
+
+  it("ROC carrying comes back", () => {
+    const policy = fc.record({
+      suite: fc.constantFrom("AES_CM_128_HMAC_SHA1_80", "AES_192_CM_HMAC_SHA1_32", "NULL_HMAC_SHA1_80"),
+      rolloverCarrying: fc.record(
+        { mode: fc.constantFrom(1, 2), rate: fc.integer({ min: 2, max: 0xffff }), tagLength: fc.integer({ min: 9, max: 13 }) },
+        { requiredKeys: ["mode"] },
+      ),
+    });
+    fc.assert(
+      fc.property(policy, (value) => {
+        const back = srtpPolicyOf(srtpPolicyParams(value as SrtpPolicy), createToleranceUse([]));
+        // A tag length of its own says as much as the suite's name: the name is then that with the longer tag.
+        const suite = value.rolloverCarrying.tagLength === undefined ? value.suite : value.suite.replace("_32", "_80");
+        expect(back).toEqual({ suite, rolloverCarrying: { ...value.rolloverCarrying } });
+      }),
+    );
   });
 
   it("gives a policy or a typed error for any parameters", () => {

@@ -2,8 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { concatBytes, equalBytes, formatHex, parseHex } from "../../src/bytes/index.js";
 import {
+  authenticatesEverything,
   createSrtpReceiver,
   createSrtpSender,
+  protectsEverything,
   type RolloverCarrying,
   SrtpFailure,
   type SrtpReceiverOptions,
@@ -303,5 +305,23 @@ describe("policies of rollover carrying", () => {
     const packet = rtpPacket({ sequence: 1 });
     expect(opens(receiver, sealed(sender, packet), packet)).toBe(true);
     expect(receiver.rolloverCounter(SSRC)).toBe(70_000);
+  });
+});
+
+describe("what a policy protects", () => {
+  it.each([
+    [{ suite: SUITE }, true, true],
+    [{ suite: SUITE, authenticateRtp: false }, false, false],
+    [{ suite: SUITE, encryptRtp: false }, false, true],
+    [{ suite: SUITE, encryptRtcp: false }, false, true],
+    [{ suite: "NULL_HMAC_SHA1_80" }, false, true],
+    [{ suite: SUITE, rolloverCarrying: { mode: 1 } }, true, true],
+    [{ suite: SUITE, rolloverCarrying: { mode: 1, rate: 2 } }, false, false],
+    [{ suite: SUITE, rolloverCarrying: { mode: 2, rate: 2 } }, true, true],
+    [{ suite: SUITE, rolloverCarrying: { mode: 3 } }, false, false],
+    [{ suite: "AEAD_AES_128_GCM", rolloverCarrying: { mode: 3, rate: 2 } }, true, true],
+  ] as const)("%j: everything %s, authenticity %s", (policy, everything, authenticity) => {
+    expect(protectsEverything(policy)).toBe(everything);
+    expect(authenticatesEverything(policy)).toBe(authenticity);
   });
 });

@@ -69,6 +69,7 @@ const rows: readonly (readonly [name: string, message: MikeyMessage, expected: r
   ],
   ["encryption off", variant("SP", policy({ 7: [0] })), ["warning lint.srtp-unencrypted mikey.SP"]],
   ["authentication off", variant("SP", policy({ 10: [0] })), ["warning lint.srtp-unauthenticated mikey.SP"]],
+  ["ROC carrying without a MAC", variant("SP", policy({ 14: [4], 18: [4] })), ["warning lint.srtp-unauthenticated mikey.SP"]],
   [
     "an unassigned parameter",
     variant("SP", policy({ 99: [1] })),
