@@ -50,6 +50,12 @@ export interface SrtpMasterKey {
   readonly rtcpLifetime?: number;
 }
 
+/**
+ * `auto`: the WebAssembly kernel where it runs, else `provider`. `kernel`: the kernel, or an error. `provider`: portable transforms
+ * over the primitives of `crypto`.
+ */
+export type SrtpBackendChoice = "auto" | "kernel" | "provider";
+
 /** What sender and receiver have in common. */
 export interface SrtpOptions {
   readonly policy: SrtpPolicy;
@@ -57,7 +63,9 @@ export interface SrtpOptions {
   readonly keys: readonly SrtpMasterKey[];
   /** Default: the fastest of the platform. */
   readonly crypto?: CryptoProvider;
-  /** Where the packet transforms come from; default: portable transforms over `crypto`. */
+  /** Which packet transforms protect and open packets. Default `auto`; what came of it is `backend` of the session. */
+  readonly backend?: SrtpBackendChoice;
+  /** Packet transforms from elsewhere, instead of a backend. */
   readonly cipherFactory?: PacketCipherFactory;
   /**
    * `absent`: the MKI names keys for `useKey` and `removeKey`, but is not in the packets, for a peer that announces an MKI and
@@ -91,6 +99,11 @@ export interface SrtpKeyUsage {
 /** What sender and receiver both do. Where keys have no MKI they are told apart by age. */
 export interface SrtpSession {
   readonly policy: SrtpPolicy;
+  /**
+   * Where packets are protected and opened: `kernel+node` (the kernel, with AES of the named provider), `kernel` (the kernel alone),
+   * the name of a provider (`node`, `noble`) whose primitives portable transforms use, or `custom` with a `cipherFactory`.
+   */
+  readonly backend: string;
   /**
    * Takes one more master key. A receiver opens packets under it at once, a sender uses it after `useKey`.
    * @throws WatchwordError `srtp.key-length`, `srtp.mki-length`, `srtp.mki-duplicate`, `srtp.lifetime-range`, `srtp.closed`

@@ -1,6 +1,8 @@
+export { type PacketBackend, packetBackend } from "./backends.js";
 export * from "./contracts.js";
 export { SrtpFailure, type SrtpFailureCode, srtpError } from "./failures.js";
 export { isRtcp, rtcpSsrc, rtpHeaderLength, rtpSequence, rtpSsrc } from "./headers.js";
+export { loadSrtpKernel } from "./kernel.js";
 export { derivationEpoch, deriveKey, deriveSessionKeys, type SessionKeys } from "./key-derivation.js";
 export { packetCipherFactory } from "./packet-cipher.js";
 export { authenticatesEverything, protectsEverything } from "./policy.js";

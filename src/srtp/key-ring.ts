@@ -1,9 +1,10 @@
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import { type CryptoProvider, defaultCrypto } from "../crypto/index.js";
+import { packetBackend } from "./backends.js";
 import type { PacketCipher, PacketCipherFactory, SrtpKeyUsage, SrtpMasterKey, SrtpOptions } from "./contracts.js";
 import { EncryptedElements, HeaderExtensionCipher } from "./header-extensions.js";
 import { derivationEpoch, deriveHeaderExtensionKeys, deriveSessionKeys } from "./key-derivation.js";
-import { INDEX_WORD, packetCipherFactory } from "./packet-cipher.js";
+import { INDEX_WORD } from "./packet-cipher.js";
 import { MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW } from "./replay-window.js";
 import { CARRIED_ROLLOVER, type ResolvedCarrying, resolveCarrying } from "./rollover-carrying.js";
 import { RTCP_LIFETIME, RTP_LIFETIME, type Suite, suiteOf } from "./suites.js";
@@ -193,16 +194,23 @@ export class KeyRing {
   readonly rtcpOverhead: number;
   /** Undefined where no header extension elements are encrypted. */
   readonly elements: EncryptedElements | undefined;
+  /** See `SrtpSession.backend`. */
+  readonly backend: string;
   closed = false;
   readonly #mkiLength: number;
   readonly #crypto: CryptoProvider;
   readonly #factory: PacketCipherFactory;
 
-  /** @throws WatchwordError as `resolvePolicy` and `add` */
+  /** @throws WatchwordError as `resolvePolicy`, `packetBackend` and `add` */
   constructor(options: SrtpOptions) {
     this.policy = resolvePolicy(options);
     this.#crypto = options.crypto ?? defaultCrypto;
-    this.#factory = options.cipherFactory ?? packetCipherFactory(this.#crypto);
+    const { name, factory } =
+      options.cipherFactory === undefined
+        ? packetBackend(this.#crypto, options.backend ?? "auto")
+        : { name: "custom", factory: options.cipherFactory };
+    this.backend = name;
+    this.#factory = factory;
     this.#mkiLength = options.keys[0]?.mki?.length ?? 0;
     this.wireMkiLength = options.mkiOnWire === "absent" ? 0 : this.#mkiLength;
     const { carrying, encryptedExtensionIds, rtpTagLength } = this.policy;

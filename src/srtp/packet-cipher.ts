@@ -225,6 +225,6 @@ class AeadCipher implements PacketCipher {
   }
 }
 
-function indexWord(job: PacketJob): number {
+export function indexWord(job: PacketJob): number {
   return job.encrypted ? E_FLAG + job.index : job.index;
 }

@@ -34,7 +34,7 @@ interface ReceivingStream {
 
 /**
  * A receiver of SRTP and SRTCP (RFC 3711 §3.3).
- * @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option`, and as `addKey`
+ * @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option`, `srtp.no-kernel`, and as `addKey`
  */
 export function createSrtpReceiver(options: SrtpReceiverOptions): SrtpReceiver {
   return new Receiver(options);
@@ -70,6 +70,10 @@ class Receiver implements SrtpReceiver {
     this.#isSynchronized = isRolloverSynchronized;
     const { carrying } = this.#ring.policy;
     this.#carriers = carrying === undefined ? undefined : new CarrierReader(carrying);
+  }
+
+  get backend(): string {
+    return this.#ring.backend;
   }
 
   get ssrcs(): readonly number[] {

@@ -23,7 +23,7 @@ interface SendingStream {
 
 /**
  * A sender of SRTP and SRTCP (RFC 3711 §3.3).
- * @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option`, and as `addKey`
+ * @throws WatchwordError `srtp.suite`, `srtp.policy`, `srtp.option`, `srtp.no-kernel`, and as `addKey`
  */
 export function createSrtpSender(options: SrtpOptions): SrtpSender {
   return new Sender(options);
@@ -47,6 +47,10 @@ class Sender implements SrtpSender {
     this.rtcpOverhead = this.#ring.rtcpOverhead;
     this.#current = this.#ring.newest;
     this.#jobs = [emptyJob()];
+  }
+
+  get backend(): string {
+    return this.#ring.backend;
   }
 
   get ssrcs(): readonly number[] {

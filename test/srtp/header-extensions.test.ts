@@ -3,7 +3,14 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { equalBytes, formatHex, parseHex } from "../../src/bytes/index.js";
-import { createSrtpReceiver, createSrtpSender, deriveKey, SrtpFailure, type SrtpPolicy } from "../../src/srtp/index.js";
+import {
+  createSrtpReceiver,
+  createSrtpSender,
+  deriveKey,
+  SrtpFailure,
+  type SrtpOptions,
+  type SrtpPolicy,
+} from "../../src/srtp/index.js";
 import rfc6904 from "../vectors/rfc6904-header-encryption.json" with { type: "json" };
 import { BACKENDS, masterKey, SUITES_AND_BACKENDS } from "./packets.js";
 
@@ -24,8 +31,8 @@ function packetWith(profile: number, extension: Uint8Array, sequence = 0x1234): 
   return packet;
 }
 
-function pair(policy: SrtpPolicy, backend: Partial<(typeof BACKENDS)[number]> = {}) {
-  const options = { policy, keys: [masterKey(policy.suite)], ...(backend.crypto && { crypto: backend.crypto }) };
+function pair(policy: SrtpPolicy, more: Partial<SrtpOptions> = {}) {
+  const options = { policy, keys: [masterKey(policy.suite)], ...more };
   return { sender: createSrtpSender(options), receiver: createSrtpReceiver(options) };
 }
 
@@ -45,7 +52,7 @@ function maskOf(profile: number, extension: Uint8Array, encryptedExtensionIds: r
   return formatHex(mask);
 }
 
-describe.each(BACKENDS)("header extension keys on $backend", ({ crypto }) => {
+describe.each(BACKENDS)("header extension keys on $name", ({ crypto }) => {
   it.each(rfc6904.vectors.filter(({ label }) => label !== undefined))("RFC 6904 A.1 $name", ({ label = -1, n = -1, output }) => {
     expect(formatHex(deriveKey(crypto, parseHex(rfc6904.masterKey), parseHex(rfc6904.masterSalt), label, 0, n))).toBe(output);
   });
@@ -65,7 +72,7 @@ describe.each(BACKENDS)("header extension keys on $backend", ({ crypto }) => {
 });
 
 describe.skipIf(!existsSync(LIBSRTP))("packets of libsrtp with encrypted header extensions", () => {
-  it.each(BACKENDS)("protect and unprotect on $backend", ({ crypto }) => {
+  it.each(BACKENDS)("protect and unprotect on $name", ({ crypto, backend }) => {
     const { vectors } = JSON.parse(readFileSync(LIBSRTP, "utf8")) as {
       vectors: { name: string; masterKey: string; masterSalt: string; encryptedIds?: number[]; rtp: string; srtp: string }[];
     };
@@ -74,7 +81,7 @@ describe.skipIf(!existsSync(LIBSRTP))("packets of libsrtp with encrypted header 
     for (const { name, masterKey: key, masterSalt: salt, encryptedIds = [], rtp, srtp } of encrypted) {
       const suite = name.includes("GCM") ? "AEAD_AES_128_GCM" : SUITE;
       const policy: SrtpPolicy = { suite, encryptedExtensionIds: encryptedIds };
-      const options = { policy, keys: [{ key: parseHex(key), salt: parseHex(salt) }], crypto };
+      const options = { policy, keys: [{ key: parseHex(key), salt: parseHex(salt) }], crypto, backend };
       expect(formatHex(sealed(createSrtpSender(options), parseHex(rtp)))).toBe(srtp);
       const out = new Uint8Array(200);
       const length = createSrtpReceiver(options).unprotect(parseHex(srtp), out);
@@ -118,11 +125,11 @@ describe("which octets are encrypted", () => {
   });
 });
 
-describe.each(SUITES_AND_BACKENDS)("encrypted header extensions with $suite on $backend", ({ suite, crypto }) => {
+describe.each(SUITES_AND_BACKENDS)("encrypted header extensions with $suite on $name", ({ suite, crypto, backend }) => {
   const policy: SrtpPolicy = { suite, encryptedExtensionIds: [1, 5, 14, 200] };
 
   it("come back, in order or not, in place or apart, alone or in a batch", () => {
-    const { sender, receiver } = pair(policy, { crypto });
+    const { sender, receiver } = pair(policy, { crypto, backend });
     const packets = Array.from({ length: 60 }, (_, i) =>
       packetWith(i % 2 === 0 ? 0xbede : 0x1000, parseHex(i % 2 === 0 ? "12aabbcc53010203e4000000" : "0103aabbccc8045566778800"), i),
     );
@@ -153,13 +160,13 @@ describe.each(SUITES_AND_BACKENDS)("encrypted header extensions with $suite on $
         fc.uint8Array({ minLength: 0, maxLength: 40 }).map((octets) => octets.subarray(0, octets.length & ~3)),
         fc.nat(),
         (profile, extension, flip) => {
-          const { sender, receiver } = pair(policy, { crypto });
+          const { sender, receiver } = pair(policy, { crypto, backend });
           const packet = packetWith(profile, extension);
           const out = new Uint8Array(packet.length + sender.rtpOverhead);
           const lengths = new Int32Array(1);
           if (sender.protectBatch([packet], [out], lengths) === 0) {
             expect(lengths[0]).toBe(SrtpFailure.malformed);
-            const plain = pair({ suite }, { crypto }).sender;
+            const plain = pair({ suite }, { crypto, backend }).sender;
             expect(receiver.unprotect(sealed(plain, packet), out)).toBe(
               suite.startsWith("NULL") ? packet.length : SrtpFailure.malformed,
             );

@@ -3,10 +3,12 @@ import { nobleCrypto } from "../../src/crypto/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { type SrtpMasterKey, type SuiteName, suiteNames, suiteOf } from "../../src/srtp/index.js";
 
-/** Both backends, for tables of tests. */
+/** Every backend, for tables of tests: its name, and the options that force it. */
 export const BACKENDS = [
-  { backend: "node", crypto: nodeCrypto },
-  { backend: "noble", crypto: nobleCrypto },
+  { name: "node", crypto: nodeCrypto, backend: "provider" },
+  { name: "noble", crypto: nobleCrypto, backend: "provider" },
+  { name: "kernel+node", crypto: nodeCrypto, backend: "kernel" },
+  { name: "kernel", crypto: nobleCrypto, backend: "kernel" },
 ] as const;
 
 /** Every suite on every backend. */

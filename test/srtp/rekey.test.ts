@@ -25,8 +25,8 @@ const rows = BACKENDS.flatMap((row) =>
   (["AES_CM_128_HMAC_SHA1_80", "AEAD_AES_256_GCM"] as const).map((suite) => ({ ...row, suite })),
 );
 
-describe.each(rows)("rekey, $suite on $backend", ({ suite, crypto }) => {
-  const options = (...keys: SrtpOptions["keys"]): SrtpOptions => ({ policy: { suite }, keys, crypto });
+describe.each(rows)("rekey, $suite on $name", ({ suite, crypto, backend }) => {
+  const options = (...keys: SrtpOptions["keys"]): SrtpOptions => ({ policy: { suite }, keys, crypto, backend });
 
   it("with MKI: old and new overlap, ROC and SRTCP index go on, the old is forgotten", () => {
     const sender = createSrtpSender(options(masterKey(suite, 1, A)));

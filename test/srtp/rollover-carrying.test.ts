@@ -55,7 +55,7 @@ const modesOf = (suite: SuiteName): RolloverCarrying[] =>
         { mode: 3, rate: 7 },
       ];
 
-describe.each(BACKENDS)("tags that carry the rollover counter on $backend", ({ crypto }) => {
+describe.each(BACKENDS)("tags that carry the rollover counter on $name", ({ crypto, backend }) => {
   it.each([
     ["RCCm1/RCCm2 tag, SEQ mod R = 0", { mode: 1 }],
     ["RCCm1/RCCm2 tag, SEQ mod R = 0", { mode: 2, rate: 0x1234 }],
@@ -63,7 +63,7 @@ describe.each(BACKENDS)("tags that carry the rollover counter on $backend", ({ c
     ["RCCm3 tag, SEQ mod R = 0", { mode: 3 }],
   ] as const)("%s, %j", (name, rolloverCarrying) => {
     const policy = { suite: SUITE, rolloverCarrying } as const;
-    const sender = createSrtpSender({ policy, keys: [VECTOR_KEY], crypto });
+    const sender = createSrtpSender({ policy, keys: [VECTOR_KEY], crypto, backend });
     sender.setRolloverCounter(SSRC, 7);
     expect(formatHex(sealed(sender, VECTOR_RTP))).toBe(vector(name));
   });
@@ -71,7 +71,12 @@ describe.each(BACKENDS)("tags that carry the rollover counter on $backend", ({ c
   it("mode 3 of AEAD: the counter follows ciphertext, AEAD tag and MKI", () => {
     const mki = Uint8Array.of(0xee, 0xff);
     const key = masterKey("AEAD_AES_128_GCM", 1, mki);
-    const sender = createSrtpSender({ policy: { suite: "AEAD_AES_128_GCM", rolloverCarrying: { mode: 3 } }, keys: [key], crypto });
+    const sender = createSrtpSender({
+      policy: { suite: "AEAD_AES_128_GCM", rolloverCarrying: { mode: 3 } },
+      keys: [key],
+      crypto,
+      backend,
+    });
     sender.setRolloverCounter(SSRC, 7);
     const reference = referenceRtp({ suite: suiteOf("AEAD_AES_128_GCM"), master: key, packet: VECTOR_RTP, mki }, 12, 7);
     const expected = formatHex(concatBytes(reference, Uint8Array.of(0, 0, 0, 7)));
@@ -82,7 +87,7 @@ describe.each(BACKENDS)("tags that carry the rollover counter on $backend", ({ c
   it("the counter stands between MKI and MAC", () => {
     const mki = Uint8Array.of(0xee, 0xff);
     const key = masterKey(SUITE, 1, mki);
-    const sender = createSrtpSender({ policy: { suite: SUITE, rolloverCarrying: { mode: 1 } }, keys: [key], crypto });
+    const sender = createSrtpSender({ policy: { suite: SUITE, rolloverCarrying: { mode: 1 } }, keys: [key], crypto, backend });
     sender.setRolloverCounter(SSRC, 7);
     const reference = referenceRtp({ suite: suiteOf(SUITE), master: key, packet: VECTOR_RTP, mki }, 12, 7);
     const at = VECTOR_RTP.length + mki.length;
@@ -92,11 +97,11 @@ describe.each(BACKENDS)("tags that carry the rollover counter on $backend", ({ c
   });
 });
 
-describe.each(SUITES_AND_BACKENDS)("rollover carrying with $suite on $backend", ({ suite, crypto }) => {
+describe.each(SUITES_AND_BACKENDS)("rollover carrying with $suite on $name", ({ suite, crypto, backend }) => {
   it.each(modesOf(suite))(
     "%j: packets come back through turns of the sequence number, in place, and a late one joins",
     (carrying) => {
-      const { sender, receiver, join } = pair(suite, carrying, { crypto });
+      const { sender, receiver, join } = pair(suite, carrying, { crypto, backend });
       const { rate = 1 } = carrying;
       let late: ReturnType<typeof join> | undefined;
       let opened = 0;
@@ -120,7 +125,7 @@ describe.each(SUITES_AND_BACKENDS)("rollover carrying with $suite on $backend", 
   );
 
   it.each(modesOf(suite))("%j: batches are as single packets", (carrying) => {
-    const [single, batch] = [pair(suite, carrying, { crypto }), pair(suite, carrying, { crypto })];
+    const [single, batch] = [pair(suite, carrying, { crypto, backend }), pair(suite, carrying, { crypto, backend })];
     const packets = Array.from({ length: 50 }, (_, i) => rtpPacket({ sequence: (65_520 + i) & 0xffff, csrcs: i % 3 }));
     const outs = packets.map((packet) => new Uint8Array(packet.length + batch.sender.rtpOverhead));
     const lengths = new Int32Array(50);
@@ -138,8 +143,8 @@ describe.each(SUITES_AND_BACKENDS)("rollover carrying with $suite on $backend", 
 
   it("SRTCP is as ever", () => {
     for (const carrying of modesOf(suite)) {
-      const { sender, receiver } = pair(suite, carrying, { crypto });
-      const plain = createSrtpSender({ policy: { suite }, keys: [masterKey(suite)], crypto });
+      const { sender, receiver } = pair(suite, carrying, { crypto, backend });
+      const plain = createSrtpSender({ policy: { suite }, keys: [masterKey(suite)], crypto, backend });
       const [a, b] = [new Uint8Array(80), new Uint8Array(80)];
       const length = sender.protectRtcp(rtcpPacket(3), a);
       expect(plain.protectRtcp(rtcpPacket(3), b)).toBe(length);

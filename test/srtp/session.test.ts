@@ -1,17 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { equalBytes, formatHex } from "../../src/bytes/index.js";
-import { nobleCrypto } from "../../src/crypto/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import {
   createSrtpReceiver,
   createSrtpSender,
+  packetCipherFactory,
   SrtpFailure,
   type SrtpOptions,
   type SrtpPolicy,
   suiteOf,
 } from "../../src/srtp/index.js";
-import { anyRtp, anySuite, masterKey, rtcpPacket, rtpHeaderOctets, rtpPacket, SUITES_AND_BACKENDS } from "./packets.js";
+import { anyRtp, anySuite, BACKENDS, masterKey, rtcpPacket, rtpHeaderOctets, rtpPacket, SUITES_AND_BACKENDS } from "./packets.js";
 import { referenceRtcp, referenceRtp } from "./reference.js";
 
 const SUITE = "AES_CM_128_HMAC_SHA1_80";
@@ -31,13 +31,13 @@ function sealedRtcp(sender: ReturnType<typeof createSrtpSender>, packet: Uint8Ar
   return out.subarray(0, sender.protectRtcp(packet, out));
 }
 
-describe.each(SUITES_AND_BACKENDS)("$suite on $backend", ({ suite, crypto }) => {
+describe.each(SUITES_AND_BACKENDS)("$suite on $name", ({ suite, crypto, backend }) => {
   it("protects as the RFCs spell it, and opens what it protected", () => {
     fc.assert(
       fc.property(fc.array(anyRtp, { minLength: 1, maxLength: 12 }), fc.boolean(), (shapes, withMki) => {
         const mki = withMki ? Uint8Array.of(9, 8, 7, 6) : undefined;
         const key = masterKey(suite, 3, mki);
-        const { sender, receiver } = pair({ suite }, { keys: [key], crypto });
+        const { sender, receiver } = pair({ suite }, { keys: [key], crypto, backend });
         const used = new Set<number>();
         for (const shape of shapes) {
           if (used.has(shape.ssrc)) continue;
@@ -62,7 +62,7 @@ describe.each(SUITES_AND_BACKENDS)("$suite on $backend", ({ suite, crypto }) => 
   it("protects and opens SRTCP, index after index, with E = 1 and E = 0", () => {
     for (const encryptRtcp of [true, false]) {
       const key = masterKey(suite, 4);
-      const { sender, receiver } = pair({ suite, encryptRtcp }, { keys: [key], crypto });
+      const { sender, receiver } = pair({ suite, encryptRtcp }, { keys: [key], crypto, backend });
       for (let index = 0; index < 5; index++) {
         const packet = rtcpPacket(index * 3);
         const encrypted = encryptRtcp && !suite.startsWith("NULL");
@@ -76,7 +76,7 @@ describe.each(SUITES_AND_BACKENDS)("$suite on $backend", ({ suite, crypto }) => 
   });
 
   it("a flipped bit, a cut or an added octet is refused at every place, and leaves no state", () => {
-    const { sender, receiver } = pair({ suite }, { crypto });
+    const { sender, receiver } = pair({ suite }, { crypto, backend });
     const packets = [sealed(sender, rtpPacket({ sequence: 100, csrcs: 2, extension: 1 })), sealedRtcp(sender, rtcpPacket(4))];
     const methods = ["unprotect", "unprotectRtcp"] as const;
     const out = new Uint8Array(200);
@@ -101,7 +101,7 @@ describe.each(SUITES_AND_BACKENDS)("$suite on $backend", ({ suite, crypto }) => 
   });
 
   it("goes through the turn of the sequence number, in place, with packets lost and out of order", () => {
-    const { sender, receiver } = pair({ suite }, { crypto });
+    const { sender, receiver } = pair({ suite }, { crypto, backend });
     const rng = [3, 1, 0, 2, 5, 4, 7, 6];
     const packets = Array.from({ length: 160 }, (_, i) =>
       rtpPacket({ sequence: (65450 + i) & 0xffff, payload: new Uint8Array(i).fill(i) }),
@@ -127,7 +127,7 @@ describe.each(SUITES_AND_BACKENDS)("$suite on $backend", ({ suite, crypto }) => 
   });
 });
 
-describe("both backends", () => {
+describe("all backends", () => {
   it("make the same packets and open each other's", () => {
     fc.assert(
       fc.property(
@@ -135,24 +135,33 @@ describe("both backends", () => {
         fc.integer({ min: 0, max: 0xffff }),
         fc.array(fc.tuple(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 0, max: 260 })), { minLength: 1, maxLength: 40 }),
         (suite, first, steps) => {
-          const node = pair({ suite }, { crypto: nodeCrypto });
-          const noble = pair({ suite }, { crypto: nobleCrypto });
+          const sessions = BACKENDS.map(({ crypto, backend }) => pair({ suite }, { crypto, backend }));
           let sequence = first;
           for (const [step, length] of steps) {
             sequence += step;
             const packet = rtpPacket({ sequence: sequence & 0xffff, payload: new Uint8Array(length).fill(step) });
-            const wire = sealed(node.sender, packet);
-            expect(equalBytes(sealed(noble.sender, packet), wire)).toBe(true);
-            const out = new Uint8Array(packet.length);
-            expect(noble.receiver.unprotect(wire, out)).toBe(packet.length);
-            expect(equalBytes(out, packet)).toBe(true);
-            expect(node.receiver.unprotect(wire, out)).toBe(packet.length);
-            expect(equalBytes(out, packet)).toBe(true);
+            const [wire, ...others] = sessions.map(({ sender }) => sealed(sender, packet)) as [Uint8Array, ...Uint8Array[]];
+            for (const other of others) expect(equalBytes(other, wire)).toBe(true);
+            for (const { receiver } of sessions) {
+              const out = new Uint8Array(packet.length);
+              expect(receiver.unprotect(wire, out)).toBe(packet.length);
+              expect(equalBytes(out, packet)).toBe(true);
+            }
           }
         },
       ),
       { numRuns: 40 },
     );
+  });
+
+  it.each(BACKENDS)("$name is what a session says it has", ({ name, crypto, backend }) => {
+    const { sender, receiver } = pair({ suite: SUITE }, { crypto, backend });
+    expect([sender.backend, receiver.backend]).toEqual([name, name]);
+  });
+
+  it("the kernel is what a session gets where nothing else is asked for", () => {
+    expect(pair({ suite: SUITE }).sender.backend).toBe("kernel+node");
+    expect(pair({ suite: SUITE }, { cipherFactory: packetCipherFactory(nodeCrypto) }).sender.backend).toBe("custom");
   });
 });
 

@@ -12,7 +12,7 @@ const SHARED = join(import.meta.dirname, "../../../shared");
 const LIBSRTP = join(SHARED, "vectors/third-party/libsrtp-packets-BSD.json");
 const GOLDEN = join(SHARED, "golden/gst");
 
-describe.each(BACKENDS)("key derivation on $backend", ({ crypto }) => {
+describe.each(BACKENDS)("key derivation on $name", ({ crypto }) => {
   it.each(rfc3711b3.vectors)("RFC 3711 B.3 $name", ({ label, n, output }) => {
     const derived = deriveKey(crypto, parseHex(rfc3711b3.masterKey), parseHex(rfc3711b3.masterSalt), label, 0, n);
     expect(formatHex(derived)).toBe(output);
@@ -71,12 +71,12 @@ function suiteByLengths(keyLength: number, saltLength: number): SuiteName {
 }
 
 describe.skipIf(!existsSync(LIBSRTP))("packets of libsrtp's own tests", () => {
-  it.each(BACKENDS)("protect and unprotect on $backend", ({ crypto }) => {
+  it.each(BACKENDS)("protect and unprotect on $name", ({ crypto, backend }) => {
     const vectors = packetVectors();
     expect(vectors).toHaveLength(8);
     for (const { name, masterKey = "", masterSalt = "", mki, rtp = "", srtp, rtcp = "", srtcp = "" } of vectors) {
       const key = { key: parseHex(masterKey), salt: parseHex(masterSalt), ...(mki === undefined ? {} : { mki: parseHex(mki) }) };
-      const options = { policy: { suite: suiteByLengths(key.key.length, key.salt.length) }, keys: [key], crypto };
+      const options = { policy: { suite: suiteByLengths(key.key.length, key.salt.length) }, keys: [key], crypto, backend };
       const [sender, receiver] = [createSrtpSender(options), createSrtpReceiver(options)];
       const out = new Uint8Array(200);
       if (srtp !== undefined) {

@@ -1,0 +1,117 @@
+import { parseBase64 } from "../bytes/index.js";
+import { KernelHeap } from "./kernel-heap.js";
+import { JOB_OCTETS, JOBS, KEY, MAX_JOBS, MEMORY_PAGES, STAGE } from "./kernel-layout.js";
+import { KERNEL_MODULE } from "./kernel-module.js";
+import { KeystreamPool } from "./keystream-pool.js";
+
+/** What the module exports. Addresses are octets in its memory; see `kernel-layout.ts` for what lies where. */
+export interface KernelExports {
+  /** Makes an HMAC-SHA1 context from the 64 octets at `KEY`. */
+  prepareHmac(context: number): void;
+  /** Encrypts and tags one job. */
+  seal(job: number): void;
+  /** Checks and decrypts one job. @returns 1 where the tag is right */
+  open(job: number): number;
+  /** The same for the jobs from `first` to before `end`, four at a time. */
+  sealBatch(first: number, end: number): void;
+  openBatch(first: number, end: number): void;
+  /** XORs `length` octets at `to` with those at `keystream`. */
+  combine(to: number, keystream: number, length: number): void;
+  /** Counter blocks of AES-CM, and of AES-GCM with the block that masks the tag, for packets from `sequence` on. */
+  layCounters(to: number, sequence: number, packets: number, blocks: number): void;
+  layAeadCounters(to: number, sequence: number, packets: number, blocks: number): void;
+}
+
+/** Octets between packets on the stage, and how many lie there at once: longer packets are there alone. */
+export const STAGE_SLOT = 2048;
+/** Most views that are kept of places on the stage: a view costs as much as the packet that it is for. */
+const MAX_VIEWS = 4096;
+
+/**
+ * The kernel: one WebAssembly instance and its memory, shared by every session of the thread. The memory never grows, so views into
+ * it never become detached; nothing in it outlives a call but contexts, keystream and slots from the heap.
+ */
+export class Kernel {
+  readonly exports: KernelExports;
+  readonly buffer: ArrayBuffer;
+  readonly octets: Uint8Array;
+  readonly words: Int32Array;
+  readonly heap = new KernelHeap();
+  readonly keystreams: KeystreamPool;
+  readonly #views: readonly (Uint8Array | undefined)[][] = Array.from({ length: MAX_JOBS }, () => []);
+  #viewCount = 0;
+
+  constructor(module: WebAssembly.Module) {
+    const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES });
+    this.exports = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as KernelExports;
+    this.buffer = memory.buffer as ArrayBuffer;
+    this.octets = new Uint8Array(this.buffer);
+    this.words = new Int32Array(this.buffer);
+    this.keystreams = new KeystreamPool(this.heap, this.octets);
+  }
+
+  /** The first octets of a place on the stage. */
+  staged(slot: number, length: number): Uint8Array {
+    const row = this.#views[slot] as (Uint8Array | undefined)[];
+    const known = row[length];
+    if (known !== undefined) return known;
+    const at = STAGE + slot * STAGE_SLOT;
+    const view = this.octets.subarray(at, at + length);
+    if (length <= STAGE_SLOT && this.#viewCount < MAX_VIEWS) {
+      row[length] = view;
+      this.#viewCount++;
+    }
+    return view;
+  }
+
+  /** Overwrites a piece of the heap and gives it back. */
+  discard(at: number, octets: number): void {
+    this.octets.fill(0, at, at + octets);
+    this.heap.release(at, octets);
+  }
+
+  /** Overwrites what packets and keys have left outside the heap. */
+  wipeScratch(): void {
+    this.octets.fill(0, KEY, KEY + 64);
+    this.octets.fill(0, JOBS, JOBS + JOB_OCTETS);
+  }
+}
+
+let module: WebAssembly.Module | undefined;
+let shared: Kernel | undefined;
+let isRefused = false;
+
+/**
+ * The kernel of this thread, made at the first call; undefined where WebAssembly, its vectors or leave to compile are missing.
+ * Browsers may refuse to compile on the main thread without waiting: `loadKernel` does it in the background.
+ */
+export function sharedKernel(): Kernel | undefined {
+  if (shared !== undefined || isRefused) return shared;
+  try {
+    module ??= new WebAssembly.Module(kernelOctets());
+    shared = new Kernel(module);
+  } catch {
+    isRefused = true;
+  }
+  return shared;
+}
+
+/**
+ * Compiles the kernel without holding up the thread: for browsers, before the first session. Sessions made before have the portable
+ * transforms and keep them.
+ * @returns whether sessions made from now on have the kernel
+ */
+export async function loadSrtpKernel(): Promise<boolean> {
+  if (shared !== undefined) return true;
+  try {
+    module ??= await WebAssembly.compile(kernelOctets());
+    isRefused = false;
+  } catch {
+    return false;
+  }
+  return sharedKernel() !== undefined;
+}
+
+function kernelOctets(): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(parseBase64(KERNEL_MODULE, "kernel"));
+}
