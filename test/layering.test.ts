@@ -28,7 +28,7 @@ const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   crypto: [/^@noble\//, /^#platform$/],
   sdp: [/^sdp-transform$/],
   sip: [/^sip\.js/],
-  node: [/^node:/, /^ws$/, /^pino$/],
+  node: [/^node:/, /^sip\.js$/, /^ws$/, /^pino$/],
   cli: [/^node:/, /^commander$/],
 };
 

@@ -1,0 +1,168 @@
+import { utf8, WatchwordError } from "../../bytes/index.js";
+import type { Endpoint, Stream, Timer, Timers } from "../../io/index.js";
+import { formatEndpoint } from "../datagrams.js";
+import { createSipFramer } from "./framing.js";
+import { parseSipMessage, type SipMessage } from "./message.js";
+import type { WebSocketChannel } from "./web-socket.js";
+
+/** A connection that carries whole messages, in order and without loss. */
+export interface SipConnection {
+  /** As a Via names it: TCP, TLS, WS or WSS. */
+  readonly transport: string;
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  /** @throws WatchwordError `node.sip-closed`, `node.sip-overflow` where the peer does not read */
+  send(octets: Uint8Array): void;
+  /** Ends gracefully. */
+  close(): void;
+}
+
+/** Who uses a connection. */
+export interface SipConnectionUser {
+  message(message: SipMessage, connection: SipConnection): void;
+  /** Called once; no message follows. */
+  closed(connection: SipConnection, error: Error | undefined): void;
+}
+
+export interface SipConnectionOptions {
+  readonly timers: Timers;
+  /** Milliseconds between the keep-alives that we send; 0 for none. */
+  readonly keepAlive: number;
+  /** Milliseconds after which a connection without any traffic is closed; 0 for never. */
+  readonly idle: number;
+}
+
+/** Milliseconds from the first octet of a message to its last: a peer that dribbles holds nothing for longer. */
+const MESSAGE_TIME = 30_000;
+/** Octets that may wait for a peer that does not read. */
+const MAX_UNSENT = 1 << 20;
+const PING = utf8("\r\n\r\n");
+const PONG = utf8("\r\n");
+
+/** SIP over TCP or TLS: framed by Content-Length (RFC 3261 §18.3), kept alive by line breaks (RFC 5626 §3.5.1). */
+export function createStreamConnection(stream: Stream, user: SipConnectionUser, options: SipConnectionOptions): SipConnection {
+  return new StreamConnection(stream, user, options);
+}
+
+class StreamConnection implements SipConnection {
+  readonly transport: string;
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  readonly #stream: Stream;
+  readonly #user: SipConnectionUser;
+  readonly #options: SipConnectionOptions;
+  readonly #framer = createSipFramer();
+  #keepAlive: Timer | undefined;
+  #idle: Timer | undefined;
+  #deadline: Timer | undefined;
+  #error: Error | undefined;
+  #open = true;
+
+  constructor(stream: Stream, user: SipConnectionUser, options: SipConnectionOptions) {
+    this.transport = stream.channel.secure ? "TLS" : "TCP";
+    this.local = stream.channel.local;
+    this.remote = stream.channel.remote;
+    this.#stream = stream;
+    this.#user = user;
+    this.#options = options;
+    const { timers, keepAlive } = options;
+    if (keepAlive > 0) this.#keepAlive = timers.every(keepAlive, () => stream.buffered === 0 && stream.write(PING));
+    this.#traffic();
+    stream.onClose = (error) => this.#closed(error);
+    stream.onData = (octets) => this.#received(octets);
+  }
+
+  send(octets: Uint8Array): void {
+    if (!this.#open) throw new WatchwordError("node.sip-closed", `the connection with ${formatEndpoint(this.remote)} is closed`);
+    if (this.#stream.buffered + octets.length > MAX_UNSENT) {
+      this.#fail(new WatchwordError("node.sip-overflow", `${formatEndpoint(this.remote)} does not read what is sent to it`));
+      throw this.#error;
+    }
+    this.#traffic();
+    this.#stream.write(octets);
+  }
+
+  close(): void {
+    this.#stopTimers();
+    this.#stream.end();
+  }
+
+  #received(octets: Uint8Array): void {
+    this.#traffic();
+    try {
+      const messages = this.#framer.push(octets);
+      // A flood of keep-alives is answered once.
+      if (this.#framer.takePings() > 0 && this.#stream.buffered === 0) this.#stream.write(PONG);
+      for (const message of messages) if (this.#open) this.#user.message(message, this);
+    } catch (error) {
+      this.#fail(error as Error);
+      return;
+    }
+    if (!this.#framer.partial || !this.#open) {
+      this.#deadline?.cancel();
+      this.#deadline = undefined;
+    } else {
+      this.#deadline ??= this.#options.timers.after(MESSAGE_TIME, () => {
+        this.#fail(new WatchwordError("node.sip-message", "a SIP message cannot be read: it did not end in time"));
+      });
+    }
+  }
+
+  #traffic(): void {
+    this.#idle?.cancel();
+    const { idle, timers } = this.#options;
+    if (idle > 0 && this.#open) this.#idle = timers.after(idle, () => this.close());
+  }
+
+  #fail(error: Error): void {
+    this.#error ??= error;
+    this.#stream.destroy();
+    this.#closed(error);
+  }
+
+  #closed(error: Error | undefined): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#stopTimers();
+    this.#user.closed(this, this.#error ?? error);
+  }
+
+  #stopTimers(): void {
+    this.#keepAlive?.cancel();
+    this.#idle?.cancel();
+    this.#deadline?.cancel();
+  }
+}
+
+/** SIP over WebSocket: one message per WebSocket message, text or binary (RFC 7118 §5). */
+export function createWebSocketConnection(channel: WebSocketChannel, user: SipConnectionUser): SipConnection {
+  const connection: SipConnection = {
+    transport: channel.secure ? "WSS" : "WS",
+    local: channel.local,
+    remote: channel.remote,
+    send(octets) {
+      if (!channel.open)
+        throw new WatchwordError("node.sip-closed", `the connection with ${formatEndpoint(channel.remote)} is closed`);
+      if (channel.buffered + octets.length > MAX_UNSENT) {
+        channel.destroy();
+        throw new WatchwordError("node.sip-overflow", `${formatEndpoint(channel.remote)} does not read what is sent to it`);
+      }
+      channel.send(octets);
+    },
+    close: () => channel.close(),
+  };
+  channel.onMessage = (octets) => {
+    // Keep-alives of the stream transports; RFC 7118 §6 has ping frames, which the channel answers.
+    if (octets.every((octet) => octet === 0x0d || octet === 0x0a)) {
+      if (octets.length === PING.length) channel.send(PONG);
+      return;
+    }
+    try {
+      user.message(parseSipMessage(octets), connection);
+    } catch {
+      channel.destroy();
+    }
+  };
+  channel.onClose = (error) => user.closed(connection, error);
+  return connection;
+}

@@ -1,0 +1,49 @@
+import type { DatagramsFactory, Endpoint, Stream, StreamFactory, Timers } from "../../io/index.js";
+import { createDatagramsFactory } from "../datagrams.js";
+import { createStreamFactory, createStreamListener, type StreamOptions } from "../streams.js";
+import { systemTimers } from "../time.js";
+import { connectWebSocket, type WebSocketChannel } from "./web-socket.js";
+
+/** What a SIP transport stands on: the machine's own, or a simulated network. */
+export interface SipSockets {
+  readonly timers: Timers;
+  readonly datagrams: DatagramsFactory;
+  readonly streams: StreamFactory;
+  /** Accepts connections; port 0 picks a free one. */
+  listen(local: Endpoint, onStream: (stream: Stream) => void): Promise<SipListener>;
+  connectWebSocket(url: string, keepAlive: number): Promise<WebSocketChannel>;
+}
+
+export interface SipListener {
+  readonly local: Endpoint;
+  close(): Promise<void>;
+}
+
+/** How TLS and WebSocket connections are checked, and what a TLS listener shows. */
+export interface SipTlsOptions extends StreamOptions {
+  /** PEM certificate chain and private key of the listener. */
+  readonly credentials?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
+}
+
+/** Most connections that a listener holds at a time. */
+const MAX_CONNECTIONS = 200;
+/** Milliseconds until a connection has to stand: less than a transaction's 32 s, so that there is time for another way. */
+const CONNECT_TIME = 5000;
+
+/** The machine's sockets. With `listenTls` the listener speaks TLS, under the credentials of `tls`. */
+export function nodeSipSockets(tls: SipTlsOptions = {}, listenTls = false): SipSockets {
+  const options = { connectTimeout: CONNECT_TIME, ...tls };
+  return {
+    timers: systemTimers,
+    datagrams: createDatagramsFactory(),
+    streams: createStreamFactory(options),
+    listen: (local, onStream) =>
+      createStreamListener({
+        ...local,
+        maxConnections: MAX_CONNECTIONS,
+        onStream,
+        ...(listenTls && tls.credentials !== undefined ? { tls: tls.credentials } : {}),
+      }),
+    connectWebSocket: (url, keepAlive) => connectWebSocket(url, { ...options, keepAlive }),
+  };
+}
