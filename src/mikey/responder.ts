@@ -168,7 +168,8 @@ class Reception {
     const base = this.#updatedCsb();
     const t = requiredPayload(this.#message, "T");
     this.#timestamp = { tsType: t.tsType, value: t.value };
-    checkGrammar(this.#message, base !== undefined || this.#randTolerated() ? mode.update : mode.request);
+    const complete = payloadOf(this.#message, "RAND") !== undefined || (base === undefined && !this.#randTolerated());
+    checkGrammar(this.#message, complete ? mode.request : mode.update);
     this.#checkTrailing();
     prfHash(header.prf);
     const authentic = this.#nullKeyed() ? this.#acceptNullKeying(base) : this.#authenticate(base);
@@ -199,8 +200,10 @@ class Reception {
   /** The CSB that this message updates: the same CSB ID and no RAND (RFC 3830 §4.5). */
   #updatedCsb(): Csb | undefined {
     const { csb } = this.#context;
-    if (csb === undefined || csb.role !== "responder" || csb.csbId !== this.#message.header.csbId) return undefined;
-    return payloadOf(this.#message, "RAND") === undefined && csb.nullKeyed === this.#nullKeyed() ? csb : undefined;
+    if (csb === undefined || csb.role !== "responder" || csb.nullKeyed !== this.#nullKeyed()) return undefined;
+    if (csb.csbId === this.#message.header.csbId && payloadOf(this.#message, "RAND") === undefined) return csb;
+    // Without keys of its own nothing is authentic but by the channel; of the bundle the policies stay where the message names none.
+    return csb.nullKeyed && this.#use.take("rekey-under-new-csb") ? csb : undefined;
   }
 
   /** Without a known CSB a message without RAND is no update; a NULL-keyed one may be a first message all the same. */
@@ -332,7 +335,7 @@ class Reception {
       prf: header.prf,
       encrAlg,
       macAlg,
-      rand: base?.rand ?? payloadOf(message, "RAND")?.rand ?? new Uint8Array(0),
+      rand: payloadOf(message, "RAND")?.rand ?? base?.rand ?? new Uint8Array(0),
       timestamp,
       initiatorId: authentic.initiatorId,
       responderId: this.#responderId(base),

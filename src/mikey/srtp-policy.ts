@@ -18,9 +18,10 @@ import type { ToleranceUse } from "./tolerances.js";
 /**
  * How an SRTP policy is written into an SP payload (RFC 3830 §6.10.1): which parameters are named.
  * `base`: the common ground of every receiver met so far. `gstreamer`: parameter 3 carries the tag length, 4, 5, 11 and 20
- * are not known. `onvif`: as the ONVIF Streaming Specification lists them.
+ * are not known. `onvif`: as the ONVIF Streaming Specification lists them. `nx`: as `base`, and AEAD in the shape of HMAC, with
+ * parameters 3 and 10.
  */
-export type SpDialect = "base" | "gstreamer" | "onvif";
+export type SpDialect = "base" | "gstreamer" | "onvif" | "nx";
 
 /** Octets of a session authentication key for HMAC-SHA-1 (RFC 3711 §5.2). */
 const AUTH_KEY = 20;
@@ -82,6 +83,8 @@ export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"
   if (policy.rolloverCarrying !== undefined) numbers.push(...carryingParams(policy, policy.rolloverCarrying, dialect));
   if (dialect === "gstreamer") {
     numbers.push([P.SESSION_AUTH_KEY_LENGTH, aead ? 0 : code.tagLength], [P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
+  } else if (aead && dialect === "nx") {
+    numbers.push([P.SESSION_AUTH_KEY_LENGTH, 0], [P.SRTP_AUTHENTICATION, OnOff.ON], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
   } else if (aead) {
     numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
   } else {
@@ -90,7 +93,7 @@ export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"
     numbers.push([P.SESSION_AUTH_KEY_LENGTH, AUTH_KEY], [P.AUTH_TAG_LENGTH, tagLength]);
     if (dialect === "onvif") numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM]);
     // The ONVIF list has no parameter 10: on is the default.
-    if (dialect === "base" || policy.authenticateRtp === false)
+    if (dialect !== "onvif" || policy.authenticateRtp === false)
       numbers.push([P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
     if (policy.rtcpTagLength !== undefined && policy.rtcpTagLength !== SRTCP_TAG)
       numbers.push([P.SRTCP_TAG_LENGTH, policy.rtcpTagLength]);

@@ -15,6 +15,9 @@ export const TOLERANCES = {
   "v-flag-without-meaning": "V = 1 although no verification is possible; none is sent",
   "ssrc-zero-or-random": "the SSRC in the CS ID map is 0, or is not the one in the packets: the SSRC is learnt elsewhere",
   "several-cs-one-policy": "several crypto sessions share one policy and one TEK (an RTX stream beside its media stream)",
+  "rekey-under-new-csb": "a new key comes in a message of its own, under another CSB ID or with a RAND, instead of in an update",
+  "one-key-for-all-streams":
+    "one message at session level has fewer crypto sessions than there are m= lines: its key serves them all",
   "sdp-ids-absent": "no SDP IDs extension although MIKEY is the only protocol offered (RFC 4567 §5.1 itself has none); any keying",
 } as const satisfies Readonly<Record<string, string>>;
 

@@ -10,3 +10,5 @@ export { createSrtpReceiver } from "./receiver.js";
 export { defaultCarryingTag, resolveCarrying } from "./rollover-carrying.js";
 export { createSrtpSender } from "./sender.js";
 export { isSuiteName, RTCP_LIFETIME, RTP_LIFETIME, SUITES, type Suite, type SuiteName, suiteNames, suiteOf } from "./suites.js";
+export { SRTP_TOLERANCES, type SrtpToleranceName } from "./tolerances.js";
+export { createUndecidedSrtpReceiver } from "./undecided-receiver.js";
