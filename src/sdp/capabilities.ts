@@ -1,0 +1,110 @@
+import { CodecError } from "../bytes/index.js";
+import { formatKeyMgmtAttribute, type KeyMgmtAttribute, type KeyMgmtSet, readKeyMgmt } from "./key-mgmt.js";
+import { createSdpEditor, type SdpAttributeLine, type SdpLimits } from "./lines.js";
+
+/** What an m= line could be instead of what it is: a potential configuration (RFC 5939 §3.5.1). */
+export interface PotentialConfiguration {
+  /** The transport protocol that it stands for: `RTP/SAVP`. */
+  readonly profile: string;
+  /** Its key management, in the order of the configuration. */
+  readonly keyMgmt: readonly KeyMgmtAttribute[];
+}
+
+const SECURE = /^RTP\/SAVPF?$/;
+const MAX_NUMBER = 2 ** 31 - 1;
+
+/**
+ * The preferred secure configuration of every m= section that RFC 5939 capabilities describe: `a=tcap` for the transport, `a=acap`
+ * for the key management, `a=pcfg` for what belongs together, the lowest number first (§3.5.1). Where there is no `a=pcfg`, the
+ * capabilities of a section whose profile is secure already are taken as they stand.
+ * @returns one entry per m= section, undefined where there is none
+ * @throws CodecError `sdp.too-large`
+ */
+export function readPotentialConfigurations(
+  sdp: string,
+  known?: KeyMgmtSet,
+  limits?: SdpLimits,
+): readonly (PotentialConfiguration | undefined)[] {
+  const editor = createSdpEditor(sdp, limits);
+  const capabilities = (known ?? readKeyMgmt(sdp, limits)).attributes.filter(({ capability }) => capability !== undefined);
+  if (capabilities.length === 0) return Array.from({ length: editor.mediaCount }, () => undefined);
+  const shared = transportCapabilities(editor.attributes({ section: "session", name: "tcap" }));
+  return Array.from({ length: editor.mediaCount }, (_, section) => {
+    const own = capabilities.filter((attribute) => attribute.section === section || attribute.section === "session");
+    const transports = new Map([...shared, ...transportCapabilities(editor.attributes({ section, name: "tcap" }))]);
+    const current = /^\S+ +\S+ +(\S+)/.exec(editor.section(section)[0]?.value ?? "")?.[1] ?? "";
+    const chosen = editor
+      .attributes({ section, name: "pcfg" })
+      .flatMap(({ value }) => potentialConfiguration(value ?? "", transports, own, current))
+      .sort((a, b) => a.number - b.number)[0];
+    if (chosen !== undefined) return { profile: chosen.profile, keyMgmt: chosen.keyMgmt };
+    return SECURE.test(current) && own.length > 0 ? { profile: current, keyMgmt: own } : undefined;
+  });
+}
+
+/** `a=tcap:1 RTP/SAVP RTP/SAVPF` numbers its protocols from the given number on (RFC 5939 §3.4.2). */
+function transportCapabilities(lines: readonly SdpAttributeLine[]): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const { value } of lines) {
+    const match = /^ ?(\d{1,10})((?: +[A-Za-z0-9/]+){1,32})\s*$/.exec(value ?? "");
+    if (match === null) continue;
+    const names = (match[2] as string).trim().split(/ +/);
+    names.forEach((name, at) => {
+      found.set(Number(match[1]) + at, name);
+    });
+  }
+  return found;
+}
+
+/** `a=pcfg:1 t=1 a=1,2`; of alternatives (`|`) the first, without what is optional (`[…]`), deletions (`-m:`) passed over. */
+function potentialConfiguration(
+  value: string,
+  transports: ReadonlyMap<number, string>,
+  capabilities: readonly KeyMgmtAttribute[],
+  current: string,
+): { number: number; profile: string; keyMgmt: readonly KeyMgmtAttribute[] }[] {
+  const [number = "", ...lists] = value.trim().slice(0, 1024).split(/ +/);
+  if (!/^\d{1,10}$/.test(number)) return [];
+  const list = (name: string): string | undefined => lists.find((item) => item.startsWith(`${name}=`))?.slice(name.length + 1);
+  const transport = list("t")?.split("|").map(Number);
+  const profile = transport === undefined ? current : transport.map((key) => transports.get(key)).find(isSecure);
+  if (profile === undefined || !SECURE.test(profile)) return [];
+  const wanted = (list("a") ?? "")
+    .split("|")[0]
+    ?.replace(/^-(?:ms|m|s):?/, "")
+    .replace(/\[[^\]]*\]/g, "")
+    .split(",")
+    .map(Number);
+  const keyMgmt = capabilities.filter(({ capability }) => capability !== undefined && wanted?.includes(capability) === true);
+  return keyMgmt.length === 0 ? [] : [{ number: Number(number), profile, keyMgmt }];
+}
+
+function isSecure(profile: string | undefined): profile is string {
+  return profile !== undefined && SECURE.test(profile);
+}
+
+/** `tcap:1 RTP/SAVP`: the session attribute that `formatPotentialConfiguration` refers to (RFC 5939 §3.4.2). @throws CodecError `sdp.key-mgmt` */
+export function formatTransportCapability(profile: string): string {
+  if (!SECURE.test(profile)) throw fault("a secure profile expected");
+  return `tcap:1 ${profile}`;
+}
+
+/**
+ * The attributes that offer key management, over the transport of `formatTransportCapability`, as the potential configuration of an
+ * m= line (RFC 5939 §3.4.1, §3.5.1): an a=acap per message, and a=pcfg.
+ * @param first the number of the first attribute capability: they are numbered through all of the description
+ * @throws CodecError `sdp.key-mgmt`
+ */
+export function formatPotentialConfiguration(messages: readonly Uint8Array[], first: number): string[] {
+  if (!Number.isInteger(first) || first < 1 || first + messages.length > MAX_NUMBER)
+    throw fault("capabilities are numbered from 1");
+  if (messages.length === 0) throw fault("a configuration has a message");
+  return [
+    ...messages.map((message, at) => `acap:${first + at} key-mgmt:${formatKeyMgmtAttribute("mikey", message)}`),
+    `pcfg:1 t=1 a=${messages.map((_, at) => first + at).join(",")}`,
+  ];
+}
+
+function fault(detail: string): CodecError {
+  return new CodecError("sdp.key-mgmt", "sdp.key-mgmt.acap", -1, detail);
+}
