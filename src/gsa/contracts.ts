@@ -1,5 +1,5 @@
 import type { ToleranceName } from "../mikey/index.js";
-import type { SrtpPolicy, SrtpReceiver, SrtpSender } from "../srtp/index.js";
+import type { SrtpPolicy, SrtpReceiver, SrtpSender, SrtpToleranceName } from "../srtp/index.js";
 import type { ProofVerdict } from "./registration.js";
 
 /** One m= line of a keyed session. */
@@ -25,13 +25,21 @@ export interface KeyedMedia {
   readonly mki: Uint8Array | undefined;
   /** Eight hexadecimal digits that tell keys apart and reveal nothing. */
   readonly fingerprint: string;
-  /** Where the peer departed from the standard and was allowed to. */
-  readonly tolerances: readonly ToleranceName[];
-  /** Whether `startRekey` may be called: the keys carry an MKI, and this party holds what an update needs. */
+  /** Where the peer departed from the standard and was allowed to. Packets add to it as they come. */
+  readonly tolerances: readonly (ToleranceName | SrtpToleranceName)[];
+  /** Whether `startRekey` may be called: a key of this party's making is in use, has an MKI, and the peer takes new ones. */
   readonly canRekey: boolean;
-  /** Begins a CSB update (RFC 3830 §4.5): the new key already opens what comes in. @throws WatchwordError `gsa.rekey` */
+  /** Whether three quarters of the packets that a key of this party's making may protect are used up (RFC 3711 §9.2). */
+  readonly rekeyDue: boolean;
+  /**
+   * Begins a CSB update (RFC 3830 §4.5), or sends a message of its own where the peer knows no updates: the new key already opens
+   * what comes in. @throws WatchwordError `gsa.rekey`
+   */
   startRekey(): Promise<PendingRekey>;
-  /** Answers a CSB update: installs the new key, sends under it from now on. @returns the R_MESSAGE if one is wanted. @throws MikeyError */
+  /**
+   * Answers a new key of the peer's: installs it, and sends under it from now on where this party sends under the peer's key.
+   * @returns the R_MESSAGE if one is wanted. @throws MikeyError
+   */
   acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined>;
   /** The de-registration to send at the end (docs/protocol.md §6), or undefined where no secret stands behind the session. */
   deregister(): Uint8Array | undefined;
@@ -46,7 +54,7 @@ export interface KeyedMedia {
 /** An update under way. */
 export interface PendingRekey {
   readonly octets: Uint8Array;
-  /** Verifies the R_MESSAGE and sends under the new key from now on. @throws MikeyError; the old key then stays in use */
+  /** Verifies the R_MESSAGE, where there is one with this keying, and sends under the new key from now on. @throws MikeyError; the old key then stays in use */
   complete(response: Uint8Array | undefined): Promise<void>;
   /** Gives up: the old key stays in use, the new one is dropped. */
   abandon(): void;
@@ -55,6 +63,8 @@ export interface PendingRekey {
 /** An I_MESSAGE under way. */
 export interface MediaOffer {
   readonly octets: Uint8Array;
+  /** Messages to offer behind `octets` at the same level, for peers that can take better; an answer to either completes the offer. */
+  readonly further?: readonly Uint8Array[];
   /** Completes with the R_MESSAGE (or with the peer's own message in the NULL dialect, or with nothing where none is needed). @throws MikeyError */
   accept(answer: Uint8Array | undefined): Promise<KeyedMedia>;
   /** Wipes what was prepared. */

@@ -3,8 +3,10 @@ export {
   type AnswerRequest,
   createMediaKeying,
   type KeyingDialect,
+  type KeyLifetime,
   type MediaKeying,
   type MediaKeyingOptions,
+  type NullDirections,
   type OfferRequest,
   type StreamProposal,
 } from "./media-keying.js";

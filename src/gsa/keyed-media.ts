@@ -9,14 +9,27 @@ import {
   decodeMessage,
   encodeNtp,
   type GeneralExtensionPayload,
+  type KeyKind,
   type PendingExchange,
   srtpMasterKeys,
   type ToleranceName,
   wipeCsb,
 } from "../mikey/index.js";
-import { createSrtpReceiver, createSrtpSender, type SrtpPolicy, type SrtpReceiver, type SrtpSender } from "../srtp/index.js";
+import {
+  createSrtpReceiver,
+  createSrtpSender,
+  createUndecidedSrtpReceiver,
+  RTCP_LIFETIME,
+  RTP_LIFETIME,
+  type SrtpPolicy,
+  type SrtpReceiver,
+  type SrtpReceiverOptions,
+  type SrtpSender,
+  type SrtpToleranceName,
+  suiteOf,
+} from "../srtp/index.js";
 import type { KeyedMedia, KeyedStream, PendingRekey } from "./contracts.js";
-import type { KeyingContext } from "./media-keying.js";
+import type { KeyingContext, KeyLifetime } from "./media-keying.js";
 import { helloNonce } from "./pop.js";
 import { createRegistrationSa, type ProofVerdict, type RegistrationSa } from "./registration.js";
 
@@ -34,13 +47,11 @@ export interface StreamDirections {
 
 /** What an exchange agreed on, ready to become media. */
 export interface Bundle {
-  /** The CSB of the I_MESSAGE: whose policies, whose registration. */
+  /** The CSB of the I_MESSAGE: whose registration. */
   readonly primary: Csb;
+  /** The CSB whose policy and key the media are known by; NULL keying may have another than `primary`. */
+  readonly current: Csb;
   readonly streams: readonly StreamDirections[];
-}
-
-export function bundleOf(primary: Csb, streams: readonly StreamDirections[]): Bundle {
-  return { primary, streams };
 }
 
 /**
@@ -80,29 +91,34 @@ class Stream implements KeyedStream {
   readonly sender: SrtpSender | undefined;
   readonly receiver: SrtpReceiver | undefined;
 
-  constructor(context: KeyingContext, primary: Csb, { outbound, inbound }: StreamDirections) {
+  constructor(context: KeyingContext, current: Csb, { outbound, inbound }: StreamDirections, onMissingMki: () => void) {
     const { crypto, options } = context;
-    const stated = (outbound ?? inbound) as Direction;
-    this.policy = policyOf(primary, stated.csId);
+    const stated = [outbound, inbound].find((direction) => direction?.csb === current) ?? ((outbound ?? inbound) as Direction);
+    this.policy = policyOf(stated.csb, stated.csId);
     if (outbound !== undefined) {
       const session = sessionOf(outbound);
       const keys = srtpMasterKeys(crypto, outbound.csb, outbound.csId);
-      this.sender = createSrtpSender({ policy: policyOf(outbound.csb, outbound.csId), keys, crypto });
+      this.sender = createSrtpSender({
+        policy: policyOf(outbound.csb, outbound.csId),
+        keys: keys.map((key) => limited(key, outbound.csb.role, options.keyLifetime)),
+        crypto,
+      });
       if (session.ssrc !== 0 && session.roc !== 0) this.sender.setRolloverCounter(session.ssrc, session.roc);
       wipeMasterKeys(keys);
     }
     if (inbound !== undefined) {
       const session = sessionOf(inbound);
       const keys = srtpMasterKeys(crypto, inbound.csb, inbound.csId);
-      this.receiver = createSrtpReceiver({
+      const receiverOptions: SrtpReceiverOptions = {
         policy: policyOf(inbound.csb, inbound.csId),
         keys,
         crypto,
-        mkiOnWire: options.dialect.receivedMki ?? "expected",
         // The SSRC of the map may be 0 or unrelated, so its ROC holds for whichever SSRC comes; and it may have moved on.
         initialRolloverCounter: session.roc,
         searchRolloverCounter: session.roc !== 0,
-      });
+      };
+      const doubtful = keys[0]?.mki !== undefined && options.dialect.srtpTolerances?.includes("mki-missing-in-packets") === true;
+      this.receiver = doubtful ? createUndecidedSrtpReceiver(receiverOptions, onMissingMki) : createSrtpReceiver(receiverOptions);
       wipeMasterKeys(keys);
     }
   }
@@ -113,61 +129,106 @@ class Stream implements KeyedStream {
   }
 }
 
+/** A key of our making may protect fewer packets than SRTP allows; the peer's lifetimes are the peer's. */
+function limited(key: CsbMasterKey, role: Csb["role"], lifetime: KeyLifetime | undefined): CsbMasterKey {
+  if (role !== "initiator" || lifetime === undefined) return key;
+  const { rtp, rtcp } = lifetime;
+  return {
+    ...key,
+    ...(rtp === undefined ? {} : { rtpLifetime: Math.min(rtp, key.rtpLifetime ?? rtp) }),
+    ...(rtcp === undefined ? {} : { rtcpLifetime: rtcp }),
+  };
+}
+
+/** A CSB whose keys are in use, as it is now. */
+interface HeldBundle {
+  readonly csb: Csb;
+  readonly mki: Uint8Array | undefined;
+  readonly fingerprint: string;
+}
+
+/** Share of a key's packets after which a new one is due. */
+const DUE = 0.75;
+
 class Media implements KeyedMedia {
   readonly streams: readonly Stream[];
   readonly keyedBy: "psk" | "null";
-  readonly tolerances: readonly ToleranceName[];
   readonly #context: KeyingContext;
   readonly #directions: readonly StreamDirections[];
   readonly #registration: RegistrationSa | undefined;
+  readonly #secure: boolean;
+  readonly #currentRole: Csb["role"];
+  readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
   readonly #overlaps = new Set<Timer>();
-  #csb: Csb;
-  #mki: Uint8Array | undefined;
-  #fingerprint: string;
+  /** By our role in it: what we made, we replace; what the peer made, the peer replaces. */
+  readonly #held: { initiator?: HeldBundle; responder?: HeldBundle } = {};
   #pending: PendingExchange | undefined;
   #lastRequest: Uint8Array | undefined;
   #closed = false;
 
   constructor(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts) {
-    const { primary, streams } = bundle;
+    const { primary, current, streams } = bundle;
     this.#context = context;
     this.#directions = streams;
-    this.#csb = primary;
+    this.#secure = exchange.secure;
+    this.#currentRole = current.role;
     this.keyedBy = primary.nullKeyed ? "null" : "psk";
-    this.tolerances = [...new Set(csbsOf(bundle).flatMap((csb) => csb.tolerances))];
-    this.streams = streams.map((stream) => new Stream(context, primary, stream));
+    this.#tolerances = new Set(csbsOf(bundle).flatMap((csb) => csb.tolerances));
+    this.streams = streams.map(
+      (stream) => new Stream(context, current, stream, () => this.#tolerances.add("mki-missing-in-packets")),
+    );
     this.#registration = registrationOf(context.crypto, primary, exchange);
-    const first = firstKey(context.crypto, primary);
-    this.#mki = first.mki;
-    this.#fingerprint = fingerprintOf(context.crypto, first);
-    this.#registration?.hold(first.mki ?? new Uint8Array(0), first.key);
-    wipeMasterKeys([first]);
+    for (const csb of csbsOf({ streams })) this.#hold(csb);
     for (const csb of csbsOf(bundle)) wipeKeyMaterial(csb);
   }
 
+  get tolerances(): readonly (ToleranceName | SrtpToleranceName)[] {
+    return [...this.#tolerances];
+  }
+
   get mki(): Uint8Array | undefined {
-    return this.#mki;
+    return this.#held[this.#currentRole]?.mki;
   }
 
   get fingerprint(): string {
-    return this.#fingerprint;
+    return this.#held[this.#currentRole]?.fingerprint ?? "";
   }
 
   get canRekey(): boolean {
-    return !this.#closed && this.#csb.role === "initiator" && this.keyedBy === "psk" && this.#mki !== undefined;
+    const never = this.keyedBy === "null" && this.#context.options.dialect.nullRekey === "never";
+    return !this.#closed && !never && this.#held.initiator?.mki !== undefined;
+  }
+
+  get rekeyDue(): boolean {
+    if (!this.canRekey || this.#pending !== undefined) return false;
+    const mki = this.#held.initiator?.mki;
+    const { rtp = RTP_LIFETIME, rtcp = RTCP_LIFETIME } = this.#context.options.keyLifetime ?? {};
+    return this.streams.some((stream, index) => {
+      const { outbound, inbound } = this.#directions[index] as StreamDirections;
+      return [
+        outbound?.csb.role === "initiator" ? stream.sender : undefined,
+        inbound?.csb.role === "initiator" ? stream.receiver : undefined,
+      ].some((session) => {
+        const usage = session?.keyUsage(mki);
+        return usage !== undefined && (usage.rtp >= DUE * rtp || usage.rtcp >= DUE * rtcp);
+      });
+    });
   }
 
   async startRekey(): Promise<PendingRekey> {
-    const mki = this.#mki;
-    if (!this.canRekey || mki === undefined) {
-      throw new WatchwordError("gsa.rekey", "rekeying needs the Initiator, a pre-shared key and keys with an MKI");
+    const mine = this.#held.initiator;
+    if (!this.canRekey || mine?.mki === undefined) {
+      throw new WatchwordError("gsa.rekey", "rekeying needs a key of our own making with an MKI, and a peer that takes another");
     }
     if (this.#pending !== undefined) throw new WatchwordError("gsa.rekey", "a rekey is under way");
-    const pending = this.#context.initiator.update(this.#csb, {
-      keys: [{ kind: "TGK", length: 32, spi: nextSpi(mki) }],
-      cryptoSessions: this.#currentSessions(),
-      requestResponse: true,
-    });
+    const spi = nextSpi(mine.mki);
+    const pending = mine.csb.nullKeyed
+      ? this.#beginNullRekey(mine.csb, spi)
+      : this.#context.initiator.update(mine.csb, {
+          keys: [{ kind: "TGK", length: 32, spi }],
+          cryptoSessions: this.#currentSessions(mine.csb),
+          requestResponse: true,
+        });
     this.#pending = pending;
     // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5).
     this.#installInbound(pending.csb);
@@ -175,16 +236,19 @@ class Media implements KeyedMedia {
       octets: pending.octets,
       complete: async (response) => {
         if (this.#pending !== pending) throw new WatchwordError("gsa.rekey", "this rekey is over");
-        if (response === undefined) throw new WatchwordError("gsa.no-answer", "the peer did not answer the rekey");
-        const csb = pending.complete(response);
+        if (response === undefined && pending.responseRequested)
+          throw new WatchwordError("gsa.no-answer", "the peer did not answer the rekey");
+        const csb = response === undefined || !pending.responseRequested ? pending.csb : pending.complete(response);
         this.#pending = undefined;
         this.#switchTo(csb);
       },
       abandon: () => {
         if (this.#pending !== pending) return;
         this.#pending = undefined;
-        const spi = firstKeySpi(pending.csb);
-        for (const stream of this.streams) stream.receiver?.removeKey(spi);
+        const unused = firstKeySpi(pending.csb);
+        this.#each("initiator", (stream, { inbound }) => {
+          if (inbound) stream.receiver?.removeKey(unused);
+        });
         pending.abandon();
       },
     };
@@ -192,7 +256,12 @@ class Media implements KeyedMedia {
 
   async acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined> {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
-    const received = this.#context.responder.receive(update, { csb: this.#csb, requirePsk: this.keyedBy === "psk" });
+    const theirs = this.#held.responder;
+    const received = this.#context.responder.receive(update, {
+      ...(theirs === undefined ? {} : { csb: theirs.csb }),
+      requirePsk: this.keyedBy === "psk",
+      secure: this.#secure,
+    });
     if (received.kind === "repeated") return received.response;
     if (received.kind === "new") {
       wipeCsb(received.csb);
@@ -200,12 +269,13 @@ class Media implements KeyedMedia {
     }
     const { csb } = received;
     const spi = firstKeySpi(csb);
-    if (spi === undefined || this.#mki === undefined || equalBytes(spi, this.#mki)) {
+    if (spi === undefined || theirs?.mki === undefined || equalBytes(spi, theirs.mki)) {
       wipeKeyMaterial(csb);
       throw new WatchwordError("gsa.rekey", "an update without a new key with an SPI of its own");
     }
     this.#installInbound(csb);
     this.#switchTo(csb);
+    for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
     return received.response;
   }
 
@@ -233,70 +303,97 @@ class Media implements KeyedMedia {
     this.#pending?.abandon();
     this.#pending = undefined;
     for (const stream of this.streams) stream.close();
-    for (const csb of csbsOf({ primary: this.#csb, streams: this.#directions })) wipeCsb(csb);
+    for (const held of [this.#held.initiator, this.#held.responder]) if (held !== undefined) wipeCsb(held.csb);
     this.#registration?.wipe();
   }
 
+  /** A new NULL-keyed key in the shape of the first, as an update of the bundle or as a message of its own. */
+  #beginNullRekey(csb: Csb, spi: Uint8Array): PendingExchange {
+    const { dialect } = this.#context.options;
+    const { policies } = csb;
+    const kind = nullKeyKind(this.#context, policyOf(csb, csb.cryptoSessions[0]?.csId ?? 1));
+    const common = { keys: [{ kind, spi }], policies, spDialect: dialect.spDialect, cryptoSessions: this.#currentSessions(csb) };
+    if (dialect.nullRekey !== "replacement") return this.#context.initiator.update(csb, common);
+    return this.#context.initiator.begin({ ...common, credential: { nullKeying: true }, secure: this.#secure });
+  }
+
   /** The sessions of the CSB with the rollover counters of now (RFC 3830 §6.1.1): what this party sends, it knows. */
-  #currentSessions(): CryptoSessionRequest[] {
-    return this.#csb.cryptoSessions.map((session) => {
-      const index = Math.floor((session.csId - 1) / 2);
+  #currentSessions(csb: Csb): CryptoSessionRequest[] {
+    return csb.cryptoSessions.map((session) => {
+      const index = csb.nullKeyed ? 0 : Math.floor((session.csId - 1) / 2);
       const outbound = this.#directions[index]?.outbound;
-      const roc = outbound?.csId === session.csId ? this.streams[index]?.sender?.rolloverCounter(session.ssrc) : undefined;
+      const mine = outbound?.csb.role === csb.role && outbound.csId === session.csId;
+      const roc = mine ? this.streams[index]?.sender?.rolloverCounter(session.ssrc) : undefined;
       return { csId: session.csId, policyNo: session.policyNo ?? 0, ssrc: session.ssrc, roc: roc ?? session.roc };
     });
   }
 
   #installInbound(csb: Csb): void {
-    this.#each((stream, directions) => {
-      if (stream.receiver === undefined || directions.inbound === undefined) return;
-      this.#addKeys(stream.receiver, csb, directions.inbound.csId);
+    this.#each(csb.role, ({ receiver }, { inbound }) => {
+      if (receiver !== undefined && inbound) this.#addKeys(receiver, csb, inbound.csId);
     });
   }
 
   #switchTo(csb: Csb): void {
-    this.#each((stream, directions) => {
-      if (stream.sender === undefined || directions.outbound === undefined) return;
-      this.#addKeys(stream.sender, csb, directions.outbound.csId);
-      stream.sender.useKey(firstKeySpi(csb));
+    const { role } = csb;
+    this.#each(role, ({ sender }, { outbound }) => {
+      if (sender === undefined || outbound === undefined) return;
+      this.#addKeys(sender, csb, outbound.csId);
+      sender.useKey(firstKeySpi(csb));
     });
-    const old = this.#mki;
-    const first = firstKey(this.#context.crypto, csb);
-    this.#mki = first.mki;
-    this.#fingerprint = fingerprintOf(this.#context.crypto, first);
+    const old = this.#held[role];
     this.#registration?.noteTimestamp(csb.timestamp.value);
-    this.#registration?.hold(first.mki ?? new Uint8Array(0), first.key);
-    wipeMasterKeys([first]);
+    this.#hold(csb);
     wipeKeyMaterial(csb);
-    wipeCsb(this.#csb);
-    this.#csb = csb;
-    if (old !== undefined) this.#dropAfterOverlap(old);
+    if (old === undefined) return;
+    wipeCsb(old.csb);
+    if (old.mki !== undefined) this.#dropAfterOverlap(role, old.mki);
+  }
+
+  /** Notes a CSB as the one in use in its role; its keys are still there. */
+  #hold(csb: Csb): void {
+    const first = firstKey(this.#context.crypto, csb);
+    this.#held[csb.role] = { csb, mki: first.mki, fingerprint: fingerprintOf(this.#context.crypto, first) };
+    if (csb.role === this.#currentRole) this.#registration?.hold(first.mki ?? new Uint8Array(0), first.key);
+    wipeMasterKeys([first]);
   }
 
   /** Old keys open what is still on its way, then go (RFC 3711 §8.1). */
-  #dropAfterOverlap(mki: Uint8Array): void {
+  #dropAfterOverlap(role: Csb["role"], mki: Uint8Array): void {
     const timer = this.#context.options.timers.after(this.#context.overlapMs, () => {
       this.#overlaps.delete(timer);
-      for (const stream of this.streams) {
-        stream.receiver?.removeKey(mki);
-        stream.sender?.removeKey(mki);
-      }
-      this.#registration?.forget(mki);
+      this.#each(role, (stream, { outbound, inbound }) => {
+        if (inbound) stream.receiver?.removeKey(mki);
+        if (outbound) stream.sender?.removeKey(mki);
+      });
+      if (role === this.#currentRole) this.#registration?.forget(mki);
     });
     this.#overlaps.add(timer);
   }
 
   #addKeys(session: SrtpSender | SrtpReceiver, csb: Csb, csId: number): void {
     const keys = srtpMasterKeys(this.#context.crypto, csb, csId);
-    for (const key of keys) session.addKey(key);
+    const sending = "protect" in session;
+    for (const key of keys) session.addKey(sending ? limited(key, csb.role, this.#context.options.keyLifetime) : key);
     wipeMasterKeys(keys);
   }
 
-  #each(visit: (stream: Stream, directions: StreamDirections) => void): void {
+  /** Every stream with those of its directions that a CSB of this role protects. */
+  #each(role: Csb["role"], visit: (stream: Stream, directions: StreamDirections) => void): void {
     this.streams.forEach((stream, index) => {
-      visit(stream, this.#directions[index] as StreamDirections);
+      const { outbound, inbound } = this.#directions[index] as StreamDirections;
+      visit(stream, {
+        ...(outbound?.csb.role === role ? { outbound } : {}),
+        ...(inbound?.csb.role === role ? { inbound } : {}),
+      });
     });
   }
+}
+
+/** The shape of a NULL-keyed key for a policy. */
+export function nullKeyKind({ options }: KeyingContext, policy: SrtpPolicy): KeyKind {
+  const { keyKind } = options.dialect;
+  return suiteOf(policy.suite).cipher === "gcm" ? keyKind.aead : keyKind.hmac;
 }
 
 function sessionOf({ csb, csId }: Direction): CryptoSession {
@@ -312,7 +409,7 @@ function policyOf(csb: Csb, csId: number): SrtpPolicy {
   return policy;
 }
 
-function csbsOf({ primary, streams }: Bundle): readonly Csb[] {
+function csbsOf({ primary, streams }: Pick<Bundle, "streams"> & Partial<Bundle>): readonly Csb[] {
   return [...new Set([primary, ...streams.flatMap(({ outbound, inbound }) => [outbound?.csb, inbound?.csb])])].filter(
     (csb) => csb !== undefined,
   );

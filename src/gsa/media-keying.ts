@@ -13,19 +13,29 @@ import {
   type Identity,
   type Initiator,
   type KeyKind,
+  MikeyError,
   type PendingExchange,
   type ReceiveContext,
   type ReplayCache,
   type Responder,
   type SpDialect,
+  spiOf,
   type TimestampSource,
   type ToleranceName,
   wipeCsb,
 } from "../mikey/index.js";
-import { protectsEverything, type SrtpPolicy, suiteOf } from "../srtp/index.js";
+import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
 import type { MediaAnswer, MediaOffer } from "./contracts.js";
-import { bundleOf, createKeyedMedia, type Direction, directionsOf } from "./keyed-media.js";
+import { createKeyedMedia, type Direction, directionsOf, nullKeyKind } from "./keyed-media.js";
 import { helloExtension, helloNonce } from "./pop.js";
+
+/**
+ * Whose key protects which direction where keys are NULL-keyed (RFC 3830 knows one Initiator; peers differ):
+ * `each`: everybody's message keys what its sender sends. `one`: a single key both ways, the answer's where there is one, otherwise
+ * the offer's. `answerer`: the answer's key both ways; an offer's is never used. `by-mki`: as `each` where the answer's key has no MKI,
+ * otherwise as `one`.
+ */
+export type NullDirections = "each" | "one" | "answerer" | "by-mki";
 
 /** What we send, in so far as kinds of peers want it differently (the rows of src/peers). */
 export interface KeyingDialect {
@@ -36,8 +46,23 @@ export interface KeyingDialect {
   readonly tolerances: readonly ToleranceName[];
   /** Octets of the MKI that we announce and send; 0 for none. */
   readonly mkiLength: number;
-  /** `absent`: packets that come in have no MKI although one was announced. Default `expected`. */
-  readonly receivedMki?: "expected" | "absent";
+  /** Tolerances for packets. Default none. */
+  readonly srtpTolerances?: readonly SrtpToleranceName[];
+  /** Default `each`. */
+  readonly nullDirections?: NullDirections;
+  /** Refuse NULL-keyed answers whose key has no MKI. Default false. */
+  readonly requireMki?: boolean;
+  /**
+   * How a NULL-keyed key is replaced: by an update (RFC 3830 §4.5), by a complete message under another CSB ID, or not at all.
+   * Default `update`.
+   */
+  readonly nullRekey?: "update" | "replacement" | "never";
+}
+
+/** Most packets under one key of our making, all SSRCs of a stream together (RFC 3711 §9.2). */
+export interface KeyLifetime {
+  readonly rtp?: number;
+  readonly rtcp?: number;
 }
 
 /** What one end needs to key media, made once per server path, per client or per user agent. */
@@ -65,6 +90,8 @@ export interface MediaKeyingOptions {
   /** Shared by everything that uses the same long-term keys. Defaults: one of its own. */
   readonly replayCache?: ReplayCache;
   readonly timestamps?: TimestampSource;
+  /** Default 2^48 SRTP and 2^31 SRTCP packets. */
+  readonly keyLifetime?: KeyLifetime;
   /** How long old keys go on opening packets after a rekey, milliseconds. Default 30 s. */
   readonly overlapMs?: number;
 }
@@ -89,6 +116,8 @@ export interface OfferRequest {
   readonly sdpIds?: readonly string[];
   /** The peer announced docs/protocol.md: say HELLO. */
   readonly peerAnnounced?: boolean;
+  /** Whose key protects what, where it is not as the dialect says: nobody offered before, and both ends know it. */
+  readonly nullDirections?: NullDirections;
 }
 
 export interface AnswerRequest {
@@ -103,6 +132,12 @@ export interface AnswerRequest {
   readonly sdpIds?: readonly string[];
   /** With NULL keying: answer with a NULL-keyed message of our own, which keys what we send. Default false: we send nothing. */
   readonly keyOwnDirection?: boolean;
+  /** With NULL keying: which of how many m= lines that the message covers this answer is for. Default: the only one. */
+  readonly line?: { readonly index: number; readonly count: number };
+  /** With NULL keying: the policy of our own key. Default: as the message has it. */
+  readonly policy?: SrtpPolicy;
+  /** Whose key protects what, where it is not as the dialect says. */
+  readonly nullDirections?: NullDirections;
 }
 
 /** Makes and answers offers of keys. */
@@ -177,10 +212,14 @@ function offerMedia(context: KeyingContext, request: OfferRequest): MediaOffer {
       if (nullKeyed) return acceptNullAnswer(context, request, pending, answer);
       if (answer === undefined) throw new WatchwordError("gsa.no-answer", "the peer did not answer the key message");
       const csb = pending.complete(answer);
-      return createKeyedMedia(context, bundleOf(csb, directionsOf(csb, request.streams.length)), {
-        answer,
-        secure: request.secure,
-      });
+      return createKeyedMedia(
+        context,
+        { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) },
+        {
+          answer,
+          secure: request.secure,
+        },
+      );
     },
     abandon: () => pending.abandon(),
   };
@@ -218,9 +257,7 @@ function beginNull(context: KeyingContext, request: OfferRequest): PendingExchan
     secure: request.secure,
     policies: new Map([[0, stream.policy]]),
     cryptoSessions: [{ policyNo: 0, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 }],
-    keys: [
-      { kind: suiteOf(stream.policy.suite).cipher === "gcm" ? dialect.keyKind.aead : dialect.keyKind.hmac, ...spiRequest(context) },
-    ],
+    keys: [{ kind: nullKeyKind(context, stream.policy), ...spiRequest(context) }],
     spDialect: dialect.spDialect,
   });
 }
@@ -230,18 +267,43 @@ function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
   return mkiLength === 0 ? {} : { spi: context.crypto.randomBytes(mkiLength) };
 }
 
-/** In the NULL dialect the answer is a message of the peer's own that keys what the peer sends; there may be none. */
+/**
+ * In the NULL dialect the answer is a message of the peer's own, or there is none: then the peer sends nothing that could be opened, or
+ * (`one`) sends under our key too.
+ */
 function acceptNullAnswer(
   context: KeyingContext,
   request: OfferRequest,
   pending: PendingExchange,
   answer: Uint8Array | undefined,
 ): ReturnType<typeof createKeyedMedia> {
-  const outbound: Direction = { csb: pending.csb, csId: 1 };
-  const received = answer === undefined ? undefined : context.responder.receive(answer, { secure: request.secure });
-  const inbound: Direction | undefined = received?.kind === "new" ? { csb: received.csb, csId: 1 } : undefined;
-  const bundle = bundleOf(pending.csb, [{ outbound, ...(inbound === undefined ? {} : { inbound }) }]);
+  const offered: Direction = { csb: pending.csb, csId: 1 };
+  const answered = answer === undefined ? undefined : receiveNullAnswer(context, answer, request.secure);
+  const directions = directionsFor(request.nullDirections ?? context.options.dialect.nullDirections, answered?.csb);
+  if (directions === "answerer" && answered === undefined)
+    throw new MikeyError("mikey.absent", "the answer brings no key, and no other is used here");
+  const stream =
+    directions === "each"
+      ? { outbound: offered, ...(answered === undefined ? {} : { inbound: answered }) }
+      : { outbound: answered ?? offered, inbound: answered ?? offered };
+  const bundle = { primary: pending.csb, current: stream.outbound.csb, streams: [stream] };
   return createKeyedMedia(context, bundle, { answer: answer ?? new Uint8Array(0), secure: request.secure });
+}
+
+function receiveNullAnswer(context: KeyingContext, answer: Uint8Array, secure: boolean): Direction | undefined {
+  const received = context.responder.receive(answer, { secure });
+  if (received.kind !== "new") return undefined;
+  const { csb } = received;
+  if (context.options.dialect.requireMki === true && csb.keys.some((key) => spiOf(key) === undefined)) {
+    wipeCsb(csb);
+    throw new MikeyError("mikey.key-data", "the key has no MKI, and packets are to carry one");
+  }
+  return { csb, csId: csb.cryptoSessions[0]?.csId ?? 1 };
+}
+
+function directionsFor(wanted: NullDirections = "each", received: Csb | undefined): Exclude<NullDirections, "by-mki"> {
+  if (wanted !== "by-mki") return wanted;
+  return received === undefined || received.keys.some((key) => spiOf(key) !== undefined) ? "one" : "each";
 }
 
 function answerMedia(context: KeyingContext, octets: Uint8Array, request: AnswerRequest): MediaAnswer {
@@ -259,30 +321,67 @@ function answerMedia(context: KeyingContext, octets: Uint8Array, request: Answer
   if (received.kind === "update") throw new WatchwordError("gsa.rekey", "an update where an initial message belongs");
   const { csb } = received;
   if (!csb.nullKeyed) {
-    const media = createKeyedMedia(context, bundleOf(csb, directionsOf(csb, request.ssrcs.length)), {
-      answer: received.response ?? new Uint8Array(0),
-      secure: request.secure,
-    });
+    const media = createKeyedMedia(
+      context,
+      { primary: csb, current: csb, streams: directionsOf(csb, request.ssrcs.length) },
+      {
+        answer: received.response ?? new Uint8Array(0),
+        secure: request.secure,
+      },
+    );
     return { kind: "new", media, response: received.response };
   }
   return answerNull(context, csb, request);
 }
 
-function answerNull(context: KeyingContext, inbound: Csb, request: AnswerRequest): MediaAnswer {
-  const own = request.keyOwnDirection === true ? beginOwnDirection(context, inbound, request) : undefined;
-  const stream = { inbound: { csb: inbound, csId: 1 }, ...(own === undefined ? {} : { outbound: { csb: own.csb, csId: 1 } }) };
-  const media = createKeyedMedia(context, bundleOf(inbound, [stream]), {
-    answer: own?.octets ?? new Uint8Array(0),
-    secure: request.secure,
-  });
+/** What comes in is under the message's key, or under ours; what we send is under ours, or under the message's (`NullDirections`). */
+function answerNull(context: KeyingContext, received: Csb, request: AnswerRequest): MediaAnswer {
+  const directions = directionsFor(request.nullDirections ?? context.options.dialect.nullDirections, received);
+  const { csId, tolerances } = sessionOfLine(context, received, request.line);
+  const theirs: Direction = { csb: { ...received, tolerances: [...received.tolerances, ...tolerances] }, csId };
+  const keyed = directions === "answerer" || (directions !== "one" && request.keyOwnDirection === true);
+  const own = keyed ? beginOwnDirection(context, theirs, request) : undefined;
+  const ours: Direction | undefined = own === undefined ? undefined : { csb: own.csb, csId: 1 };
+  const inbound = directions === "answerer" && ours !== undefined ? ours : theirs;
+  const outbound = directions === "one" ? theirs : ours;
+  const stream = { inbound, ...(outbound === undefined ? {} : { outbound }) };
+  const media = createKeyedMedia(
+    context,
+    { primary: theirs.csb, current: inbound.csb, streams: [stream] },
+    { answer: own?.octets ?? new Uint8Array(0), secure: request.secure },
+  );
   return { kind: "new", media, response: own?.octets };
 }
 
-/** Our direction in the policy that the peer chose for its own. */
-function beginOwnDirection(context: KeyingContext, inbound: Csb, request: AnswerRequest): PendingExchange {
-  const policy = inbound.policies.get(inbound.cryptoSessions[0]?.policyNo ?? 0);
+/**
+ * The crypto session of one of several m= lines that a NULL-keyed message at session level covers: two per line (RFC 4567 §7.1), or
+ * one per line; where there are fewer, the first serves all (`one-key-for-all-streams`): packets differ by SSRC.
+ * @throws WatchwordError `gsa.streams`
+ */
+function sessionOfLine(
+  { options }: KeyingContext,
+  csb: Csb,
+  line: AnswerRequest["line"],
+): { readonly csId: number; readonly tolerances: readonly ToleranceName[] } {
+  const { cryptoSessions } = csb;
+  const first = cryptoSessions[0]?.csId ?? 1;
+  if (line === undefined || line.count === 1) return { csId: first, tolerances: [] };
+  const step = cryptoSessions.length >= 2 * line.count ? 2 : 1;
+  const own = cryptoSessions.length >= line.count ? cryptoSessions[step * line.index]?.csId : undefined;
+  if (own !== undefined) return { csId: own, tolerances: [] };
+  if (!options.dialect.tolerances.includes("one-key-for-all-streams")) {
+    wipeCsb(csb);
+    throw new WatchwordError("gsa.streams", `${cryptoSessions.length} crypto sessions for ${line.count} m= lines`);
+  }
+  return { csId: first, tolerances: ["one-key-for-all-streams"] };
+}
+
+/** Our direction in the policy that the peer chose for its own, unless the caller knows better. */
+function beginOwnDirection(context: KeyingContext, { csb, csId }: Direction, request: AnswerRequest): PendingExchange {
+  const session = csb.cryptoSessions.find((candidate) => candidate.csId === csId);
+  const policy = request.policy ?? csb.policies.get(session?.policyNo ?? 0);
   if (policy === undefined) {
-    wipeCsb(inbound);
+    wipeCsb(csb);
     throw new WatchwordError("gsa.streams", "the message names no policy for its crypto session");
   }
   return beginNull(context, {

@@ -33,7 +33,18 @@ function begin(name: string, suite: SuiteName) {
 
 describe("peer profiles", () => {
   it("are known by name", () => {
-    expect(peerProfileNames).toEqual(["strict", "gstreamer", "onvif"]);
+    expect(peerProfileNames).toEqual([
+      "strict",
+      "gstreamer",
+      "onvif",
+      "gortsplib",
+      "live555",
+      "axis",
+      "genetec",
+      "hanwha",
+      "milestone",
+      "nx",
+    ]);
     for (const name of peerProfileNames) expect(peerProfile(name).name).toBe(name);
   });
 
@@ -44,8 +55,10 @@ describe("peer profiles", () => {
     } catch (error) {
       expect(error).toBeInstanceOf(WatchwordError);
       expect((error as WatchwordError).code).toBe("peers.unknown-profile");
-      expect((error as WatchwordError).message).toMatch(/there are strict, gstreamer, onvif$/);
-      expect((error as WatchwordError).message.length).toBeLessThan(200);
+      expect((error as WatchwordError).message).toMatch(
+        /there are strict, gstreamer, onvif, gortsplib, live555, axis, genetec, hanwha, milestone, nx$/,
+      );
+      expect((error as WatchwordError).message.length).toBeLessThan(250);
     }
   });
 
