@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { parseHex, wipe } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
-import { isSuiteName, type SrtpPolicy, type SuiteName, suiteNames } from "../srtp/index.js";
+import { isSuiteName, type SuiteName, suiteNames } from "../srtp/index.js";
 
 /** Options that do not belong together; exit code 2. */
 export class UsageError extends Error {
@@ -101,24 +101,29 @@ export function parseSuite(text: string): SuiteName {
   throw new InvalidArgumentError(`known suites: ${suiteNames.join(", ")}`);
 }
 
-/** The suite as a kind of peer wants it. */
-export function policyFor(suite: SuiteName, profile: PeerProfile): SrtpPolicy {
-  return { suite, ...(profile.shortSrtcpTag && suite.endsWith("_32") ? { rtcpTagLength: 4 } : {}) };
-}
+/** What `--profile` takes beside the names of profiles: find out, or serve all kinds. */
+export type ProfileChoice = PeerProfile | "auto";
+
+const CHOICES = [...peerProfileNames, "auto"].join(", ");
 
 /** `--profile`, the same for every command. */
 export function profileOption(description: string): Option {
-  return new Option("--profile <name>", `${description}: ${peerProfileNames.join(", ")}`)
+  return new Option("--profile <name>", `${description}: ${CHOICES}`)
     .argParser(parseProfile)
     .default(peerProfile("strict"), "strict");
 }
 
 /** @throws InvalidArgumentError listing the names */
-function parseProfile(text: string): PeerProfile {
-  if (!(peerProfileNames as readonly string[]).includes(text)) {
-    throw new InvalidArgumentError(`known profiles: ${peerProfileNames.join(", ")}`);
-  }
+function parseProfile(text: string): ProfileChoice {
+  if (text === "auto") return text;
+  if (!(peerProfileNames as readonly string[]).includes(text)) throw new InvalidArgumentError(`known profiles: ${CHOICES}`);
   return peerProfile(text);
+}
+
+/** @throws UsageError for a suite that a kind of peer does not have */
+export function checkSuite(profile: ProfileChoice, suite: SuiteName): void {
+  if (profile === "auto" || profile.suites === undefined || profile.suites.includes(suite)) return;
+  throw new UsageError(`--profile ${profile.name} goes with ${profile.suites.join(", ")}, not with ${suite}`);
 }
 
 /** A whole number between bounds. @throws InvalidArgumentError */

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { formatHex, type WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
-import { createMediaKeying, type ProofVerdict } from "../gsa/index.js";
+import { createMediaKeying, type MediaKeying, type ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import {
   connectRtspClient,
@@ -13,11 +13,12 @@ import {
   systemClock,
   systemTimers,
 } from "../node/index.js";
-import type { PeerProfile } from "../peers/index.js";
+import { type PeerProfile, peerPolicy } from "../peers/index.js";
 import {
   type ClientKeying,
   type ClientTrackStatistics,
   type ClientTransport,
+  createAutoClientKeying,
   createMikeyClientKeying,
   type DescribedPresentation,
   identityOf,
@@ -28,14 +29,15 @@ import {
 import type { SuiteName } from "../srtp/index.js";
 import { untilStopped } from "./lifetime.js";
 import {
+  checkSuite,
   integerBetween,
+  type ProfileChoice,
   type Psk,
   parseEndpoint,
   parsePsk,
   parseSeconds,
   parseSuite,
   parseUser,
-  policyFor,
   profileOption,
   readTextFile,
   UsageError,
@@ -46,9 +48,11 @@ type Output = { readonly kind: "rtp"; readonly target: Endpoint } | { readonly k
 
 interface PlayFlags {
   readonly transport: "udp" | "tcp" | "multicast";
-  readonly profile: PeerProfile;
+  readonly profile: ProfileChoice;
   readonly psk?: Psk;
   readonly suite: SuiteName;
+  readonly rekey?: number;
+  readonly keyLifetime?: number;
   readonly allowNullKeying?: true;
   readonly ca?: string;
   readonly insecure?: true;
@@ -69,6 +73,8 @@ export function playCommand(): Command {
     .addOption(profileOption("what the server needs"))
     .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
     .option("--suite <name>", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .option("--rekey <seconds>", "new keys this often, where the keys are ours and the server takes others", parseSeconds)
+    .option("--key-lifetime <packets>", "most packets under one key of ours", integerBetween(16, 2 ** 48))
     .option("--allow-null-keying", "take keys that came in the clear")
     .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
     .option("--insecure", "accept any certificate")
@@ -84,6 +90,7 @@ export function playCommand(): Command {
 Examples:
   watchword play rtsp://127.0.0.1:8554/live --psk viewer:8f2c… --stats
   watchword play rtsps://camera.example/stream --profile onvif --ca ca.pem --user viewer:secret --out rtp://127.0.0.1:5004
+  watchword play rtsps://camera.example/stream --profile auto --ca ca.pem --json
   ffplay -protocol_whitelist file,udp,rtp watchword-5004.sdp
   watchword play rtsp://127.0.0.1:8554/gst --profile gstreamer --allow-null-keying --out dump.rtpdump --packets 500`,
     )
@@ -92,12 +99,13 @@ Examples:
 
 async function play(url: string, flags: PlayFlags): Promise<void> {
   parseRtspUri(url);
+  checkSuite(flags.profile, flags.suite);
   if (flags.transport === "multicast") throw new UsageError("multicast is not supported yet; use --transport udp or tcp");
   const started = steadyClock.now();
   const player = new Player(flags);
   const verdict = await player.run(url, flags.transport);
   const seconds = (steadyClock.now() - started) / 1000;
-  const summary = summarise(player.statistics, verdict, seconds);
+  const summary = summarise(player.statistics, player.profile, verdict, seconds);
   status(`${summary.packets} packets, ${summary.octets} octets, ${summary.lost} lost; end ${describeProof(summary.teardownProof)}`);
   if (flags.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 }
@@ -105,6 +113,7 @@ async function play(url: string, flags: PlayFlags): Promise<void> {
 /** One run: connects, plays until something ends it, leaves properly. */
 class Player {
   readonly #flags: PlayFlags;
+  readonly #keying: ClientKeying;
   #statistics: readonly ClientTrackStatistics[] = [];
   #sink: MediaSink | undefined;
   #received = 0;
@@ -113,6 +122,12 @@ class Player {
 
   constructor(flags: PlayFlags) {
     this.#flags = flags;
+    this.#keying = clientKeying(flags);
+  }
+
+  /** What the server was taken for in the end. */
+  get profile(): string | undefined {
+    return this.#keying.profile;
   }
 
   get statistics(): readonly ClientTrackStatistics[] {
@@ -142,10 +157,10 @@ class Player {
   }
 
   #connect(url: string): Promise<RtspClient> {
-    const { user, psk, ca, insecure } = this.#flags;
+    const { user, psk, ca, insecure, rekey } = this.#flags;
     return connectRtspClient({
       url,
-      keying: clientKeying(this.#flags),
+      keying: this.#keying,
       onRtp: (track, packet) => {
         this.#sink?.rtp(track, packet);
         this.#received++;
@@ -161,6 +176,7 @@ class Player {
       ...(psk === undefined ? {} : { from: psk.id }),
       ...(ca === undefined ? {} : { ca }),
       ...(insecure === undefined ? {} : { insecure }),
+      ...(rekey === undefined ? {} : { rekeyInterval: rekey * 1000 }),
     });
   }
 
@@ -178,21 +194,33 @@ export function clientKeying({
   profile,
   psk,
   suite,
+  keyLifetime,
   allowNullKeying,
-}: Pick<PlayFlags, "profile" | "psk" | "suite" | "allowNullKeying">): ClientKeying {
-  const keying = createMediaKeying({
-    clock: systemClock,
-    timers: systemTimers,
-    dialect: profile,
-    // Who has a pre-shared key for this server does not take keys from anybody on the path.
-    requirePsk: psk !== undefined,
-    allowNullKeying: allowNullKeying ?? false,
-    ...(psk === undefined ? {} : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }) }),
-  });
+}: Pick<PlayFlags, "profile" | "psk" | "suite" | "keyLifetime" | "allowNullKeying">): ClientKeying {
+  const keyingFor = (dialect: PeerProfile): MediaKeying =>
+    createMediaKeying({
+      clock: systemClock,
+      timers: systemTimers,
+      dialect,
+      // Who has a pre-shared key for this server does not take keys from anybody on the path.
+      requirePsk: psk !== undefined,
+      allowNullKeying: allowNullKeying ?? false,
+      ...(psk === undefined ? {} : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }) }),
+      ...(keyLifetime === undefined ? {} : { keyLifetime: { rtp: keyLifetime } }),
+    });
+  const scope = formatHex(defaultCrypto.randomBytes(8));
+  if (profile === "auto") {
+    const onStep = (name: string): void => status(`keying as towards ${name}`);
+    return createAutoClientKeying({ keyingFor, scope, suite, onStep, ...(psk === undefined ? {} : { psk: psk.key }) });
+  }
   return createMikeyClientKeying({
-    keying,
-    scope: formatHex(defaultCrypto.randomBytes(8)),
-    ...(psk === undefined ? {} : { initiate: { psk: psk.key, policy: policyFor(suite, profile) } }),
+    keying: keyingFor(profile),
+    scope,
+    profile,
+    preferPsk: psk !== undefined,
+    ...(psk === undefined && profile.nullDirections === "each"
+      ? {}
+      : { initiate: { policy: peerPolicy(profile, suite), ...(psk === undefined ? {} : { psk: psk.key }) } }),
   });
 }
 
@@ -229,12 +257,19 @@ interface Summary {
   readonly suite: string | null;
   readonly mki: string | null;
   readonly keyedBy: string | null;
+  /** The peer profile that the server was keyed by, found by the ladder with `--profile auto`. */
+  readonly profile: string | null;
   readonly tolerances: readonly string[];
   readonly duration: number;
   readonly teardownProof: ProofVerdict;
 }
 
-function summarise(tracks: readonly ClientTrackStatistics[], verdict: ProofVerdict | undefined, seconds: number): Summary {
+function summarise(
+  tracks: readonly ClientTrackStatistics[],
+  profile: string | undefined,
+  verdict: ProofVerdict | undefined,
+  seconds: number,
+): Summary {
   const total = (pick: (track: ClientTrackStatistics) => number): number => tracks.reduce((sum, track) => sum + pick(track), 0);
   const [first] = tracks;
   return {
@@ -246,6 +281,7 @@ function summarise(tracks: readonly ClientTrackStatistics[], verdict: ProofVerdi
     suite: first?.suite ?? null,
     mki: first?.mki ?? null,
     keyedBy: first?.keyedBy ?? null,
+    profile: profile ?? null,
     tolerances: [...new Set(tracks.flatMap(({ tolerances }) => tolerances))],
     duration: Math.round(seconds * 1000) / 1000,
     teardownProof: verdict ?? "absent",

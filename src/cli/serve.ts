@@ -3,7 +3,7 @@ import { defaultCrypto } from "../crypto/index.js";
 import { createMediaKeying } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import { createRtpSource, createToneSource, type RtspService, startRtspService, systemClock, systemTimers } from "../node/index.js";
-import type { PeerProfile } from "../peers/index.js";
+import { anyClientProfile, type PeerProfile, peerPolicy, peerProfile } from "../peers/index.js";
 import {
   type Authenticator,
   createAuthenticator,
@@ -19,15 +19,16 @@ import {
 import type { SuiteName } from "../srtp/index.js";
 import { untilStopped } from "./lifetime.js";
 import {
+  checkSuite,
   collectPsk,
   collectUser,
   integerBetween,
+  type ProfileChoice,
   type Psk,
   parseEndpoint,
   parsePath,
   parseSeconds,
   parseSuite,
-  policyFor,
   profileOption,
   readPskFile,
   readTextFile,
@@ -41,7 +42,7 @@ interface ServeOptions {
   readonly source: "tone" | "rtp";
   readonly sdp?: string;
   readonly suite: SuiteName;
-  readonly profile: PeerProfile;
+  readonly profile: ProfileChoice;
   readonly rtpProfile: "RTP/SAVP" | "RTP/SAVPF";
   readonly psk?: readonly Psk[];
   readonly pskFile?: readonly Psk[];
@@ -50,6 +51,10 @@ interface ServeOptions {
   readonly user?: readonly User[];
   readonly mki?: number;
   readonly rekey?: number;
+  readonly rekeyForm?: PeerProfile["rekeyForm"];
+  readonly keyLifetime?: number;
+  readonly keyLevel?: PeerProfile["keyLevel"];
+  readonly acap?: true;
   readonly allowNullKeying?: true;
   readonly maxSessions?: number;
   readonly duration?: number;
@@ -88,6 +93,20 @@ export function serveCommand(): Command {
       integerBetween(0, 128),
     )
     .option("--rekey <seconds>", "new keys while playing, this often", parseSeconds)
+    .addOption(
+      new Option(
+        "--rekey-form <form>",
+        "where SET_PARAMETER carries new keys; also to clients whose profile says that they take none",
+      ).choices(["header", "mikey", "KeyMgmt"]),
+    )
+    .option("--key-lifetime <packets>", "most packets under one key: a new one comes before", integerBetween(16, 2 ** 48))
+    .addOption(
+      new Option("--key-level <level>", "where the description has the key message (default: as the profile says)").choices([
+        "session",
+        "media",
+      ]),
+    )
+    .option("--acap", "describe the keys as capabilities (RFC 5939) beside RTP/AVP")
     .option("--allow-null-keying", "hand out keys in the clear where there is neither TLS nor a pre-shared key")
     .option("--max-sessions <n>", "most sessions at a time", integerBetween(1, 1_000_000))
     .option("--duration <seconds>", "end after this time", parseSeconds)
@@ -98,6 +117,7 @@ Examples:
   watchword keygen psk --id viewer > keys.txt
   watchword serve --psk-file keys.txt --rekey 60
   watchword serve --profile gstreamer --allow-null-keying --path /gst
+  watchword serve --profile auto --tls-cert cert.pem --tls-key key.pem --psk-file keys.txt
   watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
 
 With --source rtp, camera.sdp holds for example:
@@ -143,9 +163,23 @@ function checkTogether(options: ServeOptions): void {
   if (psks.length > 0 && options.allowNullKeying === true) {
     throw new UsageError("a path with a pre-shared key never takes NULL keying; leave --allow-null-keying out");
   }
-  if (options.rekey !== undefined && (psks.length === 0 || mkiLength(options) === 0)) {
-    throw new UsageError("--rekey needs a pre-shared key and an MKI, so that packets tell which key they are under");
+  const profile = profileOf(options);
+  checkSuite(profile, options.suite);
+  const told = options.rekey !== undefined || options.keyLifetime !== undefined || options.rekeyForm !== undefined;
+  if (told && mkiLength(options) === 0) throw new UsageError("new keys need an MKI, so that packets tell which key they are under");
+  if (options.rekey === undefined || psks.length > 0) return;
+  if (profile.nullDirections === "answerer") throw new UsageError(`with --profile ${profile.name} the clients make the keys`);
+  if (profile.nullRekey === "never" && options.rekeyForm === undefined) {
+    throw new UsageError(`${profile.title} take no new keys while playing; --rekey-form sends them all the same`);
   }
+}
+
+/** The profile of the messages that the clients read first. */
+function profileOf({ profile, rekeyForm, psk, pskFile }: ServeOptions): PeerProfile {
+  const chosen =
+    profile !== "auto" ? profile : psk === undefined && pskFile === undefined ? anyClientProfile() : peerProfile("strict");
+  if (rekeyForm === undefined) return chosen;
+  return { ...chosen, rekeyForm, nullRekey: chosen.nullRekey === "never" ? "replacement" : chosen.nullRekey };
 }
 
 function keysOf(options: ServeOptions): readonly Psk[] {
@@ -153,7 +187,7 @@ function keysOf(options: ServeOptions): readonly Psk[] {
 }
 
 function mkiLength(options: ServeOptions): number {
-  return options.mki ?? options.profile.mkiLength;
+  return options.mki ?? profileOf(options).mkiLength;
 }
 
 function presentationFor(options: ServeOptions): Presentation {
@@ -161,9 +195,16 @@ function presentationFor(options: ServeOptions): Presentation {
     path: options.path,
     source: options.source === "tone" ? createToneSource() : createRtpSource({ sdp: readTextFile(options.sdp as string) }),
     profile: options.rtpProfile,
-    dialect: { ...options.profile, mkiLength: mkiLength(options) },
+    dialect: {
+      ...profileOf(options),
+      mkiLength: mkiLength(options),
+      ...(options.keyLevel === undefined ? {} : { keyLevel: options.keyLevel }),
+    },
     suite: options.suite,
     psks: keysOf(options),
+    alsoOpen: options.profile === "auto",
+    capabilities: options.acap === true,
+    ...(options.keyLifetime === undefined ? {} : { keyLifetime: options.keyLifetime }),
     allowNullKeying: options.allowNullKeying === true,
     users: options.user ?? [],
     ...(options.rekey === undefined ? {} : { rekeyInterval: options.rekey }),
@@ -180,6 +221,12 @@ export interface KeyedPresentationOptions {
   /** Empty: NULL keying. */
   readonly psks: readonly Psk[];
   readonly allowNullKeying?: boolean;
+  /** Beside pre-shared keys: NULL keying too, inside TLS, for clients of any kind. */
+  readonly alsoOpen?: boolean;
+  /** Describe keys as capabilities (RFC 5939). */
+  readonly capabilities?: boolean;
+  /** Packets. */
+  readonly keyLifetime?: number;
   readonly users?: readonly User[];
   /** Seconds. */
   readonly rekeyInterval?: number;
@@ -190,12 +237,16 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
   const { dialect, psks, users = [] } = options;
   const directory = createPskDirectory(psks.map(({ id, key }) => [id, key]));
   const required = psks.length > 0;
-  const keying = createMediaKeying({
+  const common = {
     clock: systemClock,
     timers: systemTimers,
+    allowNullKeying: options.allowNullKeying ?? false,
+    ...(options.keyLifetime === undefined ? {} : { keyLifetime: { rtp: options.keyLifetime } }),
+  };
+  const keying = createMediaKeying({
+    ...common,
     dialect,
     requirePsk: required,
-    allowNullKeying: options.allowNullKeying ?? false,
     identity: identityOf(SERVER_NAME),
     // A NULL-keyed client keys its RTCP itself and chooses the suite for that: rtspsrc always AES_CM_128_HMAC_SHA1_80.
     ...(required ? { policyAccepted: (policy) => policy.suite === options.suite } : {}),
@@ -204,13 +255,26 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
       return psk === undefined ? undefined : { psk };
     },
   });
-  const policy = policyFor(options.suite, dialect);
+  const anyClient = anyClientProfile();
+  const open =
+    required && options.alsoOpen === true
+      ? { keying: createMediaKeying({ ...common, dialect: anyClient }), policy: peerPolicy(anyClient, options.suite) }
+      : undefined;
   return {
     path: options.path,
     source: options.source,
     profile: options.profile,
-    keying: createMikeyServerKeying({ keying, policy, ...(required ? { directory } : {}) }),
+    keying: createMikeyServerKeying({
+      keying,
+      policy: peerPolicy(dialect, options.suite),
+      // With two kinds of messages the habits are those of the stranger clients.
+      habits: open === undefined ? dialect : { ...anyClient, rekeyForm: dialect.rekeyForm },
+      level: dialect.keyLevel,
+      ...(required ? { directory } : {}),
+      ...(open === undefined ? {} : { open }),
+    }),
     announce: dialect.privateAttributes,
+    capabilities: options.capabilities ?? false,
     ...(users.length === 0 ? {} : { authenticator: authenticatorFor(users) }),
     ...(options.rekeyInterval === undefined ? {} : { rekeyInterval: options.rekeyInterval }),
   };

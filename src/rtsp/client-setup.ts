@@ -1,10 +1,17 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia } from "../gsa/index.js";
 import type { DatagramsFactory, Stream } from "../io/index.js";
-import { formatProtocolList, type KeyMgmtAttribute, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
+import {
+  formatProtocolList,
+  type KeyMgmtAttribute,
+  type KeyMgmtSpec,
+  type PotentialConfiguration,
+  type SdpToleranceName,
+} from "../sdp/index.js";
 import { createDatagramCarrier, type FrameChannels, type MediaCarrier } from "./carrier.js";
-import { type ClientKeying, type ClientKeyingRequest, findSpec, type KeyingStream } from "./keying.js";
-import { header, listHeader, type RtspResponse } from "./message.js";
+import { carriedKeyMgmt } from "./key-mgmt-carriage.js";
+import { type ClientKeying, type ClientKeyingRequest, findSpec, type KeyingStream, keyMgmtUri } from "./keying.js";
+import { header, type RtspResponse } from "./message.js";
 import { parseTransport, type TransportSpec } from "./transport.js";
 
 /** What is known of a stream when its keys are prepared. */
@@ -23,6 +30,25 @@ export interface StreamKeysContext {
   readonly announced: boolean;
   /** Keys that an earlier SETUP established at session level. */
   readonly aggregateMedia: KeyedMedia | undefined;
+}
+
+/** How an m= line is secured: its own profile and key management, or those of its potential configuration (RFC 5939). */
+export interface LineSecurity {
+  readonly profile: string;
+  readonly lines: readonly KeyMgmtAttribute[];
+  readonly tolerances: readonly SdpToleranceName[];
+}
+
+/** Capabilities count where nothing else secures the line, and where this keying puts up with them. */
+export function lineSecurity(
+  keying: ClientKeying | undefined,
+  profile: string,
+  lines: readonly KeyMgmtAttribute[],
+  potential: PotentialConfiguration | undefined,
+): LineSecurity {
+  const tolerated = keying?.habits?.sdpTolerances?.includes("capability-without-negotiation") === true;
+  if (potential === undefined || lines.length > 0 || !tolerated) return { profile, lines, tolerances: [] };
+  return { profile: potential.profile, lines: potential.keyMgmt, tolerances: ["capability-without-negotiation"] };
 }
 
 /** Keys of a stream, half way. */
@@ -54,11 +80,9 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
     return undefined;
   }
   if (keying === undefined) throw new WatchwordError("rtsp.keying-required", `stream ${index} is ${profile} and needs keys`);
-  const line = lines.find(({ protocol }) => protocol === MIKEY);
-  if (lines.length > 0 && line === undefined) {
-    throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
-  }
-  const aggregate = line?.section === "session";
+  const line = chosenLine(keying, lines);
+  const perStream = line?.data !== undefined && keying.answeredPerStream?.(line.data) === true;
+  const aggregate = line?.section === "session" && !perStream;
   // RFC 4567 §4.2: keys at session level are established by the first SETUP.
   const { aggregateMedia } = context;
   if (aggregate && aggregateMedia !== undefined) {
@@ -70,13 +94,14 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
     peer: { remote, secure },
     announced: context.announced,
     protocols: lines.length === 0 ? [MIKEY] : formatProtocolList(lines).split(";"),
+    ...(line?.section === "session" ? { line: { index, count: streams.length } } : {}),
   };
   if (line === undefined) return initiate(keying, request, context.uri);
   if (line.data === undefined) {
     throw new WatchwordError("rtsp.key-mgmt", "the description's key message is malformed", { cause: line.problem });
   }
   const { media, response } = await keying.answer(line.data, request);
-  const uri = aggregate ? context.aggregateUri : context.uri;
+  const uri = keyMgmtUri(keying.habits, aggregate ? context.aggregateUri : context.uri);
   return {
     aggregate,
     spec: response === undefined ? undefined : { protocol: MIKEY, uri, data: response },
@@ -85,16 +110,27 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
   };
 }
 
+/**
+ * The message that is answered, of several the one that this keying prefers. A line that cannot be read is a failure, not absent.
+ * @throws WatchwordError `rtsp.key-mgmt`
+ */
+function chosenLine(keying: ClientKeying, lines: readonly KeyMgmtAttribute[]): KeyMgmtAttribute | undefined {
+  const known = lines.filter(({ protocol }) => protocol === MIKEY);
+  if (known.length === 0 && lines.length > 0) throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
+  const messages = known.flatMap(({ data }) => data ?? []);
+  if (messages.length < 2 || messages.length < known.length) return known.find(({ data }) => data === undefined) ?? known[0];
+  return known[keying.choose?.(messages) ?? 0];
+}
+
 async function initiate(keying: ClientKeying, request: ClientKeyingRequest, uri: string): Promise<PreparedKeys> {
   if (keying.initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
   const offer = await keying.initiate(request);
   let media: KeyedMedia | undefined;
   return {
     aggregate: false,
-    spec: { protocol: MIKEY, uri, data: offer.octets },
+    spec: { protocol: MIKEY, uri: keyMgmtUri(keying.habits, uri), data: offer.octets },
     complete: async (response) => {
-      const value = listHeader(response, "KeyMgmt");
-      const answer = value === undefined ? undefined : findSpec(parseKeyMgmtHeader(value), uri, 1)?.data;
+      const answer = findSpec(carriedKeyMgmt(response)?.specs ?? [], uri, 1)?.data;
       media = await offer.accept(answer);
       return media;
     },

@@ -44,6 +44,8 @@ export interface ClientTrackOptions {
   /** Undefined for plain RTP. */
   readonly media: KeyedMedia | undefined;
   readonly stream: KeyedStream | undefined;
+  /** Where the description departed from the standard and was allowed to. */
+  readonly tolerances: readonly string[];
   /** SSRC of our receiver reports. */
   readonly ssrc: number;
   readonly cname: string;
@@ -81,7 +83,7 @@ export class ClientTrack {
   }
 
   get statistics(): ClientTrackStatistics {
-    const { index, media, stream } = this.options;
+    const { index, media, stream, tolerances } = this.options;
     let lost = 0;
     for (const source of this.#sources.values()) lost += source.lost;
     return {
@@ -98,7 +100,7 @@ export class ClientTrack {
       suite: stream?.policy.suite,
       fingerprint: media?.fingerprint,
       mki: media?.mki === undefined ? undefined : formatHex(media.mki),
-      tolerances: media?.tolerances ?? [],
+      tolerances: [...tolerances, ...(media?.tolerances ?? [])],
     };
   }
 

@@ -1,4 +1,4 @@
-import { formatHex, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import { formatHex, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { KeyedMedia, PendingRekey, ProofVerdict } from "../gsa/index.js";
 import {
@@ -14,23 +14,22 @@ import {
 import {
   createSdpEditor,
   type Description,
-  formatKeyMgmtHeader,
-  formatKeyMgmtParameter,
   type KeyMgmtSet,
   type KeyMgmtSpec,
+  type PotentialConfiguration,
   parseDescription,
-  parseKeyMgmtHeader,
-  parseKeyMgmtParameter,
   readKeyMgmt,
+  readPotentialConfigurations,
 } from "../sdp/index.js";
 import { type Credentials, createAuthorizer } from "./authentication.js";
 import type { MediaCarrier } from "./carrier.js";
 import { baseUri, bodyText, type ClientAnswer, ClientConnection, RtspStatusError } from "./client-connection.js";
-import { offerDatagrams, offerInterleaved, prepareKeys } from "./client-setup.js";
+import { lineSecurity, offerDatagrams, offerInterleaved, type PreparedKeys, prepareKeys } from "./client-setup.js";
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
-import { type ClientKeying, findSpec, type KeyingStream, keyingFailure } from "./keying.js";
-import { header, headers, listHeader, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
+import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
+import { type ClientKeying, findSpec, type KeyingStream, keyingFailure, keyMgmtUri } from "./keying.js";
+import { header, headers, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
@@ -69,6 +68,8 @@ export interface RtspClientOptions {
   readonly onEnd?: (error: WatchwordError) => void;
   /** The server changed the keys of streams. */
   readonly onRekey?: (streams: number) => void;
+  /** Milliseconds between new keys of our making while playing, where the server takes them. Default 0: when a key is used up. */
+  readonly rekeyInterval?: number;
 }
 
 /** What DESCRIBE told. */
@@ -77,6 +78,8 @@ export interface DescribedPresentation {
   /** The text as received. */
   readonly sdp: string;
   readonly keyMgmt: KeyMgmtSet;
+  /** What each m= line could be instead (RFC 5939). */
+  readonly potential: readonly (PotentialConfiguration | undefined)[];
   /** URI of the whole presentation. */
   readonly uri: string;
   /** The server speaks docs/protocol.md. */
@@ -105,7 +108,7 @@ export interface RtspClient {
    * @returns what the acknowledgement proves; undefined where no proof was sent
    */
   teardown(): Promise<ProofVerdict | undefined>;
-  /** Gives the server new keys, where this client began the exchange. @returns streams rekeyed @throws WatchwordError `rtsp.rekey` */
+  /** Gives the server new keys, where keys of this client's making are in use. @returns streams rekeyed @throws WatchwordError `rtsp.rekey` */
   rekey(): Promise<number>;
   /** GET_PARAMETER without a body, or OPTIONS where the server has none: a sign of life. */
   keepAlive(): Promise<void>;
@@ -205,7 +208,8 @@ class Client implements RtspClient {
       .attributes({ section: "session", name: "x-watchword" })
       .some(({ value }) => value?.trim() === "1");
     this.#streams = description.media.map((_section, index) => ({ index, ssrc: this.#randomSsrc() }));
-    this.#described = { description, sdp, keyMgmt: readKeyMgmt(sdp), uri, announced };
+    const keyMgmt = readKeyMgmt(sdp);
+    this.#described = { description, sdp, keyMgmt, potential: readPotentialConfigurations(sdp, keyMgmt), uri, announced };
     return this.#described;
   }
 
@@ -219,30 +223,47 @@ class Client implements RtspClient {
     const uri = resolveControl(described.uri, section.control);
     const ssrc = this.#streams[index]?.ssrc ?? 0;
     const { channel } = this.#options.stream;
-    const keys = await prepareKeys({
-      keying: this.#options.keying,
-      lines: described.keyMgmt.effective[index] ?? [],
-      profile: section.profile,
-      index,
-      streams: this.#streams,
-      uri,
-      aggregateUri: described.uri,
-      channel,
-      announced: described.announced,
-      aggregateMedia: this.#aggregateMedia,
-    });
+    const { keying } = this.#options;
+    const { profile, lines, tolerances } = lineSecurity(
+      keying,
+      section.profile,
+      described.keyMgmt.effective[index] ?? [],
+      described.potential[index],
+    );
+    const prepare = (): Promise<PreparedKeys | undefined> =>
+      prepareKeys({
+        keying,
+        lines,
+        profile,
+        index,
+        streams: this.#streams,
+        uri,
+        aggregateUri: described.uri,
+        channel,
+        announced: described.announced,
+        aggregateMedia: this.#aggregateMedia,
+      });
+    let keys = await prepare();
     let carrier: MediaCarrier | undefined;
     try {
       const offered =
         transport === "tcp"
-          ? offerInterleaved(section.profile, this.#connection.channels)
-          : await offerDatagrams(section.profile, this.#options.datagrams, channel);
-      const fields: [string, string][] = [["Transport", formatTransport([offered.spec])]];
-      if (keys?.spec !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([keys.spec])]);
-      for (const [name, value] of this.#sessionHeader()) fields.push([name, value]);
-      let response: RtspResponse;
+          ? offerInterleaved(profile, this.#connection.channels)
+          : await offerDatagrams(profile, this.#options.datagrams, channel);
+      let response: RtspResponse | undefined;
       try {
-        response = await this.#connection.request("SETUP", uri, fields);
+        while (response === undefined) {
+          const { fields, body } = carryKeyMgmt(keys?.spec === undefined ? [] : [keys.spec]);
+          const all: RtspHeaders = [["Transport", formatTransport([offered.spec])], ...fields, ...this.#sessionHeader()];
+          try {
+            response = await this.#connection.request("SETUP", uri, all, body);
+          } catch (error) {
+            if (!(error instanceof RtspStatusError) || keying?.climb?.(error.status) !== true) throw error;
+            this.#logger.info("the server refused the key", { status: error.status, next: keying.profile });
+            keys?.abandon();
+            keys = await prepare();
+          }
+        }
       } catch (error) {
         offered.abandon();
         throw error;
@@ -268,6 +289,7 @@ class Client implements RtspClient {
         carrier,
         media,
         stream,
+        tolerances,
         ssrc,
         cname: this.#cname,
         now: () => this.#options.clock.now(),
@@ -327,11 +349,11 @@ class Client implements RtspClient {
       if (session === undefined || wasOver) return undefined;
       this.#state = "ended";
       const fields: [string, string][] = [["Session", session.id]];
-      const uri = this.#described?.uri ?? this.#uri;
-      if (request !== undefined) fields.push(["KeyMgmt", formatKeyMgmtHeader([{ protocol: MIKEY, uri, data: request }])]);
-      const response = await this.#connection.request("TEARDOWN", uri, fields);
+      const uri = this.#uriOfAll;
+      const carriage = carryKeyMgmt(request === undefined ? [] : [{ protocol: MIKEY, uri, data: request }]);
+      const response = await this.#connection.request("TEARDOWN", uri, [...fields, ...carriage.fields], carriage.body);
       if (request === undefined) return undefined;
-      return first?.verifyAcknowledgement(acknowledgementIn(response));
+      return first?.verifyAcknowledgement(soleMessage(response));
     } finally {
       this.#release();
       this.#connection.end();
@@ -341,27 +363,48 @@ class Client implements RtspClient {
   async rekey(): Promise<number> {
     if (this.#rekeying) throw new WatchwordError("rtsp.rekey", "a rekey is under way");
     this.#rekeying = true;
-    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
+    let count = 0;
     try {
-      for (const { track, media } of this.#tracks.values()) {
-        if (media?.canRekey === true) pending.push({ uri: track.options.uri, rekey: await media.startRekey() });
-      }
-      const specs = pending.map(({ uri, rekey }) => ({ protocol: MIKEY, uri, data: rekey.octets }));
-      if (specs.length === 0) return 0;
-      const response = await this.#request("SET_PARAMETER", [["KeyMgmt", formatKeyMgmtHeader(specs)]]);
-      const value = listHeader(response, "KeyMgmt");
-      const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
-      while (pending.length > 0) {
-        const { uri, rekey } = pending[0] as (typeof pending)[number];
-        await rekey.complete(findSpec(answers, uri, specs.length)?.data);
-        pending.shift();
-      }
-      return specs.length;
+      const tracks = [...this.#tracks.values()].flatMap(({ track, media }) =>
+        media?.canRekey === true && media !== this.#aggregateMedia ? [{ uri: track.options.uri, media }] : [],
+      );
+      const aggregate = this.#aggregateMedia?.canRekey === true ? [{ uri: this.#uriOfAll, media: this.#aggregateMedia }] : [];
+      const all = [...aggregate, ...tracks];
+      // The body of ONVIF carries one message and no URI: every stream has a request of its own.
+      const groups = this.#options.keying?.habits?.rekeyForm === "mikey" ? all.map((one) => [one]) : [all];
+      for (const group of groups) count += await this.#rekeyGroup(group, all.length);
+      return count;
     } catch (error) {
-      for (const { rekey } of pending) rekey.abandon();
       throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
     } finally {
       this.#rekeying = false;
+    }
+  }
+
+  /** New keys by one request. */
+  async #rekeyGroup(group: readonly { readonly uri: string; readonly media: KeyedMedia }[], of: number): Promise<number> {
+    const habits = this.#options.keying?.habits;
+    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
+    try {
+      for (const { uri, media } of group) pending.push({ uri, rekey: await media.startRekey() });
+      const specs = pending.map(({ uri, rekey }) => ({
+        protocol: MIKEY,
+        uri: group.length === 1 ? keyMgmtUri(habits, uri) : uri,
+        data: rekey.octets,
+      }));
+      if (specs.length === 0) return 0;
+      const { fields, body } = carryKeyMgmt(specs, habits?.rekeyForm ?? "header");
+      const uri = group.length < of ? (pending[0]?.uri ?? this.#uriOfAll) : this.#uriOfAll;
+      const response = await this.#connection.request("SET_PARAMETER", uri, [...this.#sessionHeader(), ...fields], body);
+      const answers = carriedKeyMgmt(response, true)?.specs ?? [];
+      while (pending.length > 0) {
+        const { uri: own, rekey } = pending[0] as (typeof pending)[number];
+        await rekey.complete(findSpec(answers, own, specs.length)?.data);
+        pending.shift();
+      }
+      return specs.length;
+    } finally {
+      for (const { rekey } of pending) rekey.abandon();
     }
   }
 
@@ -372,7 +415,11 @@ class Client implements RtspClient {
   }
 
   #request(method: string, fields: RtspHeaders): Promise<RtspResponse> {
-    return this.#connection.request(method, this.#described?.uri ?? this.#uri, [...this.#sessionHeader(), ...fields]);
+    return this.#connection.request(method, this.#uriOfAll, [...this.#sessionHeader(), ...fields]);
+  }
+
+  get #uriOfAll(): string {
+    return this.#described?.uri ?? this.#uri;
   }
 
   #sessionHeader(): RtspHeaders {
@@ -402,27 +449,24 @@ class Client implements RtspClient {
 
   async #setParameter(request: RtspRequest): Promise<ClientAnswer> {
     try {
-      const value = listHeader(request, "KeyMgmt");
-      const body = value === undefined ? parseKeyMgmtParameter(utf8Text(request.body) ?? "") : undefined;
-      const specs = value === undefined ? body?.specs : parseKeyMgmtHeader(value);
-      if (specs === undefined) return { status: request.body.length > 0 ? 451 : 200, fields: [] };
-      const answers = await this.#acceptRekey(specs);
-      this.#options.onRekey?.(specs.length);
-      if (answers.length === 0) return { status: 200, fields: [] };
-      if (body === undefined) return { status: 200, fields: [["KeyMgmt", formatKeyMgmtHeader(answers)]] };
-      return { status: 200, fields: [["Content-Type", "text/parameters"]], body: utf8(formatKeyMgmtParameter(body.form, answers)) };
+      const carried = carriedKeyMgmt(request, true);
+      if (carried === undefined) return { status: request.body.length > 0 ? 451 : 200, fields: [] };
+      const answers = await this.#acceptRekey(carried.specs, request.uri);
+      this.#options.onRekey?.(carried.specs.length);
+      return { status: 200, ...carryKeyMgmt(answers, carried.form) };
     } catch (error) {
       this.#logger.warn("new keys refused", { code: (error as { code?: string }).code });
       const { status, reply } = keyingFailure(error, true);
-      return { status, fields: reply === undefined ? [] : [["KeyMgmt", formatKeyMgmtHeader([{ protocol: MIKEY, data: reply }])]] };
+      return { status, ...carryKeyMgmt(reply === undefined ? [] : [{ protocol: MIKEY, data: reply }]) };
     }
   }
 
-  async #acceptRekey(specs: readonly KeyMgmtSpec[]): Promise<KeyMgmtSpec[]> {
+  async #acceptRekey(specs: readonly KeyMgmtSpec[], requested: string): Promise<KeyMgmtSpec[]> {
     const answers: KeyMgmtSpec[] = [];
     for (const spec of specs.filter(({ protocol }) => protocol === MIKEY)) {
       const entries = [...this.#tracks.values()];
-      const named = entries.find(({ track }) => track.options.uri === spec.uri);
+      const meant = spec.uri ?? requested;
+      const named = entries.find(({ track }) => track.options.uri === meant);
       const media = named?.media ?? this.#aggregateMedia ?? (entries.length === 1 ? entries[0]?.media : undefined);
       if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
       const data = await media.acceptRekey(spec.data);
@@ -439,6 +483,21 @@ class Client implements RtspClient {
     this.#scheduleReports();
     const { mediaTimeout = 15_000 } = this.#options;
     if (mediaTimeout > 0) this.#timers.push(this.#options.timers.every(1000, () => this.#checkLife(mediaTimeout)));
+    this.#startRekeying();
+  }
+
+  /** New keys of our making: by the interval, and before the packets of a key are used up (RFC 3711 §9.2). */
+  #startRekeying(): void {
+    const { rekeyInterval = 0, timers } = this.#options;
+    const rekey = (): void => {
+      this.rekey().catch((error: unknown) => this.#logger.warn("rekey failed", { error: String(error) }));
+    };
+    if (rekeyInterval > 0) this.#timers.push(timers.every(rekeyInterval, rekey));
+    this.#timers.push(
+      timers.every(1000, () => {
+        if (!this.#rekeying && [...this.#tracks.values()].some(({ media }) => media?.rekeyDue === true)) rekey();
+      }),
+    );
   }
 
   #startKeepAlive(): void {
@@ -502,16 +561,5 @@ class Client implements RtspClient {
       media?.close();
     }
     this.#aggregateMedia?.close();
-  }
-}
-
-/** An answer that cannot be read proves nothing. */
-function acknowledgementIn(response: RtspResponse): Uint8Array | undefined {
-  const value = listHeader(response, "KeyMgmt");
-  if (value === undefined) return undefined;
-  try {
-    return parseKeyMgmtHeader(value).find(({ protocol }) => protocol === MIKEY)?.data;
-  } catch {
-    return new Uint8Array(0);
   }
 }

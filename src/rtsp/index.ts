@@ -1,9 +1,18 @@
 export * from "./authentication.js";
+export * from "./auto-keying.js";
 export * from "./client.js";
 export { RtspStatusError } from "./client-connection.js";
 export type { ClientTrackStatistics } from "./client-track.js";
 export * from "./headers.js";
-export type { ClientKeying, ClientKeyingRequest, KeyingOutcome, KeyingPeer, KeyingStream, ServerKeying } from "./keying.js";
+export type {
+  ClientKeying,
+  ClientKeyingRequest,
+  KeyingHabits,
+  KeyingOutcome,
+  KeyingPeer,
+  KeyingStream,
+  ServerKeying,
+} from "./keying.js";
 export * from "./media.js";
 export * from "./message.js";
 export * from "./mikey-keying.js";

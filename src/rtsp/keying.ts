@@ -1,7 +1,7 @@
 import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { CarrierStatus } from "../mikey/index.js";
-import type { KeyMgmtSpec } from "../sdp/index.js";
+import type { KeyMgmtBodyForm, KeyMgmtSpec, SdpToleranceName } from "../sdp/index.js";
 
 /** Whom keys are exchanged with. */
 export interface KeyingPeer {
@@ -22,6 +22,15 @@ export interface KeyingStream {
   readonly ssrc?: number;
 }
 
+/** How a kind of peer wants key management to be carried (the rows of src/peers). Default: as RFC 4567 has it, and no tolerance. */
+export interface KeyingHabits {
+  /** What stands as uri in KeyMgmt. Default `absolute`. */
+  readonly keyMgmtUri?: "absolute" | "empty";
+  /** Where SET_PARAMETER carries new keys. Default `header`. */
+  readonly rekeyForm?: "header" | KeyMgmtBodyForm;
+  readonly sdpTolerances?: readonly SdpToleranceName[];
+}
+
 /** Keys for one session, and what goes back to the peer with them. */
 export interface KeyingOutcome {
   readonly media: KeyedMedia;
@@ -33,6 +42,14 @@ export interface KeyingOutcome {
  * keys of its own.
  */
 export interface ServerKeying {
+  readonly habits?: KeyingHabits;
+  /** `session`: the messages of the first m= line stand at session level, and clients answer them at every SETUP. Default `media`. */
+  readonly level?: "session" | "media";
+  /**
+   * One I_MESSAGE for all m= lines, at session level, which the first SETUP answers (RFC 4567 §4.2); in place of `offer` where it is
+   * there. @throws as `offer`
+   */
+  offerAll?(streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer | undefined>;
   /**
    * The I_MESSAGE of one m= line for the description (RFC 4567 §4.2: the server is the Initiator), or nothing where the client is to begin.
    * @throws MikeyError and others: the description is then refused
@@ -61,10 +78,21 @@ export interface ClientKeyingRequest {
   readonly announced: boolean;
   /** Key management protocols of that level, in order (RFC 4567 §4.1.4). */
   readonly protocols: readonly string[];
+  /** Which of how many m= lines a message at session level is answered for, where it is answered per stream. */
+  readonly line?: { readonly index: number; readonly count: number };
 }
 
 /** How a client keys a presentation. */
 export interface ClientKeying {
+  readonly habits?: KeyingHabits;
+  /** What kind of server this keying is for; with a ladder, the step that it stands on. */
+  readonly profile?: string;
+  /** Which of several messages at one level is answered. Default: the first. */
+  choose?(messages: readonly Uint8Array[]): number;
+  /** Whether a message at session level is answered anew at every SETUP, not by the first for all. Default false. */
+  answeredPerStream?(message: Uint8Array): boolean;
+  /** The server refused SETUP with this status. @returns whether another way of keying is worth trying: the next call takes it */
+  climb?(status: number): boolean;
   /** Answers the I_MESSAGE of the description. @throws MikeyError and others: the session is then not set up */
   answer(message: Uint8Array, request: ClientKeyingRequest): Promise<KeyingOutcome>;
   /** Begins an exchange where the description has no message. Without this method such media is refused. */
@@ -93,4 +121,14 @@ export function keyingFailure(error: unknown, messagePresent: boolean): KeyingFa
 export function findSpec(specs: readonly KeyMgmtSpec[], uri: string, streams: number): KeyMgmtSpec | undefined {
   const mikey = specs.filter(({ protocol }) => protocol === "mikey");
   return mikey.find((spec) => spec.uri === uri) ?? (streams === 1 && mikey.length === 1 ? mikey[0] : undefined);
+}
+
+/** The uri of a KeyMgmt header for one message, as the peer wants it. */
+export function keyMgmtUri(habits: KeyingHabits | undefined, absolute: string): string {
+  return habits?.keyMgmtUri === "empty" ? "" : absolute;
+}
+
+/** Whether uri="" may stand for the request URI. */
+export function emptyUriTolerated(habits: KeyingHabits | undefined): boolean {
+  return habits?.sdpTolerances?.includes("empty-key-mgmt-uri") === true;
 }

@@ -1,8 +1,17 @@
 import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { MediaKeying, MediaOffer } from "../gsa/index.js";
 import { DataType, decodeMessage, type Identity, IdType, MikeyError } from "../mikey/index.js";
+import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
-import type { ClientKeying, ClientKeyingRequest, KeyingOutcome, KeyingPeer, KeyingStream, ServerKeying } from "./keying.js";
+import type {
+  ClientKeying,
+  ClientKeyingRequest,
+  KeyingHabits,
+  KeyingOutcome,
+  KeyingPeer,
+  KeyingStream,
+  ServerKeying,
+} from "./keying.js";
 
 /** The only key management protocol that we put into descriptions (RFC 4567 §9.3). */
 const PROTOCOLS = ["mikey"] as const;
@@ -34,29 +43,82 @@ export function nameOfIdentity(identity: Identity | undefined): string | undefin
 export interface MikeyServerKeyingOptions {
   readonly keying: MediaKeying;
   readonly policy: SrtpPolicy;
-  /** With a directory every session needs a pre-shared key of it; without, keys are NULL-keyed and as safe as the channel. */
+  /** With a directory sessions need a pre-shared key of it; without, keys are NULL-keyed and as safe as the channel. */
   readonly directory?: PskDirectory;
+  /**
+   * Beside a directory: offer a NULL-keyed message too, before the other, for clients that have no pre-shared key. Only where the
+   * channel protects it, or where this keying allows NULL keying by name.
+   */
+  readonly open?: { readonly keying: MediaKeying; readonly policy: SrtpPolicy };
+  readonly habits?: KeyingHabits;
+  /** Where the description has the messages. With a directory and `session` one exchange keys all streams. Default `media`. */
+  readonly level?: "session" | "media";
 }
 
 /**
  * Keys the sessions of a path by MIKEY: the server is the Initiator in the description (RFC 4567 §4.2), and a client that begins an
  * exchange of its own in SETUP is answered.
  */
-export function createMikeyServerKeying({ keying, policy, directory }: MikeyServerKeyingOptions): ServerKeying {
+export function createMikeyServerKeying(options: MikeyServerKeyingOptions): ServerKeying {
+  const { keying, policy, directory, open, habits, level } = options;
+  const offerFor = async (streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer> => {
+    const { secure } = peer;
+    const proposals = streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) }));
+    if (directory === undefined) return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure });
+    const spare = open !== undefined && (secure || open.keying.options.allowNullKeying === true) ? open : undefined;
+    const found = spare === undefined ? meantKey(directory, peer) : findMeantKey(directory, peer);
+    // Both lines are of one protocol; the list says that there are two (RFC 4567 §4.1.4).
+    const sdpIds = spare === undefined ? PROTOCOLS : [...PROTOCOLS, ...PROTOCOLS];
+    const keyed =
+      found === undefined
+        ? undefined
+        : await keying.offer({
+            credential: { psk: found.psk },
+            streams: proposals,
+            secure,
+            responderId: identityOf(found.name),
+            sdpIds,
+          });
+    if (spare === undefined) return keyed as MediaOffer;
+    const plain = await spare.keying.offer({
+      credential: { nullKeying: true },
+      streams: proposals.map((proposal) => ({ ...proposal, policy: spare.policy })),
+      secure,
+    });
+    return keyed === undefined ? plain : eitherOffer(plain, keyed);
+  };
   return {
-    async offer(stream, peer) {
-      const { secure } = peer;
-      const streams = [{ policy, ...(stream.ssrc === undefined ? {} : { ssrc: stream.ssrc }) }];
-      if (directory === undefined) return keying.offer({ credential: { nullKeying: true }, streams, secure });
-      const { name, psk } = meantKey(directory, peer);
-      return keying.offer({ credential: { psk }, streams, secure, responderId: identityOf(name), sdpIds: PROTOCOLS });
-    },
+    ...(habits === undefined ? {} : { habits }),
+    ...(level === undefined ? {} : { level }),
+    ...(level === "session" && directory !== undefined && open === undefined ? { offerAll: offerFor } : {}),
+    offer: (stream, peer) => offerFor([stream], peer),
     async accept(offer, message, stream, peer, scope) {
-      if (directory !== undefined && message === undefined)
+      if (directory !== undefined && open === undefined && message === undefined)
         throw new MikeyError("mikey.absent", "SETUP carries no key management data");
-      if (directory === undefined || (message !== undefined && isResponse(message))) return completeOffer(offer, message);
+      if (message === undefined || isResponse(message)) return completeOffer(offer, message);
+      const nullKeyed = isNullKeyedMessage(message);
+      const plain = directory === undefined ? keying : open?.keying;
+      // In the NULL dialect the answer to an offer is a message of the client's own; elsewhere such a message is another exchange.
+      if (offer !== undefined && nullKeyed && plain !== undefined) return completeOffer(offer, message);
       offer?.abandon();
-      return answerOwn(keying, message as Uint8Array, stream, peer, scope);
+      return answerOwn(nullKeyed ? (plain ?? keying) : keying, message, stream, peer, scope);
+    },
+  };
+}
+
+/** Two offers at one level: the answer tells which was taken. */
+function eitherOffer(plain: MediaOffer, keyed: MediaOffer): MediaOffer {
+  return {
+    octets: plain.octets,
+    further: [keyed.octets],
+    accept(answer) {
+      const [taken, other] = answer !== undefined && isResponse(answer) ? [keyed, plain] : [plain, keyed];
+      other.abandon();
+      return taken.accept(answer);
+    },
+    abandon() {
+      plain.abandon();
+      keyed.abandon();
     },
   };
 }
@@ -66,15 +128,21 @@ export function createMikeyServerKeying({ keying, policy, directory }: MikeyServ
  * @throws MikeyError `mikey.authentication` where no key has that name
  */
 function meantKey(directory: PskDirectory, peer: KeyingPeer): { name: string; psk: Uint8Array } {
+  const found = findMeantKey(directory, peer);
+  if (found !== undefined) return found;
+  throw new MikeyError(
+    "mikey.authentication",
+    "no pre-shared key belongs to this client: it has to authenticate or say who it is in From",
+  );
+}
+
+function findMeantKey(directory: PskDirectory, peer: KeyingPeer): { name: string; psk: Uint8Array } | undefined {
   const only = directory.names.length === 1 ? directory.names[0] : undefined;
   for (const name of [peer.user, peer.from, only]) {
     const psk = name === undefined ? undefined : directory.find(name);
     if (name !== undefined && psk !== undefined) return { name, psk };
   }
-  throw new MikeyError(
-    "mikey.authentication",
-    "no pre-shared key belongs to this client: it has to authenticate or say who it is in From",
-  );
+  return undefined;
 }
 
 /** An ERR message also belongs to the exchange of the description. */
@@ -85,7 +153,12 @@ function isResponse(message: Uint8Array): boolean {
 
 async function completeOffer(offer: MediaOffer | undefined, message: Uint8Array | undefined): Promise<KeyingOutcome> {
   if (offer === undefined) throw new MikeyError("mikey.response", "no key message of a description is pending on this connection");
-  return { media: await offer.accept(message), response: undefined };
+  try {
+    return { media: await offer.accept(message), response: undefined };
+  } catch (error) {
+    offer.abandon();
+    throw error;
+  }
 }
 
 async function answerOwn(
@@ -95,7 +168,15 @@ async function answerOwn(
   peer: KeyingPeer,
   scope: string,
 ): Promise<KeyingOutcome> {
-  const answer = await keying.answer(message, { secure: peer.secure, ssrcs: [stream.ssrc ?? 0], scope });
+  const { nullDirections } = keying.options.dialect;
+  const answer = await keying.answer(message, {
+    secure: peer.secure,
+    ssrcs: [stream.ssrc ?? 0],
+    scope,
+    keyOwnDirection: true,
+    // Whose key serves both ways is the client's here too, although it is the client that began.
+    ...(nullDirections === "answerer" ? { nullDirections: "one" as const } : {}),
+  });
   if (answer.kind === "repeated") throw new WatchwordError("rtsp.repeated-setup", "the key message was answered before");
   return { media: answer.media, response: answer.response };
 }
@@ -105,13 +186,23 @@ export interface MikeyClientKeyingOptions {
   readonly keying: MediaKeying;
   /** Tells this client's sessions from others' that share a replay cache. */
   readonly scope: string;
-  /** Begin an exchange where the description has none, under this key and policy (docs/protocol.md §7). */
-  readonly initiate?: { readonly psk: Uint8Array; readonly policy: SrtpPolicy };
+  /** Begin an exchange where the description has none, under this policy: with a pre-shared key (docs/protocol.md §7), or NULL-keyed. */
+  readonly initiate?: { readonly psk?: Uint8Array; readonly policy: SrtpPolicy };
+  /** Prefer messages that a pre-shared key protects, where the description has several. Default false. */
+  readonly preferPsk?: boolean;
+  /** The policy of our own NULL-keyed key. Default: as the server's message has it. */
+  readonly policy?: SrtpPolicy;
+  /** Name and habits of the kind of server. */
+  readonly profile?: KeyingHabits & { readonly name: string };
 }
 
 /** Answers the key messages of a description, and begins an exchange where there is none and a key to do it with. */
-export function createMikeyClientKeying({ keying, scope, initiate }: MikeyClientKeyingOptions): ClientKeying {
+export function createMikeyClientKeying(options: MikeyClientKeyingOptions): ClientKeying {
+  const { keying, scope, initiate, profile, policy } = options;
   return {
+    ...(profile === undefined ? {} : { habits: profile, profile: profile.name }),
+    choose: (messages) => chooseMessage(messages, options.preferPsk === true),
+    answeredPerStream: isNullKeyedMessage,
     async answer(message, request) {
       const answer = await keying.answer(message, {
         secure: request.peer.secure,
@@ -119,6 +210,8 @@ export function createMikeyClientKeying({ keying, scope, initiate }: MikeyClient
         scope,
         sdpIds: request.protocols,
         keyOwnDirection: true,
+        ...(request.line === undefined ? {} : { line: request.line }),
+        ...(policy === undefined ? {} : { policy }),
       });
       if (answer.kind === "repeated") throw new WatchwordError("rtsp.repeated-setup", "the key message was answered before");
       return { media: answer.media, response: answer.response };
@@ -127,15 +220,25 @@ export function createMikeyClientKeying({ keying, scope, initiate }: MikeyClient
   };
 }
 
+/** Of several messages at one level the one for us: protected by a pre-shared key, or not; the first where none is. */
+export function chooseMessage(messages: readonly Uint8Array[], preferPsk: boolean): number {
+  return Math.max(
+    0,
+    messages.findIndex((message) => isNullKeyedMessage(message) !== preferPsk),
+  );
+}
+
 function begin(
   keying: MediaKeying,
-  { psk, policy }: { readonly psk: Uint8Array; readonly policy: SrtpPolicy },
+  { psk, policy }: { readonly psk?: Uint8Array; readonly policy: SrtpPolicy },
   request: ClientKeyingRequest,
 ): Promise<MediaOffer> {
+  const { nullDirections } = keying.options.dialect;
   return keying.offer({
-    credential: { psk },
+    credential: psk === undefined ? { nullKeying: true } : { psk },
     streams: request.streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) })),
     secure: request.peer.secure,
     peerAnnounced: request.announced,
+    ...(nullDirections === "answerer" ? { nullDirections: "one" as const } : {}),
   });
 }

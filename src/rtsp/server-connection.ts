@@ -40,6 +40,8 @@ export interface DescribedKeys {
   readonly peer: KeyingPeer;
   /** One per m= line; taken away as SETUP uses them. */
   readonly offers: (MediaOffer | undefined)[];
+  /** One for all m= lines, in place of those: the first SETUP takes it. */
+  offerForAll: MediaOffer | undefined;
   /** The session that the first SETUP made; the promise is for one session only. */
   session: string | undefined;
 }
@@ -107,7 +109,7 @@ export class ServerConnection {
   }
 
   /** Sends a request to the client. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
-  request(method: string, uri: string, fields: RtspHeaders): Promise<RtspResponse> {
+  request(method: string, uri: string, fields: RtspHeaders, body?: Uint8Array): Promise<RtspResponse> {
     if (this.#closed || this.#ending) return Promise.reject(new WatchwordError("rtsp.connection-closed", "the client has left"));
     const sequence = this.#sequence++;
     return new Promise((resolve, reject) => {
@@ -116,13 +118,13 @@ export class ServerConnection {
         reject(new WatchwordError("rtsp.timeout", `the client did not answer ${method}`));
       });
       this.#pending.set(sequence, { resolve, reject, timer });
-      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields])));
+      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields], body)));
     });
   }
 
   /** Forgets what DESCRIBE promised. */
   dropDescribed(): void {
-    for (const offer of this.described?.offers ?? []) offer?.abandon();
+    for (const offer of [...(this.described?.offers ?? []), this.described?.offerForAll]) offer?.abandon();
     this.described = undefined;
   }
 

@@ -1,19 +1,19 @@
-import { CodecError, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia } from "../gsa/index.js";
+import { CodecError, utf8, WatchwordError } from "../bytes/index.js";
+import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
 import {
   formatDescription,
   formatKeyMgmtAttribute,
-  formatKeyMgmtHeader,
-  formatKeyMgmtParameter,
+  formatPotentialConfiguration,
+  formatTransportCapability,
   type KeyMgmtSpec,
-  parseKeyMgmtHeader,
-  parseKeyMgmtParameter,
+  type SdpToleranceName,
 } from "../sdp/index.js";
 import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
 import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
-import { type KeyingPeer, keyingFailure } from "./keying.js";
-import { header, headers, listHeader, type RtspHeaders, type RtspRequest } from "./message.js";
-import type { RunningPresentation, ServerCore } from "./server.js";
+import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
+import { emptyUriTolerated, type KeyingPeer, keyingFailure } from "./keying.js";
+import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
+import type { Presentation, RunningPresentation, ServerCore } from "./server.js";
 import type { DescribedKeys, ServerConnection } from "./server-connection.js";
 import type { ServerSession } from "./server-session.js";
 import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
@@ -105,19 +105,7 @@ async function describe(exchange: Exchange): Promise<Answer> {
   await ready(target.running);
 
   connection.dropDescribed();
-  const described: DescribedKeys = { presentation, peer, offers: [], session: undefined };
-  const attributes: string[][] = [];
-  try {
-    for (const [index, track] of source.tracks.entries()) {
-      const offer = await keying?.offer(stream(index, track.ssrc), peer);
-      described.offers.push(offer);
-      attributes.push(offer === undefined ? [] : [`key-mgmt:${formatKeyMgmtAttribute("mikey", offer.octets)}`]);
-    }
-  } catch (error) {
-    for (const offer of described.offers) offer?.abandon();
-    // RFC 4567 has no status for a description that cannot be keyed; the reason is not the client's to see.
-    throw new RtspRefusal(403, [], { cause: error });
-  }
+  const { described, attributes, shared } = await describeKeys(presentation, peer);
   if (keying !== undefined) connection.described = described;
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
@@ -126,10 +114,10 @@ async function describe(exchange: Exchange): Promise<Answer> {
     sessionVersion: 1,
     address: connection.stream.channel.local.host,
     name: presentation.name ?? presentation.path.slice(1),
-    attributes: announced,
+    attributes: [...announced, ...shared],
     media: source.tracks.map((track, index) => ({
       kind: track.media,
-      profile,
+      profile: presentation.capabilities === true && keying !== undefined ? profile.replace("SAVP", "AVP") : profile,
       payloadType: track.payloadType,
       rtpmap: track.rtpmap,
       control: trackName(index),
@@ -146,6 +134,44 @@ async function describe(exchange: Exchange): Promise<Answer> {
     ],
     body: utf8(body),
   };
+}
+
+/** The key messages of a description, at the level that the keying wants. @throws RtspRefusal 403 */
+async function describeKeys(
+  presentation: Presentation,
+  peer: KeyingPeer,
+): Promise<{ readonly described: DescribedKeys; readonly attributes: readonly string[][]; readonly shared: readonly string[] }> {
+  const { keying, profile, capabilities, source } = presentation;
+  const described: DescribedKeys = { presentation, peer, offers: [], offerForAll: undefined, session: undefined };
+  const attributes: string[][] = [];
+  let first = 1;
+  const lines = (offer: MediaOffer | undefined): string[] => {
+    const messages = offer === undefined ? [] : [offer.octets, ...(offer.further ?? [])];
+    if (capabilities !== true) return messages.map((message) => `key-mgmt:${formatKeyMgmtAttribute("mikey", message)}`);
+    first += messages.length;
+    return messages.length === 0 ? [] : formatPotentialConfiguration(messages, first - messages.length);
+  };
+  try {
+    if (keying?.offerAll !== undefined && capabilities !== true) {
+      described.offerForAll = await keying.offerAll(
+        source.tracks.map((track, index) => stream(index, track.ssrc)),
+        peer,
+      );
+      return { described, attributes, shared: lines(described.offerForAll) };
+    }
+    for (const [index, track] of source.tracks.entries()) {
+      const offer = await keying?.offer(stream(index, track.ssrc), peer);
+      described.offers.push(offer);
+      attributes.push(lines(offer));
+    }
+  } catch (error) {
+    for (const offer of described.offers) offer?.abandon();
+    // RFC 4567 has no status for a description that cannot be keyed; the reason is not the client's to see.
+    throw new RtspRefusal(403, [], { cause: error });
+  }
+  if (keying !== undefined && capabilities === true) return { described, attributes, shared: [formatTransportCapability(profile)] };
+  if (keying?.level !== "session") return { described, attributes, shared: [] };
+  return { described, attributes: [], shared: attributes[0] ?? [] };
 }
 
 async function setup(exchange: Exchange): Promise<Answer> {
@@ -171,15 +197,15 @@ async function setup(exchange: Exchange): Promise<Answer> {
   const { carrier, answer } = await openCarrier(exchange, transport);
   const id = existing?.facts.id ?? core.newSessionId();
   const trackUri = `${target.base}/${trackName(index)}`;
-  let keyed: { readonly media: KeyedMedia; readonly fields: RtspHeaders } | undefined;
+  let keyed: KeyedTrack | undefined;
   try {
-    if (presentation.keying !== undefined) keyed = await keyTrack(exchange, target, index, id, peer, trackUri);
+    if (presentation.keying !== undefined) keyed = await keyTrack(exchange, target, index, id, peer, trackUri, existing);
     // The session may have ended, or the client may have left, while keys were made.
     if (connection.closed || existing?.state === "ended") throw new RtspRefusal(454);
     if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
   } catch (error) {
     carrier.close();
-    keyed?.media.close();
+    if (keyed?.media !== existing?.mediaForAll) keyed?.media.close();
     throw error;
   }
   const session =
@@ -191,8 +217,9 @@ async function setup(exchange: Exchange): Promise<Answer> {
       user: peer.user,
       remote: peer.remote,
       timeout: core.sessionTimeout * 1000,
+      ...(presentation.keying?.habits === undefined ? {} : { habits: presentation.keying.habits }),
     });
-  session.addTrack({ index, track, carrier, uri: trackUri, media: keyed?.media });
+  session.addTrack({ index, track, carrier, uri: trackUri, media: keyed?.media, tolerances: keyed?.tolerances ?? [] });
   session.touch();
   core.emit({ type: "setup", session: session.info });
   const ssrc = track.ssrc === undefined ? {} : { ssrc: track.ssrc };
@@ -201,9 +228,17 @@ async function setup(exchange: Exchange): Promise<Answer> {
     fields: [
       ["Transport", formatTransport([{ ...answer, ...ssrc, mode: "PLAY" }])],
       ["Session", formatSession({ id, timeout: core.sessionTimeout })],
-      ...(keyed?.fields ?? []),
+      ...(keyed?.carriage.fields ?? []),
     ],
+    ...(keyed?.carriage.body === undefined ? {} : { body: keyed.carriage.body }),
   };
+}
+
+/** Keys for a stream, and what goes back with them. */
+interface KeyedTrack {
+  readonly media: KeyedMedia;
+  readonly carriage: KeyMgmtCarriage;
+  readonly tolerances: readonly SdpToleranceName[];
 }
 
 /** RFC 4567 §4.2: the client's message completes what DESCRIBE began, or begins itself. */
@@ -214,28 +249,39 @@ async function keyTrack(
   sessionId: string,
   peer: KeyingPeer,
   trackUri: string,
-): Promise<{ readonly media: KeyedMedia; readonly fields: RtspHeaders }> {
+  session: ServerSession | undefined,
+): Promise<KeyedTrack> {
   const { presentation } = target.running;
   const { keying } = presentation;
   if (keying === undefined) throw new RtspRefusal(500);
-  const value = listHeader(request, "KeyMgmt");
-  let message: Uint8Array | undefined;
+  // One exchange at session level keyed every stream at the first SETUP.
+  if (session?.mediaForAll !== undefined) return { media: session.mediaForAll, carriage: { fields: [] }, tolerances: [] };
+  let present = true;
   try {
-    message = value === undefined ? undefined : messageFor(parseKeyMgmtHeader(value), [target.base, trackUri, target.uri.text]);
+    const carried = carriedKeyMgmt(request);
+    present = carried !== undefined;
+    const uris = [target.base, trackUri, target.uri.text];
+    const { message, tolerances } = messageFor(carried?.specs ?? [], uris, emptyUriTolerated(keying.habits));
     const offer = takeOffer(connection, presentation.path, index, sessionId);
     const track = presentation.source.tracks[index];
     const outcome = await keying.accept(offer, message, stream(index, track?.ssrc), peer, sessionId);
-    if (outcome.media.streams[0]?.sender === undefined) {
+    const { streams } = outcome.media;
+    if (streams[streams.length === 1 ? 0 : index]?.sender === undefined) {
       outcome.media.close();
       throw new WatchwordError("rtsp.no-sender-key", "the exchange gave no key for what the server sends");
     }
     const specs = outcome.response === undefined ? [] : [{ protocol: "mikey", uri: trackUri, data: outcome.response }];
-    return { media: outcome.media, fields: specs.length === 0 ? [] : [["KeyMgmt", formatKeyMgmtHeader(specs)]] };
+    return { media: outcome.media, carriage: carryKeyMgmt(specs), tolerances };
   } catch (error) {
-    const { status, reply } = keyingFailure(error, value !== undefined);
-    const specs = reply === undefined ? [] : [{ protocol: "mikey", uri: trackUri, data: reply }];
-    throw new RtspRefusal(status, specs.length === 0 ? [] : [["KeyMgmt", formatKeyMgmtHeader(specs)]], { cause: error });
+    throw keyingRefusal(error, present, trackUri);
   }
+}
+
+/** A failure of key management as a response: its status, and the MIKEY ERR where one may be sent (RFC 4567 §4.2). */
+function keyingRefusal(error: unknown, present: boolean, uri?: string): RtspRefusal {
+  const { status, reply } = keyingFailure(error, present);
+  const spec = { protocol: "mikey", ...(uri === undefined ? {} : { uri }) };
+  return new RtspRefusal(status, carryKeyMgmt(reply === undefined ? [] : [{ ...spec, data: reply }]).fields, { cause: error });
 }
 
 /** What DESCRIBE promised for a stream, once, and for one session only: two sessions never share keys. */
@@ -244,19 +290,24 @@ function takeOffer(connection: ServerConnection, path: string, index: number, se
   if (described === undefined || described.presentation.path !== path) return undefined;
   described.session ??= sessionId;
   if (described.session !== sessionId) return undefined;
-  const offer = described.offers[index];
+  const offer = described.offerForAll ?? described.offers[index];
+  described.offerForAll = undefined;
   described.offers[index] = undefined;
   return offer;
 }
 
-/** The MIKEY message whose uri means this request: absent, empty, or one of these by path, since proxies and name services change hosts. */
-function messageFor(specs: readonly KeyMgmtSpec[], uris: readonly string[]): Uint8Array | undefined {
+/** The MIKEY message whose uri means this request: absent, or one of these by path, since proxies and name services change hosts. */
+function messageFor(
+  specs: readonly KeyMgmtSpec[],
+  uris: readonly string[],
+  emptyAllowed: boolean,
+): { readonly message: Uint8Array | undefined; readonly tolerances: readonly SdpToleranceName[] } {
   const mikey = specs.filter(({ protocol }) => protocol === "mikey");
-  if (mikey.length === 0) return undefined;
+  if (mikey.length === 0) return { message: undefined, tolerances: [] };
   const paths = uris.map(pathOf);
-  const match = mikey.find(({ uri }) => uri === undefined || uri === "" || paths.includes(pathOf(uri)));
+  const match = mikey.find(({ uri }) => uri === undefined || (uri === "" ? emptyAllowed : paths.includes(pathOf(uri))));
   if (match === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "the KeyMgmt header is for another URI");
-  return match.data;
+  return { message: match.data, tolerances: match.uri === "" ? ["empty-key-mgmt-uri"] : [] };
 }
 
 function pathOf(uri: string): string {
@@ -309,34 +360,21 @@ function getParameter(exchange: Exchange): Answer {
 async function setParameter(exchange: Exchange): Promise<Answer> {
   const { request } = exchange;
   const session = optionalSession(exchange);
-  let form: "header" | "mikey" | "KeyMgmt" = "header";
-  let specs: readonly KeyMgmtSpec[] = [];
+  let carried: CarriedKeyMgmt | undefined;
   try {
-    const value = listHeader(request, "KeyMgmt");
-    const body = value === undefined && request.body.length > 0 ? parseKeyMgmtParameter(utf8Text(request.body) ?? "") : undefined;
-    if (value !== undefined) specs = parseKeyMgmtHeader(value);
-    else if (body !== undefined) ({ form, specs } = body);
-    else if (request.body.length > 0) throw new RtspRefusal(451);
+    carried = carriedKeyMgmt(request, true);
   } catch (error) {
-    if (error instanceof RtspRefusal) throw error;
     throw new RtspRefusal(463, [], { cause: error });
   }
-  if (specs.length === 0) return OK;
+  if (carried === undefined && request.body.length > 0) throw new RtspRefusal(451);
+  if (carried === undefined || carried.specs.length === 0) return OK;
   if (session === undefined) throw new RtspRefusal(454);
   try {
-    const answers = await session.acceptRekey(specs);
-    const fields: [string, string][] = [["Session", session.facts.id]];
-    if (answers.length === 0) return { status: 200, fields };
-    if (form === "header") return { status: 200, fields: [...fields, ["KeyMgmt", formatKeyMgmtHeader(answers)]] };
-    return {
-      status: 200,
-      fields: [...fields, ["Content-Type", "text/parameters"]],
-      body: utf8(formatKeyMgmtParameter(form, answers)),
-    };
+    const answers = await session.acceptRekey(carried.specs, locate(exchange).track);
+    const { fields, body } = carryKeyMgmt(answers, carried.form);
+    return { status: 200, fields: [["Session", session.facts.id], ...fields], ...(body === undefined ? {} : { body }) };
   } catch (error) {
-    const { status, reply } = keyingFailure(error, true);
-    const answer = reply === undefined ? [] : [{ protocol: "mikey", data: reply }];
-    throw new RtspRefusal(status, answer.length === 0 ? [] : [["KeyMgmt", formatKeyMgmtHeader(answer)]], { cause: error });
+    throw keyingRefusal(error, true);
   }
 }
 
@@ -349,25 +387,12 @@ function teardown(exchange: Exchange): Answer {
     session.removeTrack(target.track);
     return { status: 200, fields: [["Session", session.facts.id]] };
   }
-  const value = listHeader(request, "KeyMgmt");
-  const { verdict, acknowledgement } = session.acceptDeregistration(value === undefined ? undefined : deregistrationIn(value));
-  const fields: [string, string][] = [["Session", session.facts.id]];
-  if (acknowledgement !== undefined) {
-    fields.push(["KeyMgmt", formatKeyMgmtHeader([{ protocol: "mikey", uri: session.facts.uri, data: acknowledgement }])]);
-  }
+  // A header that cannot be read is a proof that fails, not one that is absent.
+  const { verdict, acknowledgement } = session.acceptDeregistration(soleMessage(request));
+  const specs = acknowledgement === undefined ? [] : [{ protocol: "mikey", uri: session.facts.uri, data: acknowledgement }];
   session.end("teardown", verdict);
   core.logger.debug("torn down", { session: session.facts.id, proof: verdict });
-  return { status: 200, fields };
-}
-
-/** A header that cannot be read is a proof that fails, not one that is absent. */
-function deregistrationIn(value: string): Uint8Array {
-  try {
-    return parseKeyMgmtHeader(value).find(({ protocol }) => protocol === "mikey")?.data ?? new Uint8Array(0);
-  } catch (error) {
-    if (error instanceof CodecError) return new Uint8Array(0);
-    throw error;
-  }
+  return { status: 200, fields: [["Session", session.facts.id], ...carryKeyMgmt(specs).fields] };
 }
 
 function trackName(index: number): string {

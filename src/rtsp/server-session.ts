@@ -1,11 +1,12 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa/index.js";
 import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
-import { formatKeyMgmtHeader, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
+import type { KeyMgmtSpec } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
-import { findSpec } from "./keying.js";
+import { carriedKeyMgmt, carryKeyMgmt } from "./key-mgmt-carriage.js";
+import { emptyUriTolerated, findSpec, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
-import { listHeader, type RtspHeaders, type RtspResponse } from "./message.js";
+import type { RtspHeaders, RtspResponse } from "./message.js";
 import { looksLikeRtcp } from "./rtcp.js";
 
 /** Why a session ended. */
@@ -50,8 +51,10 @@ export interface SessionTrack {
   readonly carrier: MediaCarrier;
   /** Absolute control URI as the client knows it. */
   readonly uri: string;
-  /** Undefined for plain RTP. */
+  /** Undefined for plain RTP. One exchange may have keyed several tracks. */
   readonly media: KeyedMedia | undefined;
+  /** Where the request departed from the standard and was allowed to. */
+  readonly tolerances?: readonly string[];
 }
 
 interface TrackState extends SessionTrack {
@@ -76,7 +79,7 @@ export interface SessionContext {
   /** Memory for one packet at a time, shared by all sessions; room for what SRTP adds. */
   readonly scratch: Uint8Array;
   /** Sends a request to the client and waits for its answer. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
-  readonly request: (method: string, uri: string, fields: RtspHeaders) => Promise<RtspResponse>;
+  readonly request: (method: string, uri: string, fields: RtspHeaders, body?: Uint8Array) => Promise<RtspResponse>;
   /** Called when streams have new keys. */
   readonly onRekey: (streams: number) => void;
   /** Called once when the session is over, its resources released. */
@@ -93,10 +96,14 @@ export interface SessionFacts {
   readonly remote: Endpoint;
   /** Milliseconds. */
   readonly timeout: number;
+  /** How the client wants new keys carried. */
+  readonly habits?: KeyingHabits;
 }
 
 /** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
 const FIRST_SEQUENCE_MASK = 0x7fff;
+/** How often a stream looks whether its key is used up: every 64 packets. */
+const DUE_CHECK_MASK = 0x3f;
 /** Longest packet of a source that is sent on. */
 const MAX_PACKET = 65_000;
 
@@ -135,7 +142,7 @@ export class ServerSession {
         suite: stream?.policy.suite,
         fingerprint: media?.fingerprint,
         mki: media?.mki === undefined ? undefined : formatHex(media.mki),
-        tolerances: media?.tolerances ?? [],
+        tolerances: [...(track.tolerances ?? []), ...(media?.tolerances ?? [])],
         packets,
         octets,
         dropped,
@@ -159,8 +166,7 @@ export class ServerSession {
     const random = this.#context.random(2);
     const state: TrackState = {
       ...added,
-      // Each m= line has an exchange of its own, which covers one stream.
-      stream: added.media?.streams[0],
+      stream: added.media?.streams[added.media.streams.length === 1 ? 0 : added.index],
       offset: undefined,
       next: (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK,
       packets: 0,
@@ -179,7 +185,12 @@ export class ServerSession {
     if (at < 0) return;
     const [removed] = this.#tracks.splice(at, 1);
     removed?.carrier.close();
-    removed?.media?.close();
+    if (!this.#tracks.some(({ media }) => media === removed?.media)) removed?.media?.close();
+  }
+
+  /** Keys that one exchange made for all streams, if there are such. */
+  get mediaForAll(): KeyedMedia | undefined {
+    return this.#tracks.find(({ media }) => (media?.streams.length ?? 0) > 1)?.media;
   }
 
   /** RFC 2326 §12.33: the sequence number that each stream will start with. */
@@ -193,11 +204,7 @@ export class ServerSession {
     this.#state = "playing";
     for (const track of this.#tracks) track.offset = undefined;
     if (rekeyEvery > 0) {
-      this.#rekeyTimer = this.#context.timers.every(rekeyEvery * 1000, () => {
-        this.rekey().catch((error: unknown) => {
-          this.#context.logger.warn("rekey failed", { session: this.facts.id, error: String(error) });
-        });
-      });
+      this.#rekeyTimer = this.#context.timers.every(rekeyEvery * 1000, () => this.#rekeyQuietly());
     }
   }
 
@@ -230,6 +237,7 @@ export class ServerSession {
     }
     track.packets++;
     track.octets += packet.length;
+    if ((track.packets & DUE_CHECK_MASK) === 0) this.rekeyIfDue();
   }
 
   sendRtcp(index: number, packet: Uint8Array): void {
@@ -252,49 +260,79 @@ export class ServerSession {
     return this.#rekeying;
   }
 
+  /** Rekeys where a key has protected nearly all the packets that it may (RFC 3711 §9.2). */
+  rekeyIfDue(): void {
+    if (this.#state !== "playing" || this.#rekeying !== undefined) return;
+    if (this.#tracks.some(({ media }) => media?.rekeyDue === true)) this.#rekeyQuietly();
+  }
+
+  #rekeyQuietly(): void {
+    this.rekey().catch((error: unknown) => {
+      this.#context.logger.warn("rekey failed", { session: this.facts.id, error: String(error) });
+    });
+  }
+
   async #rekey(): Promise<number> {
-    const pending: { track: TrackState; rekey: PendingRekey }[] = [];
+    const all = new Map<KeyedMedia, string>();
+    for (const { media, uri } of this.#tracks) {
+      if (media?.canRekey === true) all.set(media, media.streams.length > 1 ? this.facts.uri : uri);
+    }
+    // The body of ONVIF carries one message and no URI: every stream has a request of its own.
+    const entries = [...all].map(([media, uri]) => ({ media, uri }));
+    const groups = this.facts.habits?.rekeyForm === "mikey" ? entries.map((one) => [one]) : [entries];
+    let count = 0;
     try {
-      for (const track of this.#tracks) {
-        if (track.media?.canRekey === true) pending.push({ track, rekey: await track.media.startRekey() });
-      }
-      if (pending.length === 0) return 0;
-      const specs = pending.map(({ track, rekey }) => ({ protocol: "mikey", uri: track.uri, data: rekey.octets }));
-      const response = await this.#context.request("SET_PARAMETER", this.facts.uri, [
-        ["Session", this.facts.id],
-        ["KeyMgmt", formatKeyMgmtHeader(specs)],
-      ]);
-      if (response.status !== 200) throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
-      const value = listHeader(response, "KeyMgmt");
-      const answers = value === undefined ? [] : parseKeyMgmtHeader(value);
-      while (pending.length > 0) {
-        const { track, rekey } = pending[0] as (typeof pending)[number];
-        await rekey.complete(findSpec(answers, track.uri, specs.length)?.data);
-        pending.shift();
-      }
-      this.#context.onRekey(specs.length);
-      return specs.length;
+      for (const group of groups) count += await this.#rekeyGroup(group, entries.length);
     } catch (error) {
-      for (const { rekey } of pending) rekey.abandon();
       if (error instanceof WatchwordError && error.code === "rtsp.rekey") throw error;
       throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
     }
+    if (count > 0) this.#context.onRekey(count);
+    return count;
   }
 
-  /** Takes a rekey that the client initiated. @throws MikeyError, WatchwordError `rtsp.key-mgmt-context` */
-  async acceptRekey(specs: readonly KeyMgmtSpec[]): Promise<KeyMgmtSpec[]> {
+  /** New keys by one request. */
+  async #rekeyGroup(group: readonly { readonly media: KeyedMedia; readonly uri: string }[], of: number): Promise<number> {
+    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
+    try {
+      for (const { media, uri } of group) pending.push({ uri, rekey: await media.startRekey() });
+      if (pending.length === 0) return 0;
+      const specs = pending.map(({ uri, rekey }) => ({ protocol: "mikey", uri, data: rekey.octets }));
+      const { fields, body } = carryKeyMgmt(specs, this.facts.habits?.rekeyForm ?? "header");
+      const uri = group.length < of ? (pending[0]?.uri ?? this.facts.uri) : this.facts.uri;
+      const response = await this.#context.request("SET_PARAMETER", uri, [["Session", this.facts.id], ...fields], body);
+      if (response.status !== 200) throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
+      const answers = carriedKeyMgmt(response, true)?.specs ?? [];
+      while (pending.length > 0) {
+        const { uri: own, rekey } = pending[0] as (typeof pending)[number];
+        await rekey.complete(findSpec(answers, own, specs.length)?.data);
+        pending.shift();
+      }
+      return specs.length;
+    } finally {
+      for (const { rekey } of pending) rekey.abandon();
+    }
+  }
+
+  /**
+   * Takes a rekey that the client initiated.
+   * @param track index of the stream that the request addressed, where it was one: what a message without uri is for
+   * @throws MikeyError, WatchwordError `rtsp.key-mgmt-context`
+   */
+  async acceptRekey(specs: readonly KeyMgmtSpec[], track?: number): Promise<KeyMgmtSpec[]> {
     const answers: KeyMgmtSpec[] = [];
     for (const spec of specs.filter(({ protocol }) => protocol === "mikey")) {
-      const track = this.#trackOf(spec.uri);
-      if (track?.media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
-      const data = await track.media.acceptRekey(spec.data);
+      const media = this.#mediaFor(spec.uri === "" && emptyUriTolerated(this.facts.habits) ? undefined : spec.uri, track);
+      if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
+      const data = await media.acceptRekey(spec.data);
       if (data !== undefined) answers.push({ protocol: "mikey", ...(spec.uri === undefined ? {} : { uri: spec.uri }), data });
     }
     return answers;
   }
 
-  #trackOf(uri: string | undefined): TrackState | undefined {
-    return this.#tracks.find((track) => track.uri === uri) ?? (this.#tracks.length === 1 ? this.#tracks[0] : undefined);
+  #mediaFor(uri: string | undefined, index: number | undefined): KeyedMedia | undefined {
+    const named = this.#tracks.find((track) => (uri === undefined ? track.index === index : track.uri === uri));
+    return (named ?? (this.#tracks.length === 1 ? this.#tracks[0] : undefined))?.media ?? this.mediaForAll;
   }
 
   /**

@@ -38,6 +38,11 @@ export interface Presentation {
   readonly rekeyInterval?: number;
   /** Say `a=x-watchword:1` (docs/protocol.md §4.1). Default: where there is keying. */
   readonly announce?: boolean;
+  /**
+   * Describe the streams as RTP/AVP with SRTP and its keys as a potential configuration (RFC 5939), for clients that know capabilities.
+   * They are served as `profile` says all the same. Default false.
+   */
+  readonly capabilities?: boolean;
 }
 
 /** What happens in a server, for logs and tests. Nothing here holds a key. */
@@ -221,11 +226,11 @@ export class ServerCore implements ConnectionHandler {
       logger: this.logger,
       random: (length) => this.options.random.bytes(length),
       scratch: this.#scratch,
-      request: (method, uri, fields) => {
+      request: (method, uri, fields, body) => {
         const current = this.#entries.get(facts.id)?.connection;
         return current === undefined
           ? Promise.reject(new WatchwordError("rtsp.connection-closed", "the client has left"))
-          : current.request(method, uri, fields);
+          : current.request(method, uri, fields, body);
       },
       onRekey: (streams) => this.emit({ type: "rekeyed", session: session.info, streams }),
       onEnd: (_session, reason, proof) => {
@@ -318,7 +323,10 @@ export class ServerCore implements ConnectionHandler {
   }
 
   #checkTime(): void {
-    for (const session of this.sessions) if (session.expired) session.end("timeout");
+    for (const session of this.sessions) {
+      if (session.expired) session.end("timeout");
+      else session.rekeyIfDue();
+    }
     for (const connection of [...this.#connections]) connection.checkIdle();
   }
 }

@@ -1,0 +1,102 @@
+import { WatchwordError } from "../bytes/index.js";
+import type { MediaKeying, MediaOffer } from "../gsa/index.js";
+import { clientLadder, isNullKeyedMessage, type LadderStep, type PeerProfile, peerPolicy, peerProfile } from "../peers/index.js";
+import type { SuiteName } from "../srtp/index.js";
+import type { ClientKeying, ClientKeyingRequest, KeyingHabits, KeyingOutcome } from "./keying.js";
+import { chooseMessage, createMikeyClientKeying } from "./mikey-keying.js";
+
+/** How a client is keyed that does not know what kind of server it talks to. */
+export interface AutoClientKeyingOptions {
+  /** A keying in the dialect and with the tolerances of a profile. */
+  readonly keyingFor: (profile: PeerProfile) => MediaKeying;
+  /** Tells this client's sessions from others' that share a replay cache. */
+  readonly scope: string;
+  readonly psk?: Uint8Array;
+  /** The suite to propose where the server leaves the keys to us. */
+  readonly suite: SuiteName;
+  /** Called when another step is taken, with its profile. */
+  readonly onStep?: (profile: string) => void;
+}
+
+/**
+ * Keys a client by what the server's messages look like, and climbs on where the server refuses (src/peers/ladder.ts): no MKI, MKI,
+ * AEAD. One object serves one server: the step that was found stays.
+ */
+export function createAutoClientKeying(options: AutoClientKeyingOptions): ClientKeying {
+  return new AutoKeying(options);
+}
+
+class AutoKeying implements ClientKeying {
+  readonly #options: AutoClientKeyingOptions;
+  readonly #keyings = new Map<string, MediaKeying>();
+  #steps: readonly LadderStep[] = [];
+  #at = 0;
+
+  constructor(options: AutoClientKeyingOptions) {
+    this.#options = options;
+  }
+
+  get habits(): KeyingHabits {
+    return this.#step.profile;
+  }
+
+  get profile(): string {
+    return this.#step.profile.name;
+  }
+
+  choose(messages: readonly Uint8Array[]): number {
+    return chooseMessage(messages, this.#options.psk !== undefined);
+  }
+
+  answeredPerStream(message: Uint8Array): boolean {
+    return isNullKeyedMessage(message);
+  }
+
+  answer(message: Uint8Array, request: ClientKeyingRequest): Promise<KeyingOutcome> {
+    this.#begin(() => clientLadder(message, request.announced));
+    return this.#current.answer(message, request);
+  }
+
+  async initiate(request: ClientKeyingRequest): Promise<MediaOffer> {
+    const { psk } = this.#options;
+    this.#begin(() => (psk === undefined ? clientLadder(undefined, request.announced) : [{ profile: peerProfile("strict") }]));
+    const { initiate } = this.#current;
+    if (initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
+    return initiate(request);
+  }
+
+  climb(status: number): boolean {
+    const next = this.#steps[this.#at + 1];
+    if (next === undefined || !this.#step.profile.refusals.includes(status)) return false;
+    this.#at++;
+    this.#options.onStep?.(next.profile.name);
+    return true;
+  }
+
+  #begin(steps: () => readonly LadderStep[]): void {
+    if (this.#steps.length > 0) return;
+    this.#steps = steps();
+    this.#options.onStep?.(this.profile);
+  }
+
+  get #step(): LadderStep {
+    return this.#steps[this.#at] ?? { profile: peerProfile("strict") };
+  }
+
+  get #current(): ClientKeying {
+    const { scope, psk, suite: wanted } = this.#options;
+    const { profile, suite } = this.#step;
+    let keying = this.#keyings.get(profile.name);
+    if (keying === undefined) {
+      keying = this.#options.keyingFor(profile);
+      this.#keyings.set(profile.name, keying);
+    }
+    return createMikeyClientKeying({
+      keying,
+      scope,
+      profile,
+      initiate: { policy: peerPolicy(profile, suite ?? wanted), ...(psk === undefined ? {} : { psk }) },
+      ...(suite === undefined ? {} : { policy: peerPolicy(profile, suite) }),
+    });
+  }
+}
