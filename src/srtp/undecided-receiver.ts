@@ -52,6 +52,10 @@ class UndecidedReceiver implements SrtpReceiver {
     return this.#all.map((receiver) => receiver.removeKey(mki)).includes(true);
   }
 
+  get backend(): SrtpReceiver["backend"] {
+    return this.#likely.backend;
+  }
+
   keyUsage(mki?: Uint8Array): SrtpKeyUsage | undefined {
     return this.#likely.keyUsage(mki);
   }
