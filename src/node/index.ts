@@ -7,6 +7,7 @@ export * from "./rtp-source.js";
 export * from "./rtpdump.js";
 export * from "./rtsp-player.js";
 export * from "./rtsp-service.js";
+export * from "./srtp-pool.js";
 export * from "./streams.js";
 export * from "./time.js";
 export * from "./tone.js";
