@@ -5,6 +5,7 @@ export { isRtcp, rtcpSsrc, rtpHeaderLength, rtpSequence, rtpSsrc } from "./heade
 export { loadSrtpKernel } from "./kernel.js";
 export { derivationEpoch, deriveKey, deriveSessionKeys, type SessionKeys } from "./key-derivation.js";
 export { packetCipherFactory } from "./packet-cipher.js";
+export { createPacketSlots, type PacketSlots, type PacketSlotsOptions } from "./packet-slots.js";
 export { authenticatesEverything, protectsEverything } from "./policy.js";
 export { createSrtpReceiver } from "./receiver.js";
 export { defaultCarryingTag, resolveCarrying } from "./rollover-carrying.js";

@@ -16,7 +16,7 @@ import { INDEX_WORD } from "./packet-cipher.js";
 import { ReplayWindow } from "./replay-window.js";
 import { estimateIndex, ROLLOVER_SPAN, rolloverOf, SEQUENCE_SPAN } from "./rollover.js";
 import { CARRIED_ROLLOVER, CarrierReader, isCarrier } from "./rollover-carrying.js";
-import { checkRollover, emptyJob, MAX_PACKET } from "./sender.js";
+import { checkRollover, emptyJob, MAX_BATCH, MAX_PACKET } from "./sender.js";
 import { RTP_LIFETIME } from "./suites.js";
 
 interface ReceivingStream {
@@ -30,7 +30,20 @@ interface ReceivingStream {
   readonly carrierWindow: ReplayWindow | undefined;
   /** The key that opened the last packet: where packets name no key, it is tried first. */
   key: HeldKey | undefined;
+  /** The highest index that waits in a batch, -1 for none. */
+  gathered: number;
 }
+
+/** A packet of a batch that waits. */
+interface Gathered {
+  readonly key: HeldKey;
+  readonly stream: ReceivingStream;
+  /** Its place in the batch. */
+  readonly place: number;
+}
+
+/** Indices nearer than this to the highest one are estimated alike whichever of them is the highest: half of RFC 3711 §3.3.1's 2^15. */
+const NEAR = 0x4000;
 
 /**
  * A receiver of SRTP and SRTCP (RFC 3711 §3.3).
@@ -53,8 +66,12 @@ class Receiver implements SrtpReceiver {
   /** Whether the packet under way carries its rollover counter. */
   #carries = false;
   readonly #streams = new Map<number, ReceivingStream>();
-  readonly #jobs: [PacketJob] = [emptyJob()];
-  readonly #results = new Int32Array(1);
+  readonly #jobs: [PacketJob, ...PacketJob[]] = [emptyJob()];
+  readonly #results = new Int32Array(MAX_BATCH);
+  /** Whether nothing happens to packets after they are opened, and their cipher does not change with the index. */
+  readonly #canGather: boolean;
+  /** Packets of a batch that wait to be opened together, each with the job of the same place. */
+  readonly #gathered: Gathered[] = [];
   #last: ReceivingStream | undefined;
   /** The key that opened the last packet of `#openUnnamed`. */
   #opened: HeldKey | undefined;
@@ -68,7 +85,8 @@ class Receiver implements SrtpReceiver {
     this.#initialRollover = initialRolloverCounter;
     this.#searchRollover = searchRolloverCounter;
     this.#isSynchronized = isRolloverSynchronized;
-    const { carrying } = this.#ring.policy;
+    const { carrying, keyDerivationRate } = this.#ring.policy;
+    this.#canGather = carrying === undefined && keyDerivationRate === 0 && this.#ring.elements === undefined;
     this.#carriers = carrying === undefined ? undefined : new CarrierReader(carrying);
   }
 
@@ -89,11 +107,16 @@ class Receiver implements SrtpReceiver {
   unprotectBatch(packets: readonly Uint8Array[], outs: readonly Uint8Array[], lengths: Int32Array): number {
     let done = 0;
     for (let i = 0; i < packets.length; i++) {
-      const length = this.unprotect(packets[i] as Uint8Array, outs[i] as Uint8Array);
+      const packet = packets[i] as Uint8Array;
+      const out = outs[i] as Uint8Array;
+      if (this.#gather(packet, out, i)) continue;
+      done += this.#openGathered(lengths);
+      if (this.#gather(packet, out, i)) continue;
+      const length = this.unprotect(packet, out);
       lengths[i] = length;
       if (length > 0) done++;
     }
-    return done;
+    return done + this.#openGathered(lengths);
   }
 
   unprotectRtcp(packet: Uint8Array, out: Uint8Array): number {
@@ -148,6 +171,67 @@ class Receiver implements SrtpReceiver {
     this.#streams.clear();
     this.#last = undefined;
     this.#opened = undefined;
+  }
+
+  /**
+   * Takes a packet of a batch along to be opened with others, if that comes to the same as opening one after the other: its SSRC is
+   * known, there is one key for it, and neither its index nor whether that is new depends on which of the packets before it are authentic.
+   */
+  #gather(packet: Uint8Array, out: Uint8Array, place: number): boolean {
+    const ring = this.#ring;
+    const gathered = this.#gathered;
+    if (!this.#canGather || gathered.length === MAX_BATCH) return false;
+    const end = packet.length - ring.rtpOverhead;
+    const headerLength = rtpHeaderLength(packet, end);
+    if (headerLength < 0 || packet.length > MAX_PACKET || out.length < end) return false;
+    const isNamed = ring.wireMkiLength > 0;
+    if (!isNamed && ring.keys.length !== 1) return false;
+    const key = isNamed ? ring.named(packet, this.#aead ? packet.length - ring.wireMkiLength : end) : ring.keys[0];
+    if (key === undefined || key.rtpPackets + gathered.length >= key.rtpLifetime) return false;
+    const stream = this.#find(rtpSsrc(packet));
+    if (stream === undefined) return false;
+    const { highest } = stream.window;
+    const index = estimateIndex(stream.rolloverCounter, stream.highest, rtpSequence(packet));
+    if (highest < 0 || Math.abs(index - highest) >= NEAR || index >= RTP_LIFETIME || !stream.window.isNew(index)) return false;
+    const [first] = gathered;
+    if (first !== undefined && (first.key !== key || index <= stream.gathered)) return false;
+    stream.gathered = index;
+    if (gathered.length === this.#jobs.length) this.#jobs.push(emptyJob());
+    const job = this.#jobs[gathered.length] as PacketJob;
+    job.input = packet;
+    job.output = out;
+    job.headerLength = headerLength;
+    job.encrypted = ring.policy.encryptRtp;
+    job.ssrc = stream.ssrc;
+    job.index = index;
+    gathered.push({ key, stream, place });
+    return true;
+  }
+
+  /** Opens what was gathered. @returns how many packets were opened */
+  #openGathered(lengths: Int32Array): number {
+    const gathered = this.#gathered;
+    const [first] = gathered;
+    if (first === undefined) return 0;
+    first.key.rtpCipher(0).open(this.#jobs, gathered.length, this.#results);
+    let done = 0;
+    for (const [i, { key, stream, place }] of gathered.entries()) {
+      const { index } = this.#jobs[i] as PacketJob;
+      const opened = this.#results[i] as number;
+      const result = opened < 0 ? SrtpFailure.authentication : opened;
+      if (result >= 0) {
+        key.rtpPackets++;
+        stream.key = key;
+        this.#opened = key;
+        accept(stream, index, index % SEQUENCE_SPAN);
+        done++;
+      }
+      stream.gathered = -1;
+      lengths[place] = result;
+      count(this.statistics, result);
+    }
+    gathered.length = 0;
+    return done;
   }
 
   /** RFC 3711 §3.3, steps 1 to 8. */
@@ -357,6 +441,7 @@ class Receiver implements SrtpReceiver {
       rtcpWindow: new ReplayWindow(replayWindow),
       carrierWindow: hasCarrierWindow ? new ReplayWindow(replayWindow) : undefined,
       key: undefined,
+      gathered: -1,
     };
     this.#streams.set(ssrc, stream);
     return stream;

@@ -8,6 +8,8 @@ import { estimateIndex, ROLLOVER_SPAN, rolloverOf, SEQUENCE_SPAN } from "./rollo
 import { insertRollover, isCarrier } from "./rollover-carrying.js";
 import { RTCP_LIFETIME, RTP_LIFETIME } from "./suites.js";
 
+/** Most packets that are sealed or opened together. */
+export const MAX_BATCH = 128;
 /** Longest packet that any transport carries; it also keeps AES-CM within its 2^16 blocks per packet (RFC 3711 §4.1.1). */
 export const MAX_PACKET = 0xffff;
 
@@ -35,8 +37,14 @@ class Sender implements SrtpSender {
   readonly rtcpOverhead: number;
   readonly #ring: KeyRing;
   readonly #streams = new Map<number, SendingStream>();
-  readonly #jobs: [PacketJob];
-  readonly #results = new Int32Array(1);
+  readonly #jobs: PacketJob[] = [emptyJob()];
+  readonly #results = new Int32Array(MAX_BATCH);
+  /** Whether nothing happens to packets after they are sealed, and their cipher does not change with the index. */
+  readonly #canGather: boolean;
+  /** In a batch jobs are gathered, and sealed together. */
+  #isGathering = false;
+  #gathered = 0;
+  #cipher: PacketCipher | undefined;
   #current: HeldKey | undefined;
   #last: SendingStream | undefined;
 
@@ -46,7 +54,8 @@ class Sender implements SrtpSender {
     this.rtpOverhead = this.#ring.rtpOverhead;
     this.rtcpOverhead = this.#ring.rtcpOverhead;
     this.#current = this.#ring.newest;
-    this.#jobs = [emptyJob()];
+    const { carrying, keyDerivationRate } = this.#ring.policy;
+    this.#canGather = carrying === undefined && keyDerivationRate === 0;
   }
 
   get backend(): string {
@@ -63,12 +72,15 @@ class Sender implements SrtpSender {
 
   protectBatch(packets: readonly Uint8Array[], outs: readonly Uint8Array[], lengths: Int32Array): number {
     if (this.#ring.closed) throw srtpError(SrtpFailure.closed);
+    this.#isGathering = this.#canGather;
     let done = 0;
     for (let i = 0; i < packets.length; i++) {
       const length = this.#protect(packets[i] as Uint8Array, outs[i] as Uint8Array);
       lengths[i] = length;
       if (length > 0) done++;
     }
+    this.#sealGathered();
+    this.#isGathering = false;
     return done;
   }
 
@@ -185,15 +197,27 @@ class Sender implements SrtpSender {
     ssrc: number,
     index: number,
   ): number {
-    const job = this.#jobs[0];
+    const job = this.#jobs[this.#gathered] as PacketJob;
     job.input = packet;
     job.output = out;
     job.headerLength = headerLength;
     job.encrypted = encrypted;
     job.ssrc = ssrc;
     job.index = index;
-    cipher.seal(this.#jobs, 1, this.#results);
-    return this.#results[0] as number;
+    if (!this.#isGathering) {
+      cipher.seal(this.#jobs, 1, this.#results);
+      return this.#results[0] as number;
+    }
+    this.#cipher = cipher;
+    this.#gathered++;
+    if (this.#gathered === this.#jobs.length) this.#jobs.push(emptyJob());
+    if (this.#gathered === MAX_BATCH) this.#sealGathered();
+    return packet.length + cipher.overhead;
+  }
+
+  #sealGathered(): void {
+    if (this.#gathered > 0) this.#cipher?.seal(this.#jobs, this.#gathered, this.#results);
+    this.#gathered = 0;
   }
 
   #stream(ssrc: number): SendingStream | undefined {
