@@ -1,0 +1,3 @@
+export * from "./bodies.js";
+export * from "./contracts.js";
+export * from "./refusal.js";

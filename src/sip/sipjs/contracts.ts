@@ -1,0 +1,59 @@
+import type { Session, SessionDescriptionHandler, SessionDescriptionHandlerFactory } from "sip.js";
+import type { ProofVerdict } from "../../gsa/index.js";
+import type { SipDialog, SipKeying, SipRefusal, SipStream } from "../index.js";
+
+/**
+ * The media of one session as the adapter needs it: anything that can describe itself and takes streams. Descriptions are plain; the
+ * adapter makes them secure on the way out, and has verified what it hands in.
+ */
+export interface MediaPort {
+  /** SSRC of what it sends on an m= line, where it knows it before its description is made. */
+  ssrcFor?(index: number): number | undefined;
+  /** A local description: an offer, or the answer to `remote`. RTP/AVP is turned into RTP/SAVP afterwards. */
+  describe(type: "offer" | "answer", remote: string | undefined): Promise<string>;
+  /** The verified description of the other party, key messages taken out, profile as it was on the wire. */
+  setRemote(type: "offer" | "answer", remote: string): Promise<void>;
+  /** An m= line's SRTP: packets from the network go into `receive`, packets to send through `protect`. Called once per line, before keys. */
+  attach(stream: SipStream): void;
+  /** Back to the last agreement. */
+  rollback?(): void;
+  /** Stops sending and receiving. */
+  close(): void;
+}
+
+export type MediaPortFactory = (session: Session) => MediaPort;
+
+/** What an application may want to know of a keyed session. */
+export interface KeyedSessionEvents {
+  /** Keys are in force: after the first exchange, and after every rekey. */
+  onKeyed?(session: Session, handler: KeyedSessionDescriptionHandler): void;
+  /** An offer or answer was refused, here or by the other party. */
+  onRefused?(session: Session, refusal: SipRefusal): void;
+  /** How the session ended: `received` with the BYE of the other party, `acknowledged` with the answer to ours. */
+  onProof?(session: Session, proof: { readonly by: "received" | "acknowledged"; readonly verdict: ProofVerdict }): void;
+  /** A key message in INFO or MESSAGE. True: it was taken (200); otherwise 415. */
+  onMikey?(session: Session, octets: Uint8Array, method: "INFO" | "MESSAGE"): boolean | Promise<boolean>;
+  /** The refusal may have been about HELLO: `keying` leaves it out of the next offer to this party, so the call may be placed once more. */
+  onRetryAdvised?(session: Session): void;
+}
+
+export interface KeyedFactoryOptions extends KeyedSessionEvents {
+  readonly keying: SipKeying;
+  /** Media of our own (Node). Exactly one of `media` and `inner`. */
+  readonly media?: MediaPortFactory;
+  /** A handler to wrap: its descriptions get keys. `inner` sees descriptions without key messages. */
+  readonly inner?: SessionDescriptionHandlerFactory;
+  /** With `inner`: shows it RTP/AVP where the wire has RTP/SAVP. Default false. */
+  readonly innerIsPlain?: boolean;
+  /** With `inner`: gets every m= line's SRTP, before keys. */
+  readonly onStream?: (session: Session, stream: SipStream) => void;
+  /** Whether TLS protects the signalling of a session end to end. Default: never. */
+  readonly secure?: (session: Session) => boolean;
+}
+
+/** What `session.sessionDescriptionHandler` is under `createSessionDescriptionHandlerFactory`. */
+export interface KeyedSessionDescriptionHandler extends SessionDescriptionHandler {
+  readonly dialog: SipDialog;
+  /** Of the BYE that came, or of the answer to ours; undefined before. */
+  readonly verdict: ProofVerdict | undefined;
+}
