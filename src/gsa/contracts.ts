@@ -27,6 +27,8 @@ export interface KeyedMedia {
   readonly fingerprint: string;
   /** Where the peer departed from the standard and was allowed to. Packets add to it as they come. */
   readonly tolerances: readonly (ToleranceName | SrtpToleranceName)[];
+  /** Whether both parties said HELLO (docs/protocol.md §4.2), which the exchange authenticated. */
+  readonly helloExchanged: boolean;
   /** Whether `startRekey` may be called: a key of this party's making is in use, has an MKI, and the peer takes new ones. */
   readonly canRekey: boolean;
   /** Whether three quarters of the packets that a key of this party's making may protect are used up (RFC 3711 §9.2). */
@@ -41,6 +43,18 @@ export interface KeyedMedia {
    * @returns the R_MESSAGE if one is wanted. @throws MikeyError
    */
   acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined>;
+  /**
+   * Begins an exchange that brings new keys and may add m= lines, whichever party began the first one: the Initiator updates its bundle
+   * (RFC 3830 §4.5), the Responder begins one of its own under the same credential. The new keys already open what comes in; rollover
+   * counters and SRTCP indices go on; the registration stays that of the first exchange.
+   * @throws WatchwordError `gsa.rekey`, `gsa.streams`
+   */
+  startRenewal(request?: RenewalRequest): Promise<PendingRekey>;
+  /**
+   * Verifies such a message of the peer. Nothing is sent under the new keys before `commit`.
+   * @throws WatchwordError `gsa.rekey`, `gsa.streams`, `gsa.closed`; CodecError, MikeyError (with the ERR message in `reply`)
+   */
+  acceptRenewal(message: Uint8Array, request?: AcceptRenewalRequest): Promise<RenewalAnswer>;
   /** The de-registration to send at the end (docs/protocol.md §6), or undefined where no secret stands behind the session. */
   deregister(): Uint8Array | undefined;
   /** Judges the de-registration that came (or did not) with the end of the session. */
@@ -50,6 +64,47 @@ export interface KeyedMedia {
   /** Wipes every key. Proofs can be judged no more. */
   close(): void;
 }
+
+/** One m= line of an offer, as this party sends it. */
+export interface StreamProposal {
+  readonly policy: SrtpPolicy;
+  /** SSRC of what this party sends; 0 or absent where it is not known yet. */
+  readonly ssrc?: number;
+  /** Current rollover counter of that SSRC. */
+  readonly rolloverCounter?: number;
+}
+
+/** What a renewal changes beside the keys. */
+export interface RenewalRequest {
+  /** m= lines behind those that are there. Default none. */
+  readonly added?: readonly StreamProposal[];
+  /** Key management protocols that the SDP offers, in its order (RFC 4567 §4.1.4). */
+  readonly sdpIds?: readonly string[];
+}
+
+/** What a renewal by the peer is judged by. */
+export interface AcceptRenewalRequest {
+  /** m= lines that the peer's description has: as many as there are, or more. Default: as many. */
+  readonly streamCount?: number;
+  /** SSRC that this party sends on each m= line, 0 where unknown. */
+  readonly ssrcs?: readonly number[];
+  readonly scope?: string;
+  readonly secure?: boolean;
+  readonly sdpIds?: readonly string[];
+}
+
+/** The outcome of a renewal by the peer. */
+export type RenewalAnswer =
+  | {
+      readonly kind: "new";
+      readonly response: Uint8Array | undefined;
+      /** Sends under the new keys from now on; to be called when the response goes out. */
+      commit(): void;
+      /** The response is not sent: the old keys stay in use, the new ones are dropped. */
+      rollback(): void;
+    }
+  /** The same message again in the same scope: send the same response. */
+  | { readonly kind: "repeated"; readonly response: Uint8Array | undefined };
 
 /** An update under way. */
 export interface PendingRekey {
@@ -67,8 +122,18 @@ export interface MediaOffer {
   readonly further?: readonly Uint8Array[];
   /** Completes with the R_MESSAGE (or with the peer's own message in the NULL dialect, or with nothing where none is needed). @throws MikeyError */
   accept(answer: Uint8Array | undefined): Promise<KeyedMedia>;
-  /** Wipes what was prepared. */
+  /** Wipes what was prepared. Media that were keyed stay. */
   abandon(): void;
+}
+
+/** An I_MESSAGE that may reach several parties. */
+export interface ForkableOffer extends MediaOffer {
+  /**
+   * Completes with one of several R_MESSAGEs, where the message was forked: keyed media for each branch. Branches that share a key share
+   * a sender, so that none repeats a packet index of another. The offer stays open until `abandon`. Not with NULL keying.
+   * @throws MikeyError, WatchwordError `gsa.null-fork`
+   */
+  fork(answer: Uint8Array): Promise<KeyedMedia>;
 }
 
 /** The outcome of an I_MESSAGE that was accepted. */

@@ -8,7 +8,6 @@ export {
   type MediaKeyingOptions,
   type NullDirections,
   type OfferRequest,
-  type StreamProposal,
 } from "./media-keying.js";
 export * from "./pop.js";
 export * from "./registration.js";

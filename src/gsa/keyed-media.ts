@@ -2,48 +2,43 @@ import { equalBytes, formatHex, utf8, WatchwordError, wipe } from "../bytes/inde
 import type { CryptoProvider } from "../crypto/index.js";
 import type { Timer } from "../io/index.js";
 import {
-  type CryptoSession,
   type CryptoSessionRequest,
   type Csb,
   type CsbMasterKey,
-  decodeMessage,
   encodeNtp,
-  type GeneralExtensionPayload,
   type KeyKind,
+  type KeyMaterial,
   type PendingExchange,
+  sameIdentity,
   srtpMasterKeys,
   type ToleranceName,
   wipeCsb,
 } from "../mikey/index.js";
+import { RTCP_LIFETIME, RTP_LIFETIME, type SrtpPolicy, type SrtpToleranceName, suiteOf } from "../srtp/index.js";
+import type {
+  AcceptRenewalRequest,
+  KeyedMedia,
+  KeyedStream,
+  PendingRekey,
+  RenewalAnswer,
+  RenewalRequest,
+  StreamProposal,
+} from "./contracts.js";
+import { type ExchangeFacts, registrationOf } from "./exchange-registration.js";
+import type { KeyingContext } from "./media-keying.js";
+import { answeringHello, helloNonce } from "./pop.js";
+import type { ProofVerdict, RegistrationSa } from "./registration.js";
 import {
-  createSrtpReceiver,
-  createSrtpSender,
-  createUndecidedSrtpReceiver,
-  RTCP_LIFETIME,
-  RTP_LIFETIME,
-  type SrtpPolicy,
-  type SrtpReceiver,
-  type SrtpReceiverOptions,
-  type SrtpSender,
-  type SrtpToleranceName,
-  suiteOf,
-} from "../srtp/index.js";
-import type { KeyedMedia, KeyedStream, PendingRekey } from "./contracts.js";
-import type { KeyingContext, KeyLifetime } from "./media-keying.js";
-import { helloNonce } from "./pop.js";
-import { createRegistrationSa, type ProofVerdict, type RegistrationSa } from "./registration.js";
-
-/** The crypto session that protects one direction of one m= line. */
-export interface Direction {
-  readonly csb: Csb;
-  readonly csId: number;
-}
-
-/** Both directions of one m= line, as this party sees them; absent where no key was agreed. */
-export interface StreamDirections {
-  readonly outbound?: Direction;
-  readonly inbound?: Direction;
-}
+  type Direction,
+  directionsOf,
+  policyOf,
+  type SenderPool,
+  Stream,
+  type StreamContext,
+  type StreamDirections,
+  samePolicy,
+  wipeMasterKeys,
+} from "./stream.js";
 
 /** What an exchange agreed on, ready to become media. */
 export interface Bundle {
@@ -54,90 +49,9 @@ export interface Bundle {
   readonly streams: readonly StreamDirections[];
 }
 
-/**
- * Crypto sessions of one exchange to m= lines: two consecutive ones per line (RFC 4567 §7.1), the odd for what the Initiator
- * sends, the even for what the Responder sends. A message with a single session keys only the Initiator's direction.
- * @throws WatchwordError `gsa.streams` where a line has none
- */
-export function directionsOf(csb: Csb, streamCount: number): StreamDirections[] {
-  return Array.from({ length: streamCount }, (_, index) => {
-    const session = (csId: number): Direction | undefined =>
-      csb.cryptoSessions.some((candidate) => candidate.csId === csId) ? { csb, csId } : undefined;
-    const fromInitiator = session(2 * index + 1);
-    const fromResponder = session(2 * index + 2);
-    if (fromInitiator === undefined) {
-      wipeCsb(csb);
-      throw new WatchwordError("gsa.streams", `the key message has no crypto session for m= line ${index + 1}`);
-    }
-    const [outbound, inbound] = csb.role === "initiator" ? [fromInitiator, fromResponder] : [fromResponder, fromInitiator];
-    return { ...(outbound === undefined ? {} : { outbound }), ...(inbound === undefined ? {} : { inbound }) };
-  });
-}
-
-/** What is known of the exchange beside its CSB. */
-export interface ExchangeFacts {
-  /** The R_MESSAGE, or the peer's message in its place (docs/protocol.md §5); empty where there was none. */
-  readonly answer: Uint8Array;
-  readonly secure: boolean;
-}
-
 /** Installs the keys of a bundle. The bundle's key material is wiped; what an update needs stays. */
-export function createKeyedMedia(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts): KeyedMedia {
-  return new Media(context, bundle, exchange);
-}
-
-class Stream implements KeyedStream {
-  readonly policy: SrtpPolicy;
-  readonly sender: SrtpSender | undefined;
-  readonly receiver: SrtpReceiver | undefined;
-
-  constructor(context: KeyingContext, current: Csb, { outbound, inbound }: StreamDirections, onMissingMki: () => void) {
-    const { crypto, options } = context;
-    const stated = [outbound, inbound].find((direction) => direction?.csb === current) ?? ((outbound ?? inbound) as Direction);
-    this.policy = policyOf(stated.csb, stated.csId);
-    if (outbound !== undefined) {
-      const session = sessionOf(outbound);
-      const keys = srtpMasterKeys(crypto, outbound.csb, outbound.csId);
-      this.sender = createSrtpSender({
-        policy: policyOf(outbound.csb, outbound.csId),
-        keys: keys.map((key) => limited(key, outbound.csb.role, options.keyLifetime)),
-        crypto,
-      });
-      if (session.ssrc !== 0 && session.roc !== 0) this.sender.setRolloverCounter(session.ssrc, session.roc);
-      wipeMasterKeys(keys);
-    }
-    if (inbound !== undefined) {
-      const session = sessionOf(inbound);
-      const keys = srtpMasterKeys(crypto, inbound.csb, inbound.csId);
-      const receiverOptions: SrtpReceiverOptions = {
-        policy: policyOf(inbound.csb, inbound.csId),
-        keys,
-        crypto,
-        // The SSRC of the map may be 0 or unrelated, so its ROC holds for whichever SSRC comes; and it may have moved on.
-        initialRolloverCounter: session.roc,
-        searchRolloverCounter: session.roc !== 0,
-      };
-      const doubtful = keys[0]?.mki !== undefined && options.dialect.srtpTolerances?.includes("mki-missing-in-packets") === true;
-      this.receiver = doubtful ? createUndecidedSrtpReceiver(receiverOptions, onMissingMki) : createSrtpReceiver(receiverOptions);
-      wipeMasterKeys(keys);
-    }
-  }
-
-  close(): void {
-    this.sender?.close();
-    this.receiver?.close();
-  }
-}
-
-/** A key of our making may protect fewer packets than SRTP allows; the peer's lifetimes are the peer's. */
-function limited(key: CsbMasterKey, role: Csb["role"], lifetime: KeyLifetime | undefined): CsbMasterKey {
-  if (role !== "initiator" || lifetime === undefined) return key;
-  const { rtp, rtcp } = lifetime;
-  return {
-    ...key,
-    ...(rtp === undefined ? {} : { rtpLifetime: Math.min(rtp, key.rtpLifetime ?? rtp) }),
-    ...(rtcp === undefined ? {} : { rtcpLifetime: rtcp }),
-  };
+export function createKeyedMedia(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts, pool?: SenderPool): KeyedMedia {
+  return new Media(context, bundle, exchange, pool);
 }
 
 /** A CSB whose keys are in use, as it is now. */
@@ -150,36 +64,61 @@ interface HeldBundle {
 /** Share of a key's packets after which a new one is due. */
 const DUE = 0.75;
 
+/** New keys that were installed for receiving, and are not sent under yet. */
+interface Renewal {
+  readonly csb: Csb;
+  /** What these keys protect; in the NULL dialect it may be one direction only. */
+  readonly directions: readonly StreamDirections[];
+  /** m= lines that there were before. */
+  readonly before: number;
+}
+
 class Media implements KeyedMedia {
-  readonly streams: readonly Stream[];
   readonly keyedBy: "psk" | "null";
+  readonly helloExchanged: boolean;
   readonly #context: KeyingContext;
-  readonly #directions: readonly StreamDirections[];
+  readonly #streamContext: StreamContext;
   readonly #registration: RegistrationSa | undefined;
   readonly #secure: boolean;
-  readonly #currentRole: Csb["role"];
   readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
   readonly #overlaps = new Set<Timer>();
+  readonly #streams: Stream[];
   /** By our role in it: what we made, we replace; what the peer made, the peer replaces. */
   readonly #held: { initiator?: HeldBundle; responder?: HeldBundle } = {};
+  #directions: readonly StreamDirections[];
+  /** The bundle that the media are known by. */
+  #currentRole: Csb["role"];
   #pending: PendingExchange | undefined;
+  #accepted: Renewal | undefined;
   #lastRequest: Uint8Array | undefined;
   #closed = false;
 
-  constructor(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts) {
+  constructor(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts, pool: SenderPool | undefined) {
     const { primary, current, streams } = bundle;
     this.#context = context;
+    this.#streamContext = { keying: context, pool, onMissingMki: () => this.#tolerances.add("mki-missing-in-packets") };
     this.#directions = streams;
     this.#secure = exchange.secure;
     this.#currentRole = current.role;
     this.keyedBy = primary.nullKeyed ? "null" : "psk";
-    this.#tolerances = new Set(csbsOf(bundle).flatMap((csb) => csb.tolerances));
-    this.streams = streams.map(
-      (stream) => new Stream(context, current, stream, () => this.#tolerances.add("mki-missing-in-packets")),
+    this.helloExchanged = [primary.exchange.initiatorExtensions, primary.exchange.responderExtensions].every(
+      (extensions) => helloNonce(extensions) !== undefined,
     );
+    this.#tolerances = new Set(csbsOf(bundle).flatMap((csb) => csb.tolerances));
+    this.#streams = streams.map(({ outbound, inbound }) => {
+      const stated = [outbound, inbound].find((direction) => direction?.csb === current) ?? ((outbound ?? inbound) as Direction);
+      const stream = new Stream(this.#streamContext, policyOf(stated.csb, stated.csId));
+      if (outbound !== undefined) stream.send(outbound);
+      if (inbound !== undefined) stream.receive(inbound);
+      return stream;
+    });
     this.#registration = registrationOf(context.crypto, primary, exchange);
     for (const csb of csbsOf({ streams })) this.#hold(csb);
     for (const csb of csbsOf(bundle)) wipeKeyMaterial(csb);
+  }
+
+  get streams(): readonly KeyedStream[] {
+    return this.#streams;
   }
 
   get tolerances(): readonly (ToleranceName | SrtpToleranceName)[] {
@@ -203,7 +142,7 @@ class Media implements KeyedMedia {
     if (!this.canRekey || this.#pending !== undefined) return false;
     const mki = this.#held.initiator?.mki;
     const { rtp = RTP_LIFETIME, rtcp = RTCP_LIFETIME } = this.#context.options.keyLifetime ?? {};
-    return this.streams.some((stream, index) => {
+    return this.#streams.some((stream, index) => {
       const { outbound, inbound } = this.#directions[index] as StreamDirections;
       return [
         outbound?.csb.role === "initiator" ? stream.sender : undefined,
@@ -220,18 +159,25 @@ class Media implements KeyedMedia {
     if (!this.canRekey || mine?.mki === undefined) {
       throw new WatchwordError("gsa.rekey", "rekeying needs a key of our own making with an MKI, and a peer that takes another");
     }
-    if (this.#pending !== undefined) throw new WatchwordError("gsa.rekey", "a rekey is under way");
-    const spi = nextSpi(mine.mki);
-    const pending = mine.csb.nullKeyed
-      ? this.#beginNullRekey(mine.csb, spi)
-      : this.#context.initiator.update(mine.csb, {
-          keys: [{ kind: "TGK", length: 32, spi }],
-          cryptoSessions: this.#currentSessions(mine.csb),
-          requestResponse: true,
-        });
-    this.#pending = pending;
+    if (!mine.csb.nullKeyed) return this.startRenewal();
+    this.#checkIdle();
+    return this.#renew(this.#beginNullRekey(mine.csb, nextSpi(mine.mki)), this.#streams.length);
+  }
+
+  async startRenewal({ added = [], sdpIds }: RenewalRequest = {}): Promise<PendingRekey> {
+    this.#checkIdle();
+    if (this.keyedBy !== "psk" || this.mki === undefined) {
+      throw new WatchwordError("gsa.rekey", "a renewal needs a credential and keys with an MKI");
+    }
+    const mine = this.#held.initiator;
+    const pending = mine === undefined ? this.#beginOwn(added, sdpIds) : this.#updateOwn(mine.csb, added, sdpIds);
+    return this.#renew(pending, this.#streams.length + added.length);
+  }
+
+  #renew(pending: PendingExchange, streamCount: number): PendingRekey {
     // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5).
-    this.#installInbound(pending.csb);
+    const renewal = this.#install(pending.csb, streamCount);
+    this.#pending = pending;
     return {
       octets: pending.octets,
       complete: async (response) => {
@@ -240,43 +186,72 @@ class Media implements KeyedMedia {
           throw new WatchwordError("gsa.no-answer", "the peer did not answer the rekey");
         const csb = response === undefined || !pending.responseRequested ? pending.csb : pending.complete(response);
         this.#pending = undefined;
-        this.#switchTo(csb);
+        this.#switchTo({ ...renewal, csb, directions: directionsUnder(csb, renewal.directions) });
       },
       abandon: () => {
         if (this.#pending !== pending) return;
         this.#pending = undefined;
-        const unused = firstKeySpi(pending.csb);
-        this.#each("initiator", (stream, { inbound }) => {
-          if (inbound) stream.receiver?.removeKey(unused);
-        });
+        this.#uninstall(renewal);
         pending.abandon();
       },
     };
   }
 
   async acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined> {
+    const answer = this.#accept(update, {}, false);
+    if (answer.kind === "new") answer.commit();
+    return answer.response;
+  }
+
+  async acceptRenewal(message: Uint8Array, request: AcceptRenewalRequest = {}): Promise<RenewalAnswer> {
+    return this.#accept(message, request, true);
+  }
+
+  #accept(message: Uint8Array, request: AcceptRenewalRequest, mayBegin: boolean): RenewalAnswer {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
     const theirs = this.#held.responder;
-    const received = this.#context.responder.receive(update, {
+    const { ssrcs } = request;
+    const received = this.#context.responder.receive(message, {
       ...(theirs === undefined ? {} : { csb: theirs.csb }),
       requirePsk: this.keyedBy === "psk",
       secure: this.#secure,
+      ...(request.scope === undefined ? {} : { scope: request.scope }),
+      ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
+      ...(ssrcs === undefined ? {} : { ssrcFor: (csId: number) => ssrcs[Math.floor((csId - 1) / 2)] }),
+      ...(mayBegin ? { responseExtensions: (csb: Csb) => answeringHello(this.#context.crypto, csb) } : {}),
     });
-    if (received.kind === "repeated") return received.response;
-    if (received.kind === "new") {
-      wipeCsb(received.csb);
-      throw new WatchwordError("gsa.rekey", "a message that begins a bundle where an update belongs");
+    if (received.kind === "repeated") return { kind: "repeated", response: received.response };
+    const { csb, response } = received;
+    try {
+      this.#checkIdle();
+      if (received.kind === "new") this.#checkOwnBundle(csb, mayBegin);
+      else if (mayBegin && theirs !== undefined && bringsNoKey(csb, theirs.csb)) return this.#acceptUnchanged(csb, response);
+      const spi = firstKeySpi(csb);
+      if (spi === undefined || this.#inUse(spi)) {
+        throw new WatchwordError("gsa.rekey", "an update without a new key with an SPI of its own");
+      }
+      const renewal = this.#install(csb, Math.max(request.streamCount ?? 0, this.#streams.length));
+      this.#accepted = renewal;
+      for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
+      return {
+        kind: "new",
+        response,
+        commit: () => {
+          if (this.#accepted !== renewal) return;
+          this.#accepted = undefined;
+          this.#switchTo(renewal);
+        },
+        rollback: () => {
+          if (this.#accepted !== renewal) return;
+          this.#accepted = undefined;
+          this.#uninstall(renewal);
+          wipeCsb(csb);
+        },
+      };
+    } catch (error) {
+      wipeCsb(csb);
+      throw error;
     }
-    const { csb } = received;
-    const spi = firstKeySpi(csb);
-    if (spi === undefined || theirs?.mki === undefined || equalBytes(spi, theirs.mki)) {
-      wipeKeyMaterial(csb);
-      throw new WatchwordError("gsa.rekey", "an update without a new key with an SPI of its own");
-    }
-    this.#installInbound(csb);
-    this.#switchTo(csb);
-    for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
-    return received.response;
   }
 
   deregister(): Uint8Array | undefined {
@@ -302,9 +277,93 @@ class Media implements KeyedMedia {
     this.#overlaps.clear();
     this.#pending?.abandon();
     this.#pending = undefined;
-    for (const stream of this.streams) stream.close();
+    if (this.#accepted !== undefined) wipeCsb(this.#accepted.csb);
+    this.#accepted = undefined;
+    for (const stream of this.#streams) stream.close();
     for (const held of [this.#held.initiator, this.#held.responder]) if (held !== undefined) wipeCsb(held.csb);
     this.#registration?.wipe();
+  }
+
+  /** One exchange at a time (RFC 3264 §4), and none while a key of ours could be another branch's too. */
+  #checkIdle(): void {
+    if (this.#closed) throw new WatchwordError("gsa.rekey", "the session has ended");
+    if (this.#pending !== undefined || this.#accepted !== undefined) throw new WatchwordError("gsa.rekey", "a rekey is under way");
+    if (this.#streams.some((stream) => stream.senderIsShared)) {
+      throw new WatchwordError("gsa.rekey", "other branches of the offer are open");
+    }
+  }
+
+  /** A bundle of the peer's own: only from the party that the first exchange authenticated, and only where the carrier has such. */
+  #checkOwnBundle(csb: Csb, mayBegin: boolean): void {
+    if (!mayBegin || csb.nullKeyed || this.keyedBy === "null") {
+      throw new WatchwordError("gsa.rekey", "a message that begins a bundle where an update belongs");
+    }
+    const { initiator, responder } = this.#held;
+    const known = responder === undefined ? initiator?.csb.responderId : responder.csb.initiatorId;
+    if (!sameIdentity(known, csb.initiatorId)) {
+      throw new WatchwordError("gsa.rekey", "the message is of another party than the session's");
+    }
+  }
+
+  #updateOwn(csb: Csb, added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
+    const firstPolicy = csb.policies.size === 0 ? 0 : Math.max(...csb.policies.keys()) + 1;
+    const policies = new Map(added.map(({ policy }, index) => [firstPolicy + index, policy]));
+    return this.#context.initiator.update(csb, {
+      keys: [{ kind: "TGK", length: 32, spi: this.#freshSpi() }],
+      cryptoSessions: [
+        ...this.#currentSessions(csb),
+        ...added.flatMap(({ ssrc = 0, rolloverCounter = 0 }, index) => [
+          { policyNo: firstPolicy + index, ssrc, roc: rolloverCounter },
+          { policyNo: firstPolicy + index },
+        ]),
+      ],
+      ...(added.length === 0 ? {} : { policies, spDialect: this.#context.options.dialect.spDialect }),
+      ...(sdpIds === undefined ? {} : { sdpIds }),
+      requestResponse: true,
+    });
+  }
+
+  /** The party that answered the first exchange begins a bundle of its own: only an Initiator updates (RFC 3830 §4.5). */
+  #beginOwn(added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
+    const base = (this.#held.responder as HeldBundle).csb;
+    const proposals: readonly StreamProposal[] = [
+      ...this.#streams.map(({ policy, sender }) => {
+        const ssrc = sender?.ssrcs.length === 1 ? (sender.ssrcs[0] as number) : 0;
+        return { policy, ssrc, rolloverCounter: sender?.rolloverCounter(ssrc) ?? 0 };
+      }),
+      ...added,
+    ];
+    return this.#context.initiator.begin({
+      credential: base.credential,
+      policies: new Map(proposals.map(({ policy }, index) => [index, policy])),
+      cryptoSessions: proposals.flatMap(({ ssrc = 0, rolloverCounter = 0 }, policyNo) => [
+        { policyNo, ssrc, roc: rolloverCounter },
+        { policyNo },
+      ]),
+      keys: [{ kind: "TGK", length: 32, spi: this.#freshSpi() }],
+      spDialect: this.#context.options.dialect.spDialect,
+      ...(base.responderId === undefined ? {} : { initiatorId: base.responderId }),
+      ...(base.responderId === undefined || base.initiatorId === undefined ? {} : { responderId: base.initiatorId }),
+      ...(sdpIds === undefined ? {} : { sdpIds }),
+    });
+  }
+
+  /** An update without a key: the bundle goes on under the keys that are there (RFC 3830 §4.5). */
+  #acceptUnchanged(csb: Csb, response: Uint8Array | undefined): RenewalAnswer {
+    const { timestamp } = csb;
+    wipeCsb(csb);
+    return {
+      kind: "new",
+      response,
+      commit: () => {
+        const theirs = this.#held.responder;
+        if (this.#closed || theirs === undefined) return;
+        // The sessions and policies of before stay: without a key nothing new could be protected.
+        this.#held.responder = { ...theirs, csb: { ...theirs.csb, timestamp } };
+        this.#registration?.noteTimestamp(timestamp.value);
+      },
+      rollback: () => undefined,
+    };
   }
 
   /** A new NULL-keyed key in the shape of the first, as an update of the bundle or as a message of its own. */
@@ -322,32 +381,78 @@ class Media implements KeyedMedia {
     return csb.cryptoSessions.map((session) => {
       const index = csb.nullKeyed ? 0 : Math.floor((session.csId - 1) / 2);
       const outbound = this.#directions[index]?.outbound;
-      const mine = outbound?.csb.role === csb.role && outbound.csId === session.csId;
-      const roc = mine ? this.streams[index]?.sender?.rolloverCounter(session.ssrc) : undefined;
+      const mine = csb.nullKeyed ? outbound?.csb.role === csb.role && outbound.csId === session.csId : session.csId % 2 === 1;
+      const roc = mine ? this.#streams[index]?.sender?.rolloverCounter(session.ssrc) : undefined;
       return { csId: session.csId, policyNo: session.policyNo ?? 0, ssrc: session.ssrc, roc: roc ?? session.roc };
     });
   }
 
-  #installInbound(csb: Csb): void {
-    this.#each(csb.role, ({ receiver }, { inbound }) => {
-      if (receiver !== undefined && inbound) this.#addKeys(receiver, csb, inbound.csId);
-    });
+  #inUse(spi: Uint8Array): boolean {
+    const { initiator, responder } = this.#held;
+    return [initiator, responder].some((held) => held?.mki !== undefined && equalBytes(held.mki, spi));
   }
 
-  #switchTo(csb: Csb): void {
+  /** An SPI unlike all that may still be in use. */
+  #freshSpi(): Uint8Array {
+    const known = (spi: Uint8Array): boolean =>
+      this.#streams.some(({ receiver, sender }) => (receiver?.keyUsage(spi) ?? sender?.keyUsage(spi)) !== undefined);
+    let spi = nextSpi(this.mki as Uint8Array);
+    while (this.#inUse(spi) || known(spi)) spi = nextSpi(spi);
+    return spi;
+  }
+
+  /** The new keys open what comes in; m= lines that are new get their sessions. Nothing is left behind where it fails. */
+  #install(csb: Csb, streamCount: number): Renewal {
+    const before = this.#streams.length;
+    const directions = csb.nullKeyed ? directionsUnder(csb, this.#directions, csb.role) : directionsOf(csb, streamCount);
+    const renewal = { csb, before, directions };
+    try {
+      directions.forEach(({ outbound, inbound }, index) => {
+        const stated = outbound ?? inbound;
+        if (stated === undefined) return;
+        const policy = policyOf(csb, stated.csId);
+        const stream = this.#streams[index] ?? new Stream(this.#streamContext, policy);
+        if (index >= before) this.#streams.push(stream);
+        else if (!csb.nullKeyed && !samePolicy(policy, stream.policy)) {
+          throw new WatchwordError("gsa.rekey", "a rekey under another security policy");
+        }
+        if (inbound !== undefined && (index >= before || stream.receiver !== undefined)) stream.receive(inbound);
+      });
+    } catch (error) {
+      this.#uninstall(renewal);
+      throw error;
+    }
+    return renewal;
+  }
+
+  #uninstall({ csb, before, directions }: Renewal): void {
+    const spi = firstKeySpi(csb);
+    if (spi !== undefined && !this.#inUse(spi)) {
+      for (const [index, stream] of this.#streams.slice(0, before).entries()) {
+        if (directions[index]?.inbound !== undefined) stream.receiver?.removeKey(spi);
+      }
+    }
+    for (const stream of this.#streams.splice(before)) stream.close();
+  }
+
+  #switchTo({ csb, directions, before }: Renewal): void {
     const { role } = csb;
-    this.#each(role, ({ sender }, { outbound }) => {
-      if (sender === undefined || outbound === undefined) return;
-      this.#addKeys(sender, csb, outbound.csId);
-      sender.useKey(firstKeySpi(csb));
+    directions.forEach(({ outbound }, index) => {
+      const stream = this.#streams[index];
+      if (stream === undefined || outbound === undefined) return;
+      if (index >= before || stream.sender !== undefined) stream.send(outbound);
     });
-    const old = this.#held[role];
+    const replacedRole = csb.nullKeyed ? role : this.#currentRole;
+    const replaced = this.#held[replacedRole]?.mki;
+    const superseded = this.#held[role]?.csb;
+    // NULL-keyed bundles protect a direction each, so both stay; with a credential the newest protects everything.
+    if (!csb.nullKeyed) this.#currentRole = role;
+    this.#directions = directions.map((direction, index) => ({ ...this.#directions[index], ...direction }));
     this.#registration?.noteTimestamp(csb.timestamp.value);
     this.#hold(csb);
     wipeKeyMaterial(csb);
-    if (old === undefined) return;
-    wipeCsb(old.csb);
-    if (old.mki !== undefined) this.#dropAfterOverlap(role, old.mki);
+    if (superseded !== undefined) wipeCsb(superseded);
+    if (replaced !== undefined) this.#dropAfterOverlap(replacedRole, replaced, directions);
   }
 
   /** Notes a CSB as the one in use in its role; its keys are still there. */
@@ -359,54 +464,43 @@ class Media implements KeyedMedia {
   }
 
   /** Old keys open what is still on its way, then go (RFC 3711 §8.1). */
-  #dropAfterOverlap(role: Csb["role"], mki: Uint8Array): void {
+  #dropAfterOverlap(role: Csb["role"], mki: Uint8Array, directions: readonly StreamDirections[]): void {
+    const proven = role === this.#currentRole || this.keyedBy === "psk";
     const timer = this.#context.options.timers.after(this.#context.overlapMs, () => {
       this.#overlaps.delete(timer);
-      this.#each(role, (stream, { outbound, inbound }) => {
-        if (inbound) stream.receiver?.removeKey(mki);
-        if (outbound) stream.sender?.removeKey(mki);
+      this.#streams.forEach((stream, index) => {
+        if (directions[index]?.inbound) stream.receiver?.removeKey(mki);
+        if (directions[index]?.outbound) stream.sender?.removeKey(mki);
       });
-      if (role === this.#currentRole) this.#registration?.forget(mki);
+      if (proven) this.#registration?.forget(mki);
     });
     this.#overlaps.add(timer);
   }
+}
 
-  #addKeys(session: SrtpSender | SrtpReceiver, csb: Csb, csId: number): void {
-    const keys = srtpMasterKeys(this.#context.crypto, csb, csId);
-    const sending = "protect" in session;
-    for (const key of keys) session.addKey(sending ? limited(key, csb.role, this.#context.options.keyLifetime) : key);
-    wipeMasterKeys(keys);
-  }
+/** The same crypto sessions under another bundle: all, or those that a bundle of this role protects. */
+function directionsUnder(csb: Csb, directions: readonly StreamDirections[], role?: Csb["role"]): StreamDirections[] {
+  const under = (direction: Direction | undefined): Direction | undefined =>
+    direction === undefined || (role !== undefined && direction.csb.role !== role) ? undefined : { csb, csId: direction.csId };
+  return directions.map((stream) => {
+    const [outbound, inbound] = [under(stream.outbound), under(stream.inbound)];
+    return { ...(outbound === undefined ? {} : { outbound }), ...(inbound === undefined ? {} : { inbound }) };
+  });
+}
 
-  /** Every stream with those of its directions that a CSB of this role protects. */
-  #each(role: Csb["role"], visit: (stream: Stream, directions: StreamDirections) => void): void {
-    this.streams.forEach((stream, index) => {
-      const { outbound, inbound } = this.#directions[index] as StreamDirections;
-      visit(stream, {
-        ...(outbound?.csb.role === role ? { outbound } : {}),
-        ...(inbound?.csb.role === role ? { inbound } : {}),
-      });
-    });
-  }
+/** The keys of a bundle are wiped once they are installed; an update that brings none repeats the wiped ones. */
+function bringsNoKey(csb: Csb, base: Csb): boolean {
+  return (
+    csb.cryptoSessions.length === base.cryptoSessions.length &&
+    csb.keys.length === base.keys.length &&
+    csb.keys.every(({ key }, index) => equalBytes(key, (base.keys[index] as KeyMaterial).key))
+  );
 }
 
 /** The shape of a NULL-keyed key for a policy. */
 export function nullKeyKind({ options }: KeyingContext, policy: SrtpPolicy): KeyKind {
   const { keyKind } = options.dialect;
   return suiteOf(policy.suite).cipher === "gcm" ? keyKind.aead : keyKind.hmac;
-}
-
-function sessionOf({ csb, csId }: Direction): CryptoSession {
-  const session = csb.cryptoSessions.find((candidate) => candidate.csId === csId);
-  if (session === undefined) throw new WatchwordError("gsa.streams", `there is no crypto session ${csId}`);
-  return session;
-}
-
-function policyOf(csb: Csb, csId: number): SrtpPolicy {
-  const { policyNo } = sessionOf({ csb, csId });
-  const policy = policyNo === undefined ? undefined : csb.policies.get(policyNo);
-  if (policy === undefined) throw new WatchwordError("gsa.streams", `crypto session ${csId} has no policy`);
-  return policy;
 }
 
 function csbsOf({ primary, streams }: Pick<Bundle, "streams"> & Partial<Bundle>): readonly Csb[] {
@@ -427,59 +521,9 @@ function firstKeySpi(csb: Csb): Uint8Array | undefined {
   return validity?.kv === "spi" && validity.spi.length > 0 ? validity.spi : undefined;
 }
 
-function wipeMasterKeys(keys: readonly CsbMasterKey[]): void {
-  for (const { key, salt } of keys) wipe(key, salt);
-}
-
 /** Keys go once the SRTP sessions and the registration have what they need; the credential stays for updates. */
 function wipeKeyMaterial(csb: Csb): void {
   for (const { key, salt } of csb.keys) wipe(key, salt);
-}
-
-/** The registration SA of docs/protocol.md §5, or undefined where no secret stands behind the exchange. */
-function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: ExchangeFacts): RegistrationSa | undefined {
-  const secret = secretOf(csb, exchange.secure);
-  if (secret === undefined) return undefined;
-  const { exchange: initial } = csb;
-  const requestIds = identitiesIn(initial.request);
-  return createRegistrationSa(
-    crypto,
-    {
-      iMessage: initial.request,
-      rMessage: exchange.answer,
-      dataType: initial.dataType,
-      csbId: csb.csbId,
-      prfFunc: csb.prf,
-      rand: csb.rand,
-      t: initial.timestamp.value,
-      initiatorId: requestIds[0] ?? NOBODY,
-      responderId: requestIds[1] ?? identitiesIn(exchange.answer)[0] ?? NOBODY,
-      initiatorNonce: nonceIn(initial.initiatorExtensions),
-      responderNonce: nonceIn(initial.responderExtensions),
-      role: csb.role,
-    },
-    secret,
-  );
-}
-
-const NOBODY = new Uint8Array(0);
-
-/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */
-function identitiesIn(octets: Uint8Array): Uint8Array[] {
-  if (octets.length === 0) return [];
-  return decodeMessage(octets, { trailing: "keep" }).payloads.flatMap((payload) => (payload.kind === "ID" ? [payload.data] : []));
-}
-
-/** S of docs/protocol.md §5. */
-function secretOf(csb: Csb, secure: boolean): Uint8Array | undefined {
-  const [first] = csb.keys;
-  if (first?.kind === "TGK") return first.key;
-  if ("psk" in csb.credential) return csb.credential.psk;
-  return secure ? first?.key : undefined;
-}
-
-function nonceIn(extensions: readonly GeneralExtensionPayload[]): Uint8Array {
-  return helloNonce(extensions) ?? new Uint8Array(0);
 }
 
 const FINGERPRINT = utf8("watchword fingerprint");

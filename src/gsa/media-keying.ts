@@ -25,9 +25,10 @@ import {
   wipeCsb,
 } from "../mikey/index.js";
 import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
-import type { MediaAnswer, MediaOffer } from "./contracts.js";
-import { createKeyedMedia, type Direction, directionsOf, nullKeyKind } from "./keyed-media.js";
-import { helloExtension, helloNonce } from "./pop.js";
+import type { ForkableOffer, MediaAnswer, StreamProposal } from "./contracts.js";
+import { createKeyedMedia, nullKeyKind } from "./keyed-media.js";
+import { answeringHello, helloExtension } from "./pop.js";
+import { createSenderPool, type Direction, directionsOf } from "./stream.js";
 
 /**
  * Whose key protects which direction where keys are NULL-keyed (RFC 3830 knows one Initiator; peers differ):
@@ -96,15 +97,6 @@ export interface MediaKeyingOptions {
   readonly overlapMs?: number;
 }
 
-/** One m= line of an offer or answer, as this party sends it. */
-export interface StreamProposal {
-  readonly policy: SrtpPolicy;
-  /** SSRC of what this party sends; 0 or absent where it is not known yet. */
-  readonly ssrc?: number;
-  /** Current rollover counter of that SSRC. */
-  readonly rolloverCounter?: number;
-}
-
 export interface OfferRequest {
   readonly credential: Credential;
   /** In the order of the m= lines. Exactly one with NULL keying. */
@@ -114,7 +106,7 @@ export interface OfferRequest {
   readonly responderId?: Identity;
   /** Key management protocols that the SDP offers, in its order (RFC 4567 §4.1.4). */
   readonly sdpIds?: readonly string[];
-  /** The peer announced docs/protocol.md: say HELLO. */
+  /** Say HELLO: the peer announced docs/protocol.md, or the carrier lets us try (§4.2, §8). */
   readonly peerAnnounced?: boolean;
   /** Whose key protects what, where it is not as the dialect says: nobody offered before, and both ends know it. */
   readonly nullDirections?: NullDirections;
@@ -144,7 +136,7 @@ export interface AnswerRequest {
 export interface MediaKeying {
   readonly options: MediaKeyingOptions;
   /** @throws MikeyError `mikey.null-keying`, `mikey.option`; WatchwordError `gsa.streams` */
-  offer(request: OfferRequest): Promise<MediaOffer>;
+  offer(request: OfferRequest): Promise<ForkableOffer>;
   /**
    * Answers an I_MESSAGE. A message that was answered before in the same scope gives the same response and no new media.
    * @throws CodecError, MikeyError (with the ERR message in `reply`)
@@ -200,14 +192,21 @@ function policyGate(accepted: (policy: SrtpPolicy) => boolean): (policy: SrtpPol
   return (policy) => protectsEverything(policy) && accepted(policy);
 }
 
-function offerMedia(context: KeyingContext, request: OfferRequest): MediaOffer {
+function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffer {
   const nullKeyed = "nullKeying" in request.credential;
   if (request.streams.length === 0 || (nullKeyed && request.streams.length > 1)) {
     throw new WatchwordError("gsa.streams", "an exchange covers at least one m= line, and exactly one with NULL keying");
   }
   const pending = nullKeyed ? beginNull(context, request) : beginPsk(context, request);
+  const pool = createSenderPool(context.crypto);
   return {
     octets: pending.octets,
+    async fork(answer) {
+      if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
+      const csb = pending.fork(answer);
+      const bundle = { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) };
+      return createKeyedMedia(context, bundle, { answer, secure: request.secure }, pool);
+    },
     async accept(answer) {
       if (nullKeyed) return acceptNullAnswer(context, request, pending, answer);
       if (answer === undefined) throw new WatchwordError("gsa.no-answer", "the peer did not answer the key message");
@@ -313,7 +312,7 @@ function answerMedia(context: KeyingContext, octets: Uint8Array, request: Answer
     scope: request.scope,
     requirePsk: options.requirePsk ?? false,
     ssrcFor: (csId) => request.ssrcs[Math.floor((csId - 1) / 2)],
-    responseExtensions: (csb) => (helloNonce(csb.initiatorExtensions) !== undefined ? [helloExtension(context.crypto)] : []),
+    responseExtensions: (csb) => answeringHello(context.crypto, csb),
     ...(request.peerId === undefined ? {} : { peerId: request.peerId }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   });

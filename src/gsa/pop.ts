@@ -1,6 +1,6 @@
 import { type Codec, octets, prefixedOctets, Reader, struct, u8, Writer } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import { ExtensionType, type GeneralExtensionPayload } from "../mikey/index.js";
+import { type Csb, ExtensionType, type GeneralExtensionPayload } from "../mikey/index.js";
 
 /** The version of docs/protocol.md that this code speaks. */
 export const PROTOCOL_VERSION = 1;
@@ -35,6 +35,11 @@ export function encodeHello(value: Hello): Uint8Array {
 export function helloExtension(crypto: CryptoProvider): GeneralExtensionPayload {
   const data = encodeHello({ version: PROTOCOL_VERSION, nonce: crypto.randomBytes(16), group: new Uint8Array(0) });
   return { kind: "EXT", extType: ExtensionType.HELLO, data };
+}
+
+/** What a response says to the extensions of its request: HELLO to HELLO (docs/protocol.md §4.2). */
+export function answeringHello(crypto: CryptoProvider, { initiatorExtensions }: Pick<Csb, "initiatorExtensions">) {
+  return helloNonce(initiatorExtensions) === undefined ? [] : [helloExtension(crypto)];
 }
 
 /** The nonce of the HELLO among extensions; undefined where there is none that this version understands. */

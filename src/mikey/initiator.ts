@@ -117,6 +117,11 @@ export interface PendingExchange {
    *   `mikey.grammar`; CodecError
    */
   complete(response: Uint8Array): Csb;
+  /**
+   * As `complete`, for one of several responses to a message that was forked: each makes a CSB that is wiped on its own, and more may
+   * come until `abandon`. @throws as `complete`
+   */
+  fork(response: Uint8Array): Csb;
   /** Gives up and wipes the keys. Not after `complete`. */
   abandon(): void;
 }
@@ -274,6 +279,7 @@ function pend(
   if (messageKeys !== undefined && !responseRequested) wipeMessageKeys(messageKeys);
   const csb: Csb = { ...draft, exchange: exchangeOf(octets) };
   let done: { readonly response: Uint8Array; readonly csb: Csb } | undefined;
+  let abandoned = false;
   return {
     octets,
     csb,
@@ -287,7 +293,14 @@ function pend(
       done = { response: response.slice(), csb: completed };
       return completed;
     },
+    fork(response) {
+      if (messageKeys === undefined || !responseRequested || done !== undefined || abandoned)
+        throw new MikeyError("mikey.response", "no response is waited for");
+      const branch = completeExchange(crypto, csb, messageKeys, decodeMessage(response), update);
+      return { ...branch, keys: copyKeys(branch.keys), credential: copyCredential(branch.credential) };
+    },
     abandon() {
+      abandoned = true;
       if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
       wipeCsb(csb);
     },

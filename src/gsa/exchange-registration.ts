@@ -1,0 +1,57 @@
+import type { CryptoProvider } from "../crypto/index.js";
+import { type Csb, decodeMessage, type GeneralExtensionPayload } from "../mikey/index.js";
+import { helloNonce } from "./pop.js";
+import { createRegistrationSa, type RegistrationSa } from "./registration.js";
+
+/** What is known of the exchange beside its CSB. */
+export interface ExchangeFacts {
+  /** The R_MESSAGE, or the peer's message in its place (docs/protocol.md §5); empty where there was none. */
+  readonly answer: Uint8Array;
+  readonly secure: boolean;
+}
+
+/** The registration SA of docs/protocol.md §5, or undefined where no secret stands behind the exchange. */
+export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: ExchangeFacts): RegistrationSa | undefined {
+  const secret = secretOf(csb, exchange.secure);
+  if (secret === undefined) return undefined;
+  const { exchange: initial } = csb;
+  const requestIds = identitiesIn(initial.request);
+  return createRegistrationSa(
+    crypto,
+    {
+      iMessage: initial.request,
+      rMessage: exchange.answer,
+      dataType: initial.dataType,
+      csbId: csb.csbId,
+      prfFunc: csb.prf,
+      rand: csb.rand,
+      t: initial.timestamp.value,
+      initiatorId: requestIds[0] ?? NOBODY,
+      responderId: requestIds[1] ?? identitiesIn(exchange.answer)[0] ?? NOBODY,
+      initiatorNonce: nonceIn(initial.initiatorExtensions),
+      responderNonce: nonceIn(initial.responderExtensions),
+      role: csb.role,
+    },
+    secret,
+  );
+}
+
+const NOBODY = new Uint8Array(0);
+
+/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */
+function identitiesIn(octets: Uint8Array): Uint8Array[] {
+  if (octets.length === 0) return [];
+  return decodeMessage(octets, { trailing: "keep" }).payloads.flatMap((payload) => (payload.kind === "ID" ? [payload.data] : []));
+}
+
+/** S of docs/protocol.md §5. */
+function secretOf(csb: Csb, secure: boolean): Uint8Array | undefined {
+  const [first] = csb.keys;
+  if (first?.kind === "TGK") return first.key;
+  if ("psk" in csb.credential) return csb.credential.psk;
+  return secure ? first?.key : undefined;
+}
+
+function nonceIn(extensions: readonly GeneralExtensionPayload[]): Uint8Array {
+  return helloNonce(extensions) ?? new Uint8Array(0);
+}

@@ -1,0 +1,198 @@
+import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import { type CryptoSession, type Csb, type CsbMasterKey, srtpMasterKeys, srtpPolicyParams, wipeCsb } from "../mikey/index.js";
+import {
+  createSrtpReceiver,
+  createSrtpSender,
+  createUndecidedSrtpReceiver,
+  type SrtpPolicy,
+  type SrtpReceiver,
+  type SrtpReceiverOptions,
+  type SrtpSender,
+} from "../srtp/index.js";
+import type { KeyedStream } from "./contracts.js";
+import type { KeyingContext, KeyLifetime } from "./media-keying.js";
+
+/** The crypto session that protects one direction of one m= line. */
+export interface Direction {
+  readonly csb: Csb;
+  readonly csId: number;
+}
+
+/** Both directions of one m= line, as this party sees them; absent where no key was agreed. */
+export interface StreamDirections {
+  readonly outbound?: Direction;
+  readonly inbound?: Direction;
+}
+
+/**
+ * Crypto sessions of one exchange to m= lines: two consecutive ones per line (RFC 4567 §7.1), the odd for what the Initiator
+ * sends, the even for what the Responder sends. A message with a single session keys only the Initiator's direction.
+ * @throws WatchwordError `gsa.streams` where a line has none
+ */
+export function directionsOf(csb: Csb, streamCount: number): StreamDirections[] {
+  return Array.from({ length: streamCount }, (_, index) => {
+    const session = (csId: number): Direction | undefined =>
+      csb.cryptoSessions.some((candidate) => candidate.csId === csId) ? { csb, csId } : undefined;
+    const fromInitiator = session(2 * index + 1);
+    const fromResponder = session(2 * index + 2);
+    if (fromInitiator === undefined) {
+      wipeCsb(csb);
+      throw new WatchwordError("gsa.streams", `the key message has no crypto session for m= line ${index + 1}`);
+    }
+    const [outbound, inbound] = csb.role === "initiator" ? [fromInitiator, fromResponder] : [fromResponder, fromInitiator];
+    return { ...(outbound === undefined ? {} : { outbound }), ...(inbound === undefined ? {} : { inbound }) };
+  });
+}
+
+export function sessionOf({ csb, csId }: Direction): CryptoSession {
+  const session = csb.cryptoSessions.find((candidate) => candidate.csId === csId);
+  if (session === undefined) throw new WatchwordError("gsa.streams", `there is no crypto session ${csId}`);
+  return session;
+}
+
+export function policyOf(csb: Csb, csId: number): SrtpPolicy {
+  const { policyNo } = sessionOf({ csb, csId });
+  const policy = policyNo === undefined ? undefined : csb.policies.get(policyNo);
+  if (policy === undefined) throw new WatchwordError("gsa.streams", `crypto session ${csId} has no policy`);
+  return policy;
+}
+
+/** Whether MIKEY says the same of both: one may state defaults that the other leaves out. */
+export function samePolicy(a: SrtpPolicy, b: SrtpPolicy): boolean {
+  const text = (policy: SrtpPolicy): string =>
+    srtpPolicyParams(policy)
+      .map(({ type, value }) => `${type}=${formatHex(value)}`)
+      .join();
+  return text(a) === text(b);
+}
+
+/**
+ * The senders of one offer that several parties may answer (a forked INVITE). Where the answers bring no key of their own, all branches
+ * send under one key, and only one sender can see to it that no packet index is used twice (RFC 3711 §9.1).
+ */
+export interface SenderPool {
+  acquire(csId: number, keys: readonly CsbMasterKey[], create: () => SrtpSender): SrtpSender;
+  /** Closes the sender once no branch has it. */
+  release(sender: SrtpSender): void;
+  isShared(sender: SrtpSender): boolean;
+}
+
+export function createSenderPool(crypto: CryptoProvider): SenderPool {
+  const entries = new Map<string, { readonly sender: SrtpSender; users: number }>();
+  const entryOf = (sender: SrtpSender) => [...entries].find(([, entry]) => entry.sender === sender);
+  return {
+    acquire(csId, keys, create) {
+      const secret = crypto.hash("sha256", ...keys.flatMap(({ key, salt }) => [key, salt]));
+      const name = `${csId} ${formatHex(secret)}`;
+      const entry = entries.get(name) ?? { sender: create(), users: 0 };
+      entry.users++;
+      entries.set(name, entry);
+      return entry.sender;
+    },
+    release(sender) {
+      const found = entryOf(sender);
+      if (found === undefined || --found[1].users > 0) return;
+      entries.delete(found[0]);
+      sender.close();
+    },
+    isShared: (sender) => (entryOf(sender)?.[1].users ?? 0) > 1,
+  };
+}
+
+/** A key of our making may protect fewer packets than SRTP allows; the peer's lifetimes are the peer's. */
+function limited(key: CsbMasterKey, role: Csb["role"], lifetime: KeyLifetime | undefined): CsbMasterKey {
+  if (role !== "initiator" || lifetime === undefined) return key;
+  const { rtp, rtcp } = lifetime;
+  return {
+    ...key,
+    ...(rtp === undefined ? {} : { rtpLifetime: Math.min(rtp, key.rtpLifetime ?? rtp) }),
+    ...(rtcp === undefined ? {} : { rtcpLifetime: rtcp }),
+  };
+}
+
+/** What the m= lines of one exchange have in common. */
+export interface StreamContext {
+  readonly keying: KeyingContext;
+  readonly pool: SenderPool | undefined;
+  readonly onMissingMki: () => void;
+}
+
+/** The SRTP sessions of one m= line, made from whichever directions have keys. */
+export class Stream implements KeyedStream {
+  readonly policy: SrtpPolicy;
+  sender: SrtpSender | undefined;
+  receiver: SrtpReceiver | undefined;
+  readonly #context: StreamContext;
+
+  constructor(context: StreamContext, policy: SrtpPolicy) {
+    this.#context = context;
+    this.policy = policy;
+  }
+
+  get senderIsShared(): boolean {
+    return this.sender !== undefined && this.#context.pool?.isShared(this.sender) === true;
+  }
+
+  /** Sends under the keys of this direction from now on. */
+  send(direction: Direction): void {
+    const { csb, csId } = direction;
+    const { keying, pool } = this.#context;
+    const { crypto, options } = keying;
+    const session = sessionOf(direction);
+    const derived = srtpMasterKeys(crypto, csb, csId);
+    const keys = derived.map((key) => limited(key, csb.role, options.keyLifetime));
+    try {
+      if (this.sender !== undefined) {
+        for (const key of keys) this.sender.addKey(key);
+        this.sender.useKey(keys[0]?.mki);
+        return;
+      }
+      const create = (): SrtpSender => createSrtpSender({ policy: policyOf(csb, csId), keys, crypto });
+      this.sender = pool === undefined ? create() : pool.acquire(csId, keys, create);
+      if (session.ssrc !== 0 && session.roc !== 0 && this.sender.rolloverCounter(session.ssrc) === undefined) {
+        this.sender.setRolloverCounter(session.ssrc, session.roc);
+      }
+    } finally {
+      wipeMasterKeys(derived);
+    }
+  }
+
+  /** Opens packets under the keys of this direction too. */
+  receive(direction: Direction): void {
+    const { csb, csId } = direction;
+    const { keying, onMissingMki } = this.#context;
+    const { crypto, options } = keying;
+    const session = sessionOf(direction);
+    const keys = srtpMasterKeys(crypto, csb, csId);
+    try {
+      if (this.receiver !== undefined) {
+        for (const key of keys) this.receiver.addKey(key);
+        return;
+      }
+      const receiverOptions: SrtpReceiverOptions = {
+        policy: policyOf(csb, csId),
+        keys,
+        crypto,
+        // The SSRC of the map may be 0 or unrelated, so its ROC holds for whichever SSRC comes; and it may have moved on.
+        initialRolloverCounter: session.roc,
+        searchRolloverCounter: session.roc !== 0,
+      };
+      const doubtful = keys[0]?.mki !== undefined && options.dialect.srtpTolerances?.includes("mki-missing-in-packets") === true;
+      this.receiver = doubtful ? createUndecidedSrtpReceiver(receiverOptions, onMissingMki) : createSrtpReceiver(receiverOptions);
+    } finally {
+      wipeMasterKeys(keys);
+    }
+  }
+
+  close(): void {
+    this.receiver?.close();
+    if (this.sender === undefined) return;
+    if (this.#context.pool === undefined) this.sender.close();
+    else this.#context.pool.release(this.sender);
+  }
+}
+
+export function wipeMasterKeys(keys: readonly CsbMasterKey[]): void {
+  for (const { key, salt } of keys) wipe(key, salt);
+}
