@@ -24,6 +24,9 @@ const Word = {
 } as const;
 const CONTROL_OCTETS = 64;
 
+/** How often a worker without work looks again before it sleeps: some tens of microseconds. */
+const AWAKE_TURNS = 4000;
+
 /** Words that describe a slot. */
 const SLOT_WORDS = 4;
 const Field = { session: 0, operation: 1, length: 2, token: 3 } as const;
@@ -45,6 +48,7 @@ export function packetRingLayout(slots: number, slotOctets: number): PacketRingL
 /** A ring as both sides see it. Counters are numbers modulo 2^32; a slot is named by the counter at which it was filled. */
 export class PacketRing {
   readonly slotOctets: number;
+  readonly slots: number;
   readonly #mask: number;
   readonly #words: Int32Array;
   readonly #fields: Int32Array;
@@ -52,6 +56,7 @@ export class PacketRing {
 
   constructor({ memory, slots, slotOctets }: PacketRingLayout) {
     this.slotOctets = slotOctets;
+    this.slots = slots;
     this.#mask = slots - 1;
     this.#words = new Int32Array(memory, 0, CONTROL_OCTETS / 4);
     this.#fields = new Int32Array(memory, CONTROL_OCTETS, SLOT_WORDS * slots);
@@ -93,9 +98,9 @@ export class PacketRing {
     return this.#field(counter, Field.token);
   }
 
-  /** Pool: whether a slot is free, everything before `consumed` being taken out. */
-  hasRoom(consumed: number): boolean {
-    return ((this.submitted - consumed) | 0) <= this.#mask;
+  /** Pool: free slots, everything before `consumed` being taken out. */
+  room(consumed: number): number {
+    return this.slots - ((this.submitted - consumed) | 0);
   }
 
   /** Pool: fills the next slot, which must be free, and wakes the worker. */
@@ -132,9 +137,13 @@ export class PacketRing {
     this.#fields[(counter & this.#mask) * SLOT_WORDS + Field.length] = result;
   }
 
-  /** Worker: everything before `counter` is done. @returns whether the pool has to be called */
-  publish(counter: number): boolean {
+  /** Worker: everything before `counter` is done. */
+  publish(counter: number): void {
     Atomics.store(this.#words, Word.done, counter);
+  }
+
+  /** Worker: the pool is to look. @returns whether it has to be called, not having been called before */
+  call(): boolean {
     return Atomics.exchange(this.#words, Word.isCalled, 1) === 0;
   }
 
@@ -143,8 +152,9 @@ export class PacketRing {
     return Atomics.load(this.#words, Word.activity);
   }
 
-  /** Worker: waits until the pool has done something since `activity`. */
+  /** Worker: waits until the pool has done something since `activity`; first awake, as waking a thread costs more than several packets. */
   sleep(activity: number): void {
+    for (let turn = 0; turn < AWAKE_TURNS; turn++) if (this.activity !== activity) return;
     Atomics.store(this.#words, Word.isAsleep, 1);
     Atomics.wait(this.#words, Word.activity, activity);
     Atomics.store(this.#words, Word.isAsleep, 0);

@@ -25,6 +25,8 @@ const receivers = new Map<number, SrtpReceiver>();
 /** Requests that came, in order; each takes effect when `done` has reached its place among the packets. */
 const waiting: PoolRequest[] = [];
 let [taken, done, open] = [0, 0, true];
+/** What was done when the pool was called last: it is called when a quarter of the ring is done, or nothing is left to do. */
+let called = 0;
 const [inputs, outputs, lengths]: [Uint8Array[], Uint8Array[], Int32Array] = [[], [], new Int32Array(MAX_BATCH)];
 
 while (open) {
@@ -38,12 +40,20 @@ while (open) {
   } else if (done !== submitted) {
     const limit = request === undefined ? submitted : nearer(request.at, submitted);
     work(limit);
-    if (ring.publish(done)) port.postMessage(undefined);
+    ring.publish(done);
+    if (((done - called) | 0) >= ring.slots >> 2) callPool();
+  } else if (done !== called) {
+    callPool();
   } else {
     ring.sleep(activity);
   }
 }
 port.close();
+
+function callPool(): void {
+  called = done;
+  if (ring.call()) port.postMessage(undefined);
+}
 
 /** Whichever of two counters comes first after `done`. */
 function nearer(a: number, b: number): number {

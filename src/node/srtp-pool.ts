@@ -43,7 +43,7 @@ export interface PooledSessionEvents {
 
 /** A session in a worker. Requests take effect between the packets before and after them. */
 export interface PooledSession {
-  /** Resolves when a packet will be taken. @throws WatchwordError `node.pool-worker`, `node.pool-closed` */
+  /** Resolves when packets will be taken again, at the latest when half the queue is free. @throws WatchwordError `node.pool-worker`, `node.pool-closed` */
   ready(): Promise<void>;
   /** @throws WatchwordError as `SrtpSession.addKey` */
   addKey(key: SrtpMasterKey): Promise<void>;
@@ -276,14 +276,14 @@ class PoolWorker {
     if (packet.length > this.#ring.slotOctets) {
       throw new WatchwordError("node.pool-packet", `a packet of ${packet.length} octets, slots have ${this.#ring.slotOctets}`);
     }
-    if (!this.#ring.hasRoom(this.#consumed)) return false;
+    if (this.#ring.room(this.#consumed) === 0) return false;
     this.#ring.submit(session, operation, packet, token);
     return true;
   }
 
   async ready(session: number): Promise<void> {
     this.#check(session);
-    if (this.#ring.hasRoom(this.#consumed)) return;
+    if (this.#hasMuchRoom()) return;
     await new Promise<unknown>((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
@@ -342,9 +342,15 @@ class PoolWorker {
       }
       this.#consumed = (counter + 1) | 0;
     }
+    if (!this.#hasMuchRoom()) return;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const { resolve } of waiting) resolve(undefined);
+  }
+
+  /** Half the ring: whoever waits then has many packets taken at once, instead of waiting again for each. */
+  #hasMuchRoom(): boolean {
+    return this.#ring.room(this.#consumed) >= this.#ring.slots >> 1;
   }
 
   #settle({ id, value, error }: PoolAnswer): void {

@@ -3,6 +3,7 @@ import { cpus } from "node:os";
 import { OURS } from "./contenders/index.js";
 import type { MikeyBenchResult } from "./mikey.js";
 import { OPERATIONS } from "./paired-rounds.js";
+import type { PoolBenchResult } from "./pool.js";
 import { type Comparison, microseconds, PAYLOADS, ratio, type SrtpBench, YARDSTICKS } from "./srtp.js";
 import { targetResults } from "./targets.js";
 
@@ -93,6 +94,15 @@ export function srtpReport(bench: SrtpBench): string {
 export function mikeyReport(results: readonly MikeyBenchResult[]): string {
   const rows = results.map(({ what, backend, perSecond }) => [what, backend, Math.round(perSecond).toLocaleString("en")]);
   return `### MIKEY\n\n${table(["what", "backend", "per second"], rows)}`;
+}
+
+export function poolReport(results: readonly PoolBenchResult[]): string {
+  const rows = results.map(({ where, payload, packetsPerSecond }) => [
+    where,
+    `${payload}`,
+    Math.round(packetsPerSecond).toLocaleString("en"),
+  ]);
+  return `### Threads: 16 sessions of AES_CM_128_HMAC_SHA1_80\n\n${table(["where", "octets", "packets per second"], rows)}`;
 }
 
 /** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */

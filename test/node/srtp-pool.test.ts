@@ -23,7 +23,7 @@ vi.mock("node:worker_threads", async (original) => {
 
 const SUITE = "AES_CM_128_HMAC_SHA1_80";
 const SSRC = 0xcafebabe;
-const TYPESCRIPT = ["--import", new URL("typescript-worker.js", import.meta.url).href];
+const TYPESCRIPT = ["--import", new URL("../typescript-worker.js", import.meta.url).href];
 const pools: SrtpPool[] = [];
 
 function pool(options: SrtpPoolOptions = {}): SrtpPool {

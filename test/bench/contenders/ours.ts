@@ -6,7 +6,7 @@ import { type Contender, HEADER, MASTER_KEY, MASTER_SALT, plainPacket, writeSequ
 /** Packets in a call of `protectBatch`. */
 const BATCH = 32;
 
-type Backend = Pick<SrtpOptions, "crypto" | "cipherFactory">;
+type Backend = Pick<SrtpOptions, "crypto" | "backend">;
 
 /** Slices of `BATCH` packets, the form in which batches are handed over. */
 function batches<T>(items: readonly T[]): T[][] {
@@ -95,6 +95,18 @@ function batch(backend: Backend): Contender {
   };
 }
 
-export const nodeSingle = single({ crypto: nodeCrypto });
-export const nodeBatch = batch({ crypto: nodeCrypto });
-export const portableSingle = single({ crypto: nobleCrypto });
+const KERNEL_AND_NODE: Backend = { crypto: nodeCrypto, backend: "kernel" };
+const KERNEL: Backend = { crypto: nobleCrypto, backend: "kernel" };
+const NODE: Backend = { crypto: nodeCrypto, backend: "provider" };
+const NOBLE: Backend = { crypto: nobleCrypto, backend: "provider" };
+
+/** Ours, by backend (`SrtpSession.backend`) and by how packets are handed over. */
+export const ours = {
+  "kernel+node, single": single(KERNEL_AND_NODE),
+  "kernel+node, batch": batch(KERNEL_AND_NODE),
+  "kernel, single": single(KERNEL),
+  "kernel, batch": batch(KERNEL),
+  "node, single": single(NODE),
+  "node, batch": batch(NODE),
+  "noble, single": single(NOBLE),
+} satisfies Record<string, Contender>;
