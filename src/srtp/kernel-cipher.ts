@@ -4,7 +4,7 @@ import type { PacketCipher, PacketCipherFactory, PacketCipherParameters, PacketJ
 import { writeU32 } from "./headers.js";
 import { type Kernel, STAGE_SLOT } from "./kernel.js";
 import { type KernelBlocks, KernelKeystream } from "./kernel-keystream.js";
-import { HMAC_CONTEXT, JOB, JOB_OCTETS, JOBS, KEY, MAX_JOBS, STAGE } from "./kernel-layout.js";
+import { HMAC_CONTEXT, JOB, JOB_OCTETS, JOBS, KEY, MAX_JOBS, STAGE, STAGE_END } from "./kernel-layout.js";
 import { INDEX_WORD, indexWord, packetCipherFactory } from "./packet-cipher.js";
 import { rolloverOf } from "./rollover.js";
 
@@ -108,20 +108,20 @@ class KernelHmacCipher implements PacketCipher {
   }
 
   seal(jobs: readonly PacketJob[], count: number, results: Int32Array): void {
-    const { buffer } = this.#kernel;
+    const kernel = this.#kernel;
     let first = 0;
     for (let i = 0; i < count; i++) {
       const job = jobs[i] as PacketJob;
       const { input, output } = job;
       const length = input.length;
-      const isStaged = output.buffer !== buffer;
+      const isStaged = !kernel.holds(output);
       // A packet that is longer than its place on the stage goes there alone.
       if (i - first === MAX_JOBS || (isStaged && i > first && length + this.overhead > STAGE_SLOT)) {
         this.#sealFrom(jobs, first, i, results);
         first = i;
       }
       const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : output.byteOffset;
-      this.#place(input, output, isStaged, at);
+      if (isStaged || !isInPlace(input, output)) kernel.octets.set(input, at);
       let keystream = 0;
       const cryptLength = job.encrypted ? length - job.headerLength : 0;
       if (this.#keystream !== undefined && cryptLength > 0) {
@@ -142,12 +142,12 @@ class KernelHmacCipher implements PacketCipher {
       }
       let covered = length;
       if (this.#isRtcp) {
-        writeU32(this.#kernel.octets, at + covered, indexWord(job));
+        writeU32(kernel.octets, at + covered, indexWord(job));
         covered += INDEX_WORD;
       }
       // The MKI is not authenticated and stands before the tag (RFC 3711 §3.1).
       const mki = this.#mki;
-      for (let k = 0; k < mki.length; k++) this.#kernel.octets[at + covered + k] = mki[k] as number;
+      for (let k = 0; k < mki.length; k++) kernel.octets[at + covered + k] = mki[k] as number;
       this.#describe(i - first, job, at, covered, cryptLength, keystream);
       results[i] = length + this.overhead;
       if (isStaged && length + this.overhead > STAGE_SLOT) {
@@ -159,12 +159,11 @@ class KernelHmacCipher implements PacketCipher {
   }
 
   open(jobs: readonly PacketJob[], count: number, results: Int32Array): void {
-    const { buffer } = this.#kernel;
     let first = 0;
     for (let i = 0; i < count; i++) {
       const job = jobs[i] as PacketJob;
       const { input, output } = job;
-      const isStaged = !isInPlace(input, output) || input.buffer !== buffer;
+      const isStaged = !(isInPlace(input, output) && this.#kernel.holds(input));
       const isLong = isStaged && input.length > STAGE_SLOT;
       if (i - first === MAX_JOBS || (isLong && i > first)) {
         this.#openFrom(jobs, first, i, results);
@@ -191,11 +190,6 @@ class KernelHmacCipher implements PacketCipher {
     wipe(this.#mki);
   }
 
-  /** Brings a packet to where it is sealed. */
-  #place(input: Uint8Array, output: Uint8Array, isStaged: boolean, at: number): void {
-    if (isStaged || !isInPlace(input, output)) this.#kernel.octets.set(input, at);
-  }
-
   #describe(slot: number, job: PacketJob, at: number, covered: number, cryptLength: number, keystream: number): void {
     const { words } = this.#kernel;
     const word = FIRST_JOB + slot * JOB_WORDS;
@@ -214,13 +208,13 @@ class KernelHmacCipher implements PacketCipher {
 
   /** Seals the jobs that are described, and brings those on the stage to where they are wanted. */
   #sealFrom(jobs: readonly PacketJob[], first: number, end: number, results: Int32Array): void {
-    const { exports, buffer } = this.#kernel;
+    const { exports, words } = this.#kernel;
     const last = JOBS + (end - first) * JOB_OCTETS;
     if (this.#context !== 0 && end - first > 1) exports.sealBatch(JOBS, last);
     else for (let job = JOBS; job < last; job += JOB_OCTETS) exports.seal(job);
     for (let i = first; i < end; i++) {
-      const { output } = jobs[i] as PacketJob;
-      if (output.buffer !== buffer) output.set(this.#kernel.staged(i - first, results[i] as number));
+      const at = words[FIRST_JOB + (i - first) * JOB_WORDS + WORD.packet] as number;
+      if (at < STAGE_END) (jobs[i] as PacketJob).output.set(this.#kernel.staged(i - first, results[i] as number));
     }
   }
 
@@ -237,11 +231,11 @@ class KernelHmacCipher implements PacketCipher {
         continue;
       }
       const job = jobs[i] as PacketJob;
-      const { input, output } = job;
-      const length = input.length - this.overhead;
+      const length = job.input.length - this.overhead;
+      const at = words[word + WORD.packet] as number;
       const cryptLength = words[word + WORD.cryptLength] as number;
-      if (cryptLength > 0) this.#decrypt(job, words[word + WORD.packet] as number, cryptLength, words[word + WORD.keystream] === 0);
-      if (input.buffer !== this.#kernel.buffer || !isInPlace(input, output)) output.set(this.#kernel.staged(slot, length));
+      if (cryptLength > 0) this.#decrypt(job, at, cryptLength, words[word + WORD.keystream] === 0);
+      if (at < STAGE_END) job.output.set(this.#kernel.staged(slot, length));
       results[i] = length;
     }
   }
@@ -259,6 +253,7 @@ class KernelHmacCipher implements PacketCipher {
   }
 }
 
+/** Asking a view for its buffer costs ten times as much as its offset, so that comes first. */
 function isInPlace(input: Uint8Array, output: Uint8Array): boolean {
-  return input.byteOffset === output.byteOffset && input.buffer === output.buffer;
+  return input === output || (input.byteOffset === output.byteOffset && input.buffer === output.buffer);
 }

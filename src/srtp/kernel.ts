@@ -1,6 +1,6 @@
 import { parseBase64 } from "../bytes/index.js";
 import { KernelHeap } from "./kernel-heap.js";
-import { JOB_OCTETS, JOBS, KEY, MAX_JOBS, MEMORY_PAGES, STAGE } from "./kernel-layout.js";
+import { HEAP, JOB_OCTETS, JOBS, KEY, MAX_JOBS, MEMORY_PAGES, STAGE } from "./kernel-layout.js";
 import { KERNEL_MODULE } from "./kernel-module.js";
 import { KeystreamPool } from "./keystream-pool.js";
 
@@ -48,6 +48,11 @@ export class Kernel {
     this.octets = new Uint8Array(this.buffer);
     this.words = new Int32Array(this.buffer);
     this.keystreams = new KeystreamPool(this.heap, this.octets);
+  }
+
+  /** Whether a view is of a slot, or anything else in the heap. Asking for its buffer is slow: most views begin too far in front. */
+  holds(view: Uint8Array): boolean {
+    return view.byteOffset >= HEAP && view.buffer === this.buffer;
   }
 
   /** The first octets of a place on the stage. */

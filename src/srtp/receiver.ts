@@ -34,14 +34,6 @@ interface ReceivingStream {
   gathered: number;
 }
 
-/** A packet of a batch that waits. */
-interface Gathered {
-  readonly key: HeldKey;
-  readonly stream: ReceivingStream;
-  /** Its place in the batch. */
-  readonly place: number;
-}
-
 /** Indices nearer than this to the highest one are estimated alike whichever of them is the highest: half of RFC 3711 §3.3.1's 2^15. */
 const NEAR = 0x4000;
 
@@ -70,8 +62,11 @@ class Receiver implements SrtpReceiver {
   readonly #results = new Int32Array(MAX_BATCH);
   /** Whether nothing happens to packets after they are opened, and their cipher does not change with the index. */
   readonly #canGather: boolean;
-  /** Packets of a batch that wait to be opened together, each with the job of the same place. */
-  readonly #gathered: Gathered[] = [];
+  /** Packets of a batch that wait to be opened together: how many, their key, and of each the SSRC and its place in the batch. */
+  #gathered = 0;
+  #gatheredKey: HeldKey | undefined;
+  readonly #gatheredStreams: ReceivingStream[] = [];
+  readonly #places = new Int32Array(MAX_BATCH);
   #last: ReceivingStream | undefined;
   /** The key that opened the last packet of `#openUnnamed`. */
   #opened: HeldKey | undefined;
@@ -100,7 +95,7 @@ class Receiver implements SrtpReceiver {
 
   unprotect(packet: Uint8Array, out: Uint8Array): number {
     const result = this.#unprotect(packet, out);
-    count(this.statistics, result);
+    countResult(this.statistics, result);
     return result;
   }
 
@@ -121,7 +116,7 @@ class Receiver implements SrtpReceiver {
 
   unprotectRtcp(packet: Uint8Array, out: Uint8Array): number {
     const result = this.#unprotectRtcp(packet, out);
-    count(this.rtcpStatistics, result);
+    countResult(this.rtcpStatistics, result);
     return result;
   }
 
@@ -134,6 +129,7 @@ class Receiver implements SrtpReceiver {
     if (removed === undefined) return false;
     for (const stream of this.#streams.values()) if (stream.key === removed) stream.key = undefined;
     if (this.#opened === removed) this.#opened = undefined;
+    if (this.#gatheredKey === removed) this.#gatheredKey = undefined;
     return true;
   }
 
@@ -171,6 +167,8 @@ class Receiver implements SrtpReceiver {
     this.#streams.clear();
     this.#last = undefined;
     this.#opened = undefined;
+    this.#gatheredKey = undefined;
+    this.#gatheredStreams.length = 0;
   }
 
   /**
@@ -179,43 +177,47 @@ class Receiver implements SrtpReceiver {
    */
   #gather(packet: Uint8Array, out: Uint8Array, place: number): boolean {
     const ring = this.#ring;
-    const gathered = this.#gathered;
-    if (!this.#canGather || gathered.length === MAX_BATCH) return false;
+    const at = this.#gathered;
+    if (!this.#canGather || at === MAX_BATCH) return false;
     const end = packet.length - ring.rtpOverhead;
     const headerLength = rtpHeaderLength(packet, end);
     if (headerLength < 0 || packet.length > MAX_PACKET || out.length < end) return false;
     const isNamed = ring.wireMkiLength > 0;
     if (!isNamed && ring.keys.length !== 1) return false;
     const key = isNamed ? ring.named(packet, this.#aead ? packet.length - ring.wireMkiLength : end) : ring.keys[0];
-    if (key === undefined || key.rtpPackets + gathered.length >= key.rtpLifetime) return false;
+    if (key === undefined || key.rtpPackets + at >= key.rtpLifetime) return false;
     const stream = this.#find(rtpSsrc(packet));
     if (stream === undefined) return false;
     const { highest } = stream.window;
     const index = estimateIndex(stream.rolloverCounter, stream.highest, rtpSequence(packet));
     if (highest < 0 || Math.abs(index - highest) >= NEAR || index >= RTP_LIFETIME || !stream.window.isNew(index)) return false;
-    const [first] = gathered;
-    if (first !== undefined && (first.key !== key || index <= stream.gathered)) return false;
+    if (at > 0 && (this.#gatheredKey !== key || index <= stream.gathered)) return false;
     stream.gathered = index;
-    if (gathered.length === this.#jobs.length) this.#jobs.push(emptyJob());
-    const job = this.#jobs[gathered.length] as PacketJob;
+    if (at === this.#jobs.length) this.#jobs.push(emptyJob());
+    const job = this.#jobs[at] as PacketJob;
     job.input = packet;
     job.output = out;
     job.headerLength = headerLength;
     job.encrypted = ring.policy.encryptRtp;
     job.ssrc = stream.ssrc;
     job.index = index;
-    gathered.push({ key, stream, place });
+    this.#gatheredKey = key;
+    this.#gatheredStreams[at] = stream;
+    this.#places[at] = place;
+    this.#gathered++;
     return true;
   }
 
   /** Opens what was gathered. @returns how many packets were opened */
   #openGathered(lengths: Int32Array): number {
-    const gathered = this.#gathered;
-    const [first] = gathered;
-    if (first === undefined) return 0;
-    first.key.rtpCipher(0).open(this.#jobs, gathered.length, this.#results);
+    const key = this.#gatheredKey;
+    const count = this.#gathered;
+    if (count === 0 || key === undefined) return 0;
+    this.#gathered = 0;
+    key.rtpCipher(0).open(this.#jobs, count, this.#results);
     let done = 0;
-    for (const [i, { key, stream, place }] of gathered.entries()) {
+    for (let i = 0; i < count; i++) {
+      const stream = this.#gatheredStreams[i] as ReceivingStream;
       const { index } = this.#jobs[i] as PacketJob;
       const opened = this.#results[i] as number;
       const result = opened < 0 ? SrtpFailure.authentication : opened;
@@ -223,14 +225,13 @@ class Receiver implements SrtpReceiver {
         key.rtpPackets++;
         stream.key = key;
         this.#opened = key;
-        accept(stream, index, index % SEQUENCE_SPAN);
+        accept(stream, index, index & 0xffff);
         done++;
       }
       stream.gathered = -1;
-      lengths[place] = result;
-      count(this.statistics, result);
+      lengths[this.#places[i] as number] = result;
+      countResult(this.statistics, result);
     }
-    gathered.length = 0;
     return done;
   }
 
@@ -461,7 +462,7 @@ function noStatistics(): SrtpStatistics {
   return { packets: 0, octets: 0, authenticationFailures: 0, replays: 0, unknownMki: 0, malformed: 0, discarded: 0 };
 }
 
-function count(statistics: SrtpStatistics, result: number): void {
+function countResult(statistics: SrtpStatistics, result: number): void {
   if (result >= 0) {
     statistics.packets++;
     statistics.octets += result;
