@@ -199,6 +199,15 @@ function plainHost(address: string): string {
   return address.startsWith("::ffff:") && isIP(address.slice(7)) === 4 ? address.slice(7) : address;
 }
 
+/** Streams that were written to in this turn of the event loop. */
+let written: SocketStream[] = [];
+
+function flushWritten(): void {
+  const all = written;
+  written = [];
+  for (const stream of all) stream.flush();
+}
+
 /** Reads nothing before `onData` is set and stops reading while it is undefined: what arrives early is not lost. */
 class SocketStream implements Stream {
   readonly channel: ChannelInfo;
@@ -210,6 +219,8 @@ class SocketStream implements Stream {
   #closed = false;
   #told = false;
   #ending = false;
+  /** Whether something was written in this turn of the event loop. */
+  #wrote = false;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -263,8 +274,21 @@ class SocketStream implements Stream {
 
   write(octets: Uint8Array): void {
     if (this.#ending || this.#closed) return;
+    if (!this.#wrote) {
+      this.#wrote = true;
+      if (written.push(this) === 1) setImmediate(flushWritten);
+    } else if (this.#socket.writableCorked === 0) {
+      // A burst, the packets of one picture for instance: the first goes at once, the others together.
+      this.#socket.cork();
+    }
     // Node refers to the octets until the kernel took them, and the caller may reuse them at once: hence the copy.
     this.#socket.write(Buffer.from(octets));
+  }
+
+  /** The turn of the event loop is over. */
+  flush(): void {
+    this.#wrote = false;
+    this.#socket.uncork();
   }
 
   end(): void {

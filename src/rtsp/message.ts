@@ -92,15 +92,21 @@ export function encodeRtsp(message: RtspMessage): Uint8Array {
 
 /** Writes an interleaved frame. @throws CodecError `rtsp.format` for a channel above 255 or more than 65535 octets */
 export function encodeFrame(channel: number, data: Uint8Array): Uint8Array {
+  const out = new Uint8Array(4 + data.length);
+  encodeFrameInto(out, channel, data);
+  return out;
+}
+
+/** Writes an interleaved frame into memory that has room for it. @returns octets written @throws as `encodeFrame` */
+export function encodeFrameInto(out: Uint8Array, channel: number, data: Uint8Array): number {
   if (!Number.isInteger(channel) || channel < 0 || channel > 255) throw unwritable("channel", "0 to 255");
   if (data.length > 0xffff) throw unwritable("frame", "at most 65535 octets");
-  const out = new Uint8Array(4 + data.length);
   out[0] = 0x24;
   out[1] = channel;
   out[2] = data.length >> 8;
   out[3] = data.length & 0xff;
   out.set(data, 4);
-  return out;
+  return 4 + data.length;
 }
 
 /** Status codes of RFC 2326 §7.1.1 and RFC 4567 §3.2 with their reason phrases. */

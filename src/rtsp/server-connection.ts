@@ -6,7 +6,7 @@ import type { KeyingPeer } from "./keying.js";
 import {
   createRequest,
   createResponse,
-  encodeFrame,
+  encodeFrameInto,
   encodeRtsp,
   header,
   type RtspHeaders,
@@ -16,7 +16,9 @@ import {
   sequenceNumber,
 } from "./message.js";
 import { createRtspParser, type RtspLimits, RtspSyntaxError } from "./parser.js";
+import { Scratch } from "./scratch.js";
 import type { Presentation } from "./server.js";
+import type { ServerSession } from "./server-session.js";
 
 /** How a connection is treated; times in milliseconds, sizes in octets. */
 export interface ConnectionLimits extends RtspLimits {
@@ -46,6 +48,9 @@ export interface DescribedKeys {
   session: string | undefined;
 }
 
+/** Frames on their way to a stream; longer ones than 65535 octets are none (RFC 2326 §10.12). */
+const frames = new Scratch(4 + 0xffff);
+
 /** What a connection asks its server. */
 export interface ConnectionHandler {
   readonly limits: Required<ConnectionLimits>;
@@ -56,8 +61,6 @@ export interface ConnectionHandler {
   ): Promise<{ readonly response: RtspResponse; readonly after?: () => void }>;
   now(): number;
   after(milliseconds: number, callback: () => void): Timer;
-  /** Whether sessions live on this connection. */
-  inUse(connection: ServerConnection): boolean;
   onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void;
   log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void;
 }
@@ -66,6 +69,8 @@ export interface ConnectionHandler {
 export class ServerConnection {
   readonly stream: Stream;
   readonly channels: FrameChannels;
+  /** The sessions that were last spoken of here. */
+  readonly sessions = new Set<ServerSession>();
   readonly #handler: ConnectionHandler;
   readonly #queue: RtspRequest[] = [];
   readonly #pending = new Map<
@@ -104,7 +109,7 @@ export class ServerConnection {
 
   /** Called from time to time: ends a connection on which nothing happens. */
   checkIdle(): void {
-    if (this.#handler.inUse(this)) this.#idleSince = this.#handler.now();
+    if (this.sessions.size > 0) this.#idleSince = this.#handler.now();
     else if (this.#handler.now() - this.#idleSince > this.#handler.limits.idleTimeout) this.destroy("connection-closed");
   }
 
@@ -204,7 +209,8 @@ export class ServerConnection {
     const { dropAbove, stallTimeout } = this.#handler.limits;
     if (this.stream.buffered <= dropAbove) {
       this.#stalledSince = undefined;
-      this.#write(encodeFrame(channel, data));
+      // The stream keeps no octets of its caller's: one frame after another has room in the same memory.
+      this.#write(frames.view(encodeFrameInto(frames.octets, channel, data)));
       return true;
     }
     this.#stalledSince ??= this.#handler.now();

@@ -8,7 +8,7 @@ import {
   type KeyMgmtSpec,
   type SdpToleranceName,
 } from "../sdp/index.js";
-import { createDatagramCarrier, type MediaCarrier } from "./carrier.js";
+import type { MediaCarrier } from "./carrier.js";
 import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
 import { emptyUriTolerated, type KeyingPeer, keyingFailure } from "./keying.js";
@@ -507,7 +507,7 @@ function chooseTransport({ core, connection, request }: Exchange, profile: strin
     if (spec.destination !== undefined && spec.destination !== host) return false;
     if (spec.lower === "TCP") return connection.channels.choose(spec.interleaved) !== undefined;
     const [rtp, rtcp] = spec.clientPort ?? [0, 0];
-    return core.options.datagrams !== undefined && rtp > 0 && rtcp > 0 && rtp !== rtcp;
+    return core.ports !== undefined && rtp > 0 && rtcp > 0 && rtp !== rtcp;
   });
   if (chosen === undefined) throw new RtspRefusal(461);
   return chosen;
@@ -524,20 +524,10 @@ async function openCarrier(
     return { carrier: connection.channels.open(channels), answer: { profile, lower, delivery: "unicast", interleaved: channels } };
   }
   const { local, remote } = connection.stream.channel;
-  const { datagrams } = core.options;
-  if (datagrams === undefined || spec.clientPort === undefined) throw new RtspRefusal(461);
+  if (core.ports === undefined || spec.clientPort === undefined) throw new RtspRefusal(461);
   try {
-    const sockets = await datagrams.bindPair(local.host);
-    return {
-      carrier: createDatagramCarrier(sockets, { host: remote.host, ports: spec.clientPort }),
-      answer: {
-        profile,
-        lower,
-        delivery: "unicast",
-        clientPort: spec.clientPort,
-        serverPort: [sockets[0].local.port, sockets[1].local.port],
-      },
-    };
+    const { carrier, ports } = await core.ports.open(local.host, { host: remote.host, ports: spec.clientPort });
+    return { carrier, answer: { profile, lower, delivery: "unicast", clientPort: spec.clientPort, serverPort: ports } };
   } catch (error) {
     throw new RtspRefusal(503, [], { cause: error });
   }

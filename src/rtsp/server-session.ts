@@ -8,6 +8,7 @@ import { emptyUriTolerated, findSpec, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
 import { looksLikeRtcp } from "./rtcp.js";
+import type { Scratch } from "./scratch.js";
 
 /** Why a session ended. */
 export type SessionEnd = "teardown" | "timeout" | "connection-closed" | "slow-reader" | "server-closed" | "failed";
@@ -57,17 +58,35 @@ export interface SessionTrack {
   readonly tolerances?: readonly string[];
 }
 
-interface TrackState extends SessionTrack {
+/** A stream and what changes about it: a class, so that all of them have one shape, which the fan-out is several times as fast with. */
+class TrackState implements SessionTrack {
+  readonly index: number;
+  readonly track: MediaTrack;
+  readonly carrier: MediaCarrier;
+  readonly uri: string;
+  readonly media: KeyedMedia | undefined;
+  readonly tolerances: readonly string[];
   readonly stream: KeyedStream | undefined;
   /** Added to the source's sequence numbers; undefined until the next packet. */
-  offset: number | undefined;
+  offset: number | undefined = undefined;
   /** Sequence number of the next packet in order. */
   next: number;
-  packets: number;
-  octets: number;
-  dropped: number;
-  reports: number;
-  authenticationFailures: number;
+  packets = 0;
+  octets = 0;
+  dropped = 0;
+  reports = 0;
+  authenticationFailures = 0;
+
+  constructor({ index, track, carrier, uri, media, tolerances }: SessionTrack, next: number) {
+    this.index = index;
+    this.track = track;
+    this.carrier = carrier;
+    this.uri = uri;
+    this.media = media;
+    this.tolerances = tolerances ?? [];
+    this.stream = media?.streams[media.streams.length === 1 ? 0 : index];
+    this.next = next;
+  }
 }
 
 /** What a session needs of its server. */
@@ -77,7 +96,7 @@ export interface SessionContext {
   readonly logger: Logger;
   readonly random: (length: number) => Uint8Array;
   /** Memory for one packet at a time, shared by all sessions; room for what SRTP adds. */
-  readonly scratch: Uint8Array;
+  readonly scratch: Scratch;
   /** Sends a request to the client and waits for its answer. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
   readonly request: (method: string, uri: string, fields: RtspHeaders, body?: Uint8Array) => Promise<RtspResponse>;
   /** Called when streams have new keys. */
@@ -105,7 +124,7 @@ const FIRST_SEQUENCE_MASK = 0x7fff;
 /** How often a stream looks whether its key is used up: every 64 packets. */
 const DUE_CHECK_MASK = 0x3f;
 /** Longest packet of a source that is sent on. */
-const MAX_PACKET = 65_000;
+export const MAX_PACKET = 65_000;
 
 /** One RTSP session of a server: its streams, their keys, its life (RFC 2326 appendix A.2). */
 export class ServerSession {
@@ -142,7 +161,7 @@ export class ServerSession {
         suite: stream?.policy.suite,
         fingerprint: media?.fingerprint,
         mki: media?.mki === undefined ? undefined : formatHex(media.mki),
-        tolerances: [...(track.tolerances ?? []), ...(media?.tolerances ?? [])],
+        tolerances: [...track.tolerances, ...(media?.tolerances ?? [])],
         packets,
         octets,
         dropped,
@@ -164,17 +183,8 @@ export class ServerSession {
 
   addTrack(added: SessionTrack): void {
     const random = this.#context.random(2);
-    const state: TrackState = {
-      ...added,
-      stream: added.media?.streams[added.media.streams.length === 1 ? 0 : added.index],
-      offset: undefined,
-      next: (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK,
-      packets: 0,
-      octets: 0,
-      dropped: 0,
-      reports: 0,
-      authenticationFailures: 0,
-    };
+    const first = (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK;
+    const state = new TrackState(added, first);
     this.#tracks.push(state);
     added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
   }
@@ -217,17 +227,18 @@ export class ServerSession {
   /**
    * Sends one packet of the source. Sequence numbers are the session's own: they go on without a gap over PAUSE and PLAY
    * (RFC 2326 appendix B), which SRTP's rollover counter depends on.
+   * @param packet at least 12 and at most `MAX_PACKET` octets, not in `scratch`; its sequence number is overwritten
+   * @param sequence the source's
    */
-  sendRtp(index: number, packet: Uint8Array): void {
-    const track = this.#tracks.find((candidate) => candidate.index === index);
-    if (this.#state !== "playing" || track === undefined || packet.length > MAX_PACKET || packet.length < 12) return;
-    const sequence = ((packet[2] as number) << 8) | (packet[3] as number);
+  sendRtp(index: number, packet: Uint8Array, sequence: number): void {
+    if (this.#state !== "playing") return;
+    const track = this.#trackAt(index);
+    if (track === undefined) return;
     track.offset ??= track.next - sequence;
     const own = (sequence + track.offset) & 0xffff;
-    this.#context.scratch.set(packet);
-    this.#context.scratch[2] = own >> 8;
-    this.#context.scratch[3] = own & 0xff;
-    const protectedPacket = this.#protect(track, packet.length, "rtp");
+    packet[2] = own >> 8;
+    packet[3] = own & 0xff;
+    const protectedPacket = this.#protect(track, packet, "rtp");
     if (protectedPacket === undefined) return;
     // Ahead of what was sent, and not a late packet of the source.
     if (((own - track.next) & 0xffff) < 0x8000) track.next = (own + 1) & 0xffff;
@@ -240,11 +251,12 @@ export class ServerSession {
     if ((track.packets & DUE_CHECK_MASK) === 0) this.rekeyIfDue();
   }
 
+  /** Sends one compound RTCP packet of the source, at most `MAX_PACKET` octets. */
   sendRtcp(index: number, packet: Uint8Array): void {
-    const track = this.#tracks.find((candidate) => candidate.index === index);
-    if (this.#state !== "playing" || track === undefined || packet.length > MAX_PACKET) return;
-    this.#context.scratch.set(packet);
-    const protectedPacket = this.#protect(track, packet.length, "rtcp");
+    if (this.#state !== "playing") return;
+    const track = this.#trackAt(index);
+    if (track === undefined) return;
+    const protectedPacket = this.#protect(track, packet, "rtcp");
     if (protectedPacket !== undefined) track.carrier.sendRtcp(protectedPacket);
   }
 
@@ -360,15 +372,20 @@ export class ServerSession {
     this.#context.onEnd(this, reason, proof);
   }
 
-  #protect(track: TrackState, length: number, kind: "rtp" | "rtcp"): Uint8Array | undefined {
-    const packet = this.#context.scratch.subarray(0, length);
+  #trackAt(index: number): TrackState | undefined {
+    // Of several streams mostly the first: sessions have few, and a call for every packet has to make nothing.
+    for (const track of this.#tracks) if (track.index === index) return track;
+    return undefined;
+  }
+
+  #protect(track: TrackState, packet: Uint8Array, kind: "rtp" | "rtcp"): Uint8Array | undefined {
     if (track.media === undefined) return packet;
+    const { scratch } = this.#context;
     const sender = track.stream?.sender;
     if (sender === undefined) return undefined;
     try {
-      const sealed =
-        kind === "rtp" ? sender.protect(packet, this.#context.scratch) : sender.protectRtcp(packet, this.#context.scratch);
-      return this.#context.scratch.subarray(0, sealed);
+      const sealed = kind === "rtp" ? sender.protect(packet, scratch.octets) : sender.protectRtcp(packet, scratch.octets);
+      return scratch.view(sealed);
     } catch (error) {
       if (!(error instanceof WatchwordError)) throw error;
       // A packet that repeats an index is lost; a key that has reached its end ends the session.

@@ -11,13 +11,15 @@ import {
   type Timers,
 } from "../io/index.js";
 import type { Authenticator } from "./authentication.js";
+import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
 import type { ServerKeying } from "./keying.js";
 import type { MediaSource } from "./media.js";
 import { createResponse, RTSP_VERSION, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
 import { readRtpHeader } from "./rtcp.js";
+import { Scratch } from "./scratch.js";
 import { type ConnectionHandler, type ConnectionLimits, ServerConnection } from "./server-connection.js";
 import { handleRequest, RtspRefusal } from "./server-methods.js";
-import { type RtspSessionInfo, ServerSession, type SessionEnd, type SessionFacts } from "./server-session.js";
+import { MAX_PACKET, type RtspSessionInfo, ServerSession, type SessionEnd, type SessionFacts } from "./server-session.js";
 
 /** Transport profiles that are served. */
 export type MediaProfile = "RTP/AVP" | "RTP/AVPF" | "RTP/SAVP" | "RTP/SAVPF";
@@ -160,9 +162,13 @@ export class ServerCore implements ConnectionHandler {
   /** Seconds. */
   readonly sessionTimeout: number;
   readonly running: readonly RunningPresentation[];
+  /** UDP ports of all sessions; undefined where only interleaved transport is served. */
+  readonly ports: DatagramPorts | undefined;
   readonly #entries = new Map<string, SessionEntry>();
   readonly #connections = new Set<ServerConnection>();
-  readonly #scratch = new Uint8Array(66_560);
+  /** What a source sent, while it goes to every session; and what goes to one of them. */
+  readonly #packet = new Scratch(MAX_PACKET);
+  readonly #scratch = new Scratch(MAX_PACKET + 1536);
   readonly #sweep: Timer;
   #closed = false;
 
@@ -172,6 +178,7 @@ export class ServerCore implements ConnectionHandler {
     this.logger = options.logger ?? silentLogger;
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.sessionTimeout = options.sessionTimeout ?? 60;
+    this.ports = options.datagrams === undefined ? undefined : createDatagramPorts(options.datagrams);
     this.running = options.presentations.map((presentation) => this.#start(presentation));
     this.#sweep = options.timers.every(1000, () => this.#checkTime());
   }
@@ -234,6 +241,7 @@ export class ServerCore implements ConnectionHandler {
       },
       onRekey: (streams) => this.emit({ type: "rekeyed", session: session.info, streams }),
       onEnd: (_session, reason, proof) => {
+        this.#entries.get(facts.id)?.connection.sessions.delete(session);
         this.#entries.delete(facts.id);
         running.sessions.delete(session);
         this.logger.info("session ended", { session: facts.id, path: facts.path, reason, proof });
@@ -241,6 +249,7 @@ export class ServerCore implements ConnectionHandler {
       },
     });
     this.#entries.set(facts.id, { session, running, connection });
+    connection.sessions.add(session);
     running.sessions.add(session);
     return session;
   }
@@ -248,7 +257,10 @@ export class ServerCore implements ConnectionHandler {
   /** Notes that a session is spoken of on this connection. */
   bind(session: ServerSession, connection: ServerConnection): void {
     const entry = this.#entries.get(session.facts.id);
-    if (entry !== undefined) entry.connection = connection;
+    if (entry === undefined || entry.connection === connection) return;
+    entry.connection.sessions.delete(session);
+    entry.connection = connection;
+    connection.sessions.add(session);
   }
 
   emit(event: RtspServerEvent): void {
@@ -289,18 +301,11 @@ export class ServerCore implements ConnectionHandler {
     return this.options.timers.after(milliseconds, callback);
   }
 
-  inUse(connection: ServerConnection): boolean {
-    for (const entry of this.#entries.values()) if (entry.connection === connection) return true;
-    return false;
-  }
-
   onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void {
     this.#connections.delete(connection);
-    for (const entry of [...this.#entries.values()]) {
-      // A session over UDP outlives its connection (RFC 2326 §1.1) until it times out; interleaved media has no other way.
-      if (entry.connection === connection && entry.session.tracks.some(({ carrier }) => carrier.kind === "tcp"))
-        entry.session.end(reason);
-    }
+    // A session over UDP outlives its connection (RFC 2326 §1.1) until it times out; interleaved media has no other way.
+    for (const session of [...connection.sessions])
+      if (session.tracks.some(({ carrier }) => carrier.kind === "tcp")) session.end(reason);
   }
 
   log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void {
@@ -311,10 +316,13 @@ export class ServerCore implements ConnectionHandler {
     const sessions = new Set<ServerSession>();
     const { source, path } = presentation;
     source.onRtp = (track, packet) => {
-      if (readRtpHeader(packet) === undefined) return;
-      for (const session of sessions) session.sendRtp(track, packet);
+      const fields = packet.length > MAX_PACKET ? undefined : readRtpHeader(packet);
+      if (fields === undefined) return;
+      const copy = this.#packet.hold(packet);
+      for (const session of sessions) session.sendRtp(track, copy, fields.sequence);
     };
     source.onRtcp = (track, packet) => {
+      if (packet.length > MAX_PACKET) return;
       for (const session of sessions) session.sendRtcp(track, packet);
     };
     const started = source.start();

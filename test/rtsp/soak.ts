@@ -215,7 +215,7 @@ async function startServer(
     let out = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       out += text;
-      const match = /^listening (\S+)\n/.exec(out);
+      const match = /^listening (\S+)$/m.exec(out);
       if (match?.[1] !== undefined) done(match[1]);
     });
     child.once("exit", () => failed(new Error(`the server ended: ${errors}`)));
