@@ -193,6 +193,23 @@ describe("each tolerance is off unless named, works when named, and is reported"
     expect(short.tolerances).toContain("short-srtcp-tag");
   });
 
+  it("rekey-under-new-csb takes a message of its own in the place of an update, with the policy that it leaves out", () => {
+    const both: readonly ToleranceName[] = ["concatenated-key-and-salt", "rekey-under-new-csb"];
+    const { csb } = accepted(responder().receive(begin().octets, secure));
+    const other = begin({ csbId: (csb.csbId + 1) >>> 0 }).octets;
+    const bare = changed(other, (all) => without("SP")(without("RAND")(all)));
+    expect(responder().receive(other, { ...secure, csb }).kind).toBe("new");
+    expect(codeOf(() => responder().receive(bare, { ...secure, csb }))).toBe("mikey.grammar");
+    for (const octets of [other, bare]) {
+      const received = responder(both).receive(octets, { ...secure, csb });
+      if (received.kind === "repeated") throw new Error("repeated");
+      expect([received.kind, received.csb.csbId, received.csb.tolerances]).toEqual(["update", (csb.csbId + 1) >>> 0, both]);
+      expect(received.csb.policies).toEqual(csb.policies);
+    }
+    // Without a bundle that it could follow, the policy is missing.
+    expect(codeOf(() => responder([...both, "rand-absent"]).receive(bare, secure))).toBe("mikey.policy");
+  });
+
   it("none of them helps a message that a pre-shared key protects", () => {
     const all = Object.keys(TOLERANCES) as ToleranceName[];
     const { initiator: alice, responder: bob } = pair({ tolerances: all });

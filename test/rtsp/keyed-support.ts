@@ -86,13 +86,14 @@ export function clientKeying(
 export function autoKeying(
   network: SimulatedNetwork,
   steps: string[] = [],
-  { psk, suite = AES80 }: { readonly psk?: Uint8Array; readonly suite?: SuiteName } = {},
+  { psk, suite = AES80, ...options }: KeyingChoice & { readonly psk?: Uint8Array; readonly suite?: SuiteName } = {},
 ): ClientKeying {
   return createAutoClientKeying({
     keyingFor: (profile) =>
       mediaKeying(network, profile, {
         identity: identityOf("viewer"),
         ...(psk === undefined ? {} : { requirePsk: true, findCredential: () => ({ psk }) }),
+        ...options,
       }),
     scope: "viewer",
     suite,

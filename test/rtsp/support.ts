@@ -105,8 +105,11 @@ export interface SettingOptions {
 }
 
 /** A server at `server:554/s` in a network of its own. */
-export function createSetting(options: SettingOptions | ((network: SimulatedNetwork) => SettingOptions) = {}): Setting {
-  let given: SettingOptions = typeof options === "function" ? {} : options;
+export function createSetting(
+  options: SettingOptions | ((network: SimulatedNetwork) => SettingOptions) = {},
+  networkOptions: SimulatedNetworkOptions = {},
+): Setting {
+  let given: SettingOptions = typeof options === "function" ? { network: networkOptions } : options;
   const network = createSimulatedNetwork(given.network);
   if (typeof options === "function") given = options(network);
   const secure = given.secure ?? false;
