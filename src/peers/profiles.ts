@@ -217,7 +217,7 @@ const PROFILES = {
     title: "Milestone XProtect",
     evidence: { how: ["capture"], what: "Milestone XProtect client", date: "2025-07" },
     tolerances: [...FRAMEWORK_TOLERANCES, "trailing-zero"],
-    spDialect: "gstreamer",
+    spDialect: "base",
     keyKind: { hmac: "TEK", aead: "TEK" },
     mkiLength: 0,
     suites: ["AES_CM_128_HMAC_SHA1_80"],
