@@ -58,7 +58,7 @@ export function serverKeying(network: SimulatedNetwork, profile: PeerProfile, ch
     habits: open ?? profile,
     level,
     ...(directory === undefined ? {} : { directory }),
-    ...(open === undefined ? {} : { open: { keying: mediaKeying(network, open), policy: peerPolicy(open, suite) } }),
+    ...(open === undefined ? {} : { open: { keying: mediaKeying(network, open, options), policy: peerPolicy(open, suite) } }),
   });
 }
 
