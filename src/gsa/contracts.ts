@@ -1,5 +1,5 @@
 import type { ToleranceName } from "../mikey/index.js";
-import type { SrtpPolicy, SrtpReceiver, SrtpSender, SrtpToleranceName } from "../srtp/index.js";
+import type { SrtpMasterKey, SrtpPolicy, SrtpReceiver, SrtpSender, SrtpToleranceName } from "../srtp/index.js";
 import type { ProofVerdict } from "./registration.js";
 
 /** One m= line of a keyed session. */
@@ -146,3 +146,33 @@ export type MediaAnswer =
     }
   /** The same message again in the same scope: send the same response; the media are those of the first time. */
   | { readonly kind: "repeated"; readonly response: Uint8Array | undefined };
+
+/** The master keys of one direction of one m= line. */
+export interface ExportedDirection {
+  readonly policy: SrtpPolicy;
+  /**
+   * The newest last, with the MKI that was announced: a peer that needs the tolerance `mki-missing-in-packets` may send packets
+   * without. Copies: the callee's to keep and to wipe.
+   */
+  readonly keys: readonly SrtpMasterKey[];
+  /** As the key message says; 0 where it does not. */
+  readonly ssrc: number;
+  /** Of that SSRC, when the key message was made. */
+  readonly rolloverCounter: number;
+}
+
+/** Keys that leave watchword, because the caller asked for them by `exportKeys`. Whoever has them can open and forge the media. */
+export interface ExportedKeys {
+  /** Which m= line: its place among those that the exchange covers. */
+  readonly stream: number;
+  /** What this party sends is protected by these; undefined where no key was agreed, or a rekey left it as it was. */
+  readonly outbound: ExportedDirection | undefined;
+  /** What the peer sends is protected by these; undefined where no key was agreed, or a rekey left it as it was. */
+  readonly inbound: ExportedDirection | undefined;
+}
+
+/**
+ * Takes the keys of an m= line: once when it is keyed, and once for every new key before the peer can use it (of a rekey that
+ * then fails, too). It must not throw.
+ */
+export type KeyExport = (keys: ExportedKeys) => void;

@@ -1,5 +1,6 @@
 import type { CryptoProvider } from "../crypto/index.js";
 import { type Csb, decodeMessage, type GeneralExtensionPayload } from "../mikey/index.js";
+import type { KeyExport } from "./contracts.js";
 import { helloNonce } from "./pop.js";
 import { createRegistrationSa, type RegistrationSa } from "./registration.js";
 
@@ -8,6 +9,7 @@ export interface ExchangeFacts {
   /** The R_MESSAGE, or the peer's message in its place (docs/protocol.md §5); empty where there was none. */
   readonly answer: Uint8Array;
   readonly secure: boolean;
+  readonly exportKeys?: KeyExport | undefined;
 }
 
 /** The registration SA of docs/protocol.md §5, or undefined where no secret stands behind the exchange. */

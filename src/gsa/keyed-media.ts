@@ -17,6 +17,7 @@ import {
 import { RTCP_LIFETIME, RTP_LIFETIME, type SrtpPolicy, type SrtpToleranceName, suiteOf } from "../srtp/index.js";
 import type {
   AcceptRenewalRequest,
+  KeyExport,
   KeyedMedia,
   KeyedStream,
   PendingRekey,
@@ -31,6 +32,7 @@ import type { ProofVerdict, RegistrationSa } from "./registration.js";
 import {
   type Direction,
   directionsOf,
+  exportDirection,
   policyOf,
   type SenderPool,
   Stream,
@@ -81,6 +83,7 @@ class Media implements KeyedMedia {
   readonly #registration: RegistrationSa | undefined;
   readonly #secure: boolean;
   readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
+  readonly #exportKeys: KeyExport | undefined;
   readonly #overlaps = new Set<Timer>();
   readonly #streams: Stream[];
   /** By our role in it: what we made, we replace; what the peer made, the peer replaces. */
@@ -114,6 +117,8 @@ class Media implements KeyedMedia {
     });
     this.#registration = registrationOf(context.crypto, primary, exchange);
     for (const csb of csbsOf({ streams })) this.#hold(csb);
+    this.#exportKeys = exchange.exportKeys;
+    this.#export(streams);
     for (const csb of csbsOf(bundle)) wipeKeyMaterial(csb);
   }
 
@@ -177,6 +182,7 @@ class Media implements KeyedMedia {
   #renew(pending: PendingExchange, streamCount: number): PendingRekey {
     // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5).
     const renewal = this.#install(pending.csb, streamCount);
+    this.#export(renewal.directions);
     this.#pending = pending;
     return {
       octets: pending.octets,
@@ -231,6 +237,7 @@ class Media implements KeyedMedia {
         throw new WatchwordError("gsa.rekey", "an update without a new key with an SPI of its own");
       }
       const renewal = this.#install(csb, Math.max(request.streamCount ?? 0, this.#streams.length));
+      this.#export(renewal.directions);
       this.#accepted = renewal;
       for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
       return {
@@ -423,6 +430,20 @@ class Media implements KeyedMedia {
       throw error;
     }
     return renewal;
+  }
+
+  /** Hands out copies of the master keys of these directions where the caller asked for them; otherwise none is made. */
+  #export(directions: readonly StreamDirections[]): void {
+    const exportKeys = this.#exportKeys;
+    if (exportKeys === undefined) return;
+    const { crypto } = this.#context;
+    directions.forEach(({ outbound, inbound }, stream) => {
+      exportKeys({
+        stream,
+        outbound: outbound && exportDirection(crypto, outbound),
+        inbound: inbound && exportDirection(crypto, inbound),
+      });
+    });
   }
 
   #uninstall({ csb, before, directions }: Renewal): void {

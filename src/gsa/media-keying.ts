@@ -25,7 +25,7 @@ import {
   wipeCsb,
 } from "../mikey/index.js";
 import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
-import type { ForkableOffer, MediaAnswer, StreamProposal } from "./contracts.js";
+import type { ForkableOffer, KeyExport, MediaAnswer, StreamProposal } from "./contracts.js";
 import { createKeyedMedia, nullKeyKind } from "./keyed-media.js";
 import { answeringHello, helloExtension } from "./pop.js";
 import { createSenderPool, type Direction, directionsOf } from "./stream.js";
@@ -110,6 +110,8 @@ export interface OfferRequest {
   readonly peerAnnounced?: boolean;
   /** Whose key protects what, where it is not as the dialect says: nobody offered before, and both ends know it. */
   readonly nullDirections?: NullDirections;
+  /** Hands the SRTP master keys out. Default: they never leave. */
+  readonly exportKeys?: KeyExport;
 }
 
 export interface AnswerRequest {
@@ -130,6 +132,8 @@ export interface AnswerRequest {
   readonly policy?: SrtpPolicy;
   /** Whose key protects what, where it is not as the dialect says. */
   readonly nullDirections?: NullDirections;
+  /** Hands the SRTP master keys out. Default: they never leave. */
+  readonly exportKeys?: KeyExport;
 }
 
 /** Makes and answers offers of keys. */
@@ -217,6 +221,7 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
         {
           answer,
           secure: request.secure,
+          exportKeys: request.exportKeys,
         },
       );
     },
@@ -286,7 +291,11 @@ function acceptNullAnswer(
       ? { outbound: offered, ...(answered === undefined ? {} : { inbound: answered }) }
       : { outbound: answered ?? offered, inbound: answered ?? offered };
   const bundle = { primary: pending.csb, current: stream.outbound.csb, streams: [stream] };
-  return createKeyedMedia(context, bundle, { answer: answer ?? new Uint8Array(0), secure: request.secure });
+  return createKeyedMedia(context, bundle, {
+    answer: answer ?? new Uint8Array(0),
+    secure: request.secure,
+    exportKeys: request.exportKeys,
+  });
 }
 
 function receiveNullAnswer(context: KeyingContext, answer: Uint8Array, secure: boolean): Direction | undefined {
@@ -326,6 +335,7 @@ function answerMedia(context: KeyingContext, octets: Uint8Array, request: Answer
       {
         answer: received.response ?? new Uint8Array(0),
         secure: request.secure,
+        exportKeys: request.exportKeys,
       },
     );
     return { kind: "new", media, response: received.response };
@@ -347,7 +357,7 @@ function answerNull(context: KeyingContext, received: Csb, request: AnswerReques
   const media = createKeyedMedia(
     context,
     { primary: theirs.csb, current: inbound.csb, streams: [stream] },
-    { answer: own?.octets ?? new Uint8Array(0), secure: request.secure },
+    { answer: own?.octets ?? new Uint8Array(0), secure: request.secure, exportKeys: request.exportKeys },
   );
   return { kind: "new", media, response: own?.octets };
 }

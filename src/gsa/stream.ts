@@ -10,7 +10,7 @@ import {
   type SrtpReceiverOptions,
   type SrtpSender,
 } from "../srtp/index.js";
-import type { KeyedStream } from "./contracts.js";
+import type { ExportedDirection, KeyedStream } from "./contracts.js";
 import type { KeyingContext, KeyLifetime } from "./media-keying.js";
 
 /** The crypto session that protects one direction of one m= line. */
@@ -56,6 +56,13 @@ export function policyOf(csb: Csb, csId: number): SrtpPolicy {
   const policy = policyNo === undefined ? undefined : csb.policies.get(policyNo);
   if (policy === undefined) throw new WatchwordError("gsa.streams", `crypto session ${csId} has no policy`);
   return policy;
+}
+
+/** Copies of the master keys of a direction, for who asked to have them. */
+export function exportDirection(crypto: CryptoProvider, direction: Direction): ExportedDirection {
+  const { ssrc, roc } = sessionOf(direction);
+  const keys = srtpMasterKeys(crypto, direction.csb, direction.csId);
+  return { policy: policyOf(direction.csb, direction.csId), keys, ssrc, rolloverCounter: roc };
 }
 
 /** Whether MIKEY says the same of both: one may state defaults that the other leaves out. */

@@ -1,5 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
-import type { MediaKeying, MediaOffer } from "../gsa/index.js";
+import type { KeyExport, MediaKeying, MediaOffer } from "../gsa/index.js";
 import { clientLadder, isNullKeyedMessage, type LadderStep, type PeerProfile, peerPolicy, peerProfile } from "../peers/index.js";
 import type { SuiteName } from "../srtp/index.js";
 import type { ClientKeying, ClientKeyingRequest, KeyingHabits, KeyingOutcome } from "./keying.js";
@@ -14,6 +14,8 @@ export interface AutoClientKeyingOptions {
   readonly psk?: Uint8Array;
   /** The suite to propose where the server leaves the keys to us. */
   readonly suite: SuiteName;
+  /** As in `MikeyClientKeyingOptions`. */
+  readonly exportKeys?: KeyExport;
   /** Called when another step is taken, with its profile. */
   readonly onStep?: (profile: string) => void;
 }
@@ -84,7 +86,7 @@ class AutoKeying implements ClientKeying {
   }
 
   get #current(): ClientKeying {
-    const { scope, psk, suite: wanted } = this.#options;
+    const { scope, psk, suite: wanted, exportKeys } = this.#options;
     const { profile, suite } = this.#step;
     let keying = this.#keyings.get(profile.name);
     if (keying === undefined) {
@@ -97,6 +99,7 @@ class AutoKeying implements ClientKeying {
       profile,
       initiate: { policy: peerPolicy(profile, suite ?? wanted), ...(psk === undefined ? {} : { psk }) },
       ...(suite === undefined ? {} : { policy: peerPolicy(profile, suite) }),
+      ...(exportKeys === undefined ? {} : { exportKeys }),
     });
   }
 }

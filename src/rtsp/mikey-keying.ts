@@ -1,5 +1,5 @@
 import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
-import type { MediaKeying, MediaOffer } from "../gsa/index.js";
+import type { ExportedKeys, KeyExport, MediaAnswer, MediaKeying, MediaOffer } from "../gsa/index.js";
 import { DataType, decodeMessage, type Identity, IdType, MikeyError } from "../mikey/index.js";
 import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
@@ -53,6 +53,14 @@ export interface MikeyServerKeyingOptions {
   readonly habits?: KeyingHabits;
   /** Where the description has the messages. With a directory and `session` one exchange keys all streams. Default `media`. */
   readonly level?: "session" | "media";
+  /** Hands the SRTP master keys of every session out; `stream` is the index of the m= line. Default: they never leave. */
+  readonly exportKeys?: (keys: ExportedKeys, peer: KeyingPeer) => void;
+}
+
+/** The keys of an exchange under the indices of the m= lines that it covers. */
+function exportUnder(streams: readonly KeyingStream[], exportKeys: KeyExport | undefined): { readonly exportKeys?: KeyExport } {
+  if (exportKeys === undefined) return {};
+  return { exportKeys: (keys) => exportKeys({ ...keys, stream: streams[keys.stream]?.index ?? keys.stream }) };
 }
 
 /**
@@ -61,10 +69,17 @@ export interface MikeyServerKeyingOptions {
  */
 export function createMikeyServerKeying(options: MikeyServerKeyingOptions): ServerKeying {
   const { keying, policy, directory, open, habits, level } = options;
+  const exportTo = (peer: KeyingPeer): KeyExport | undefined => {
+    const { exportKeys } = options;
+    return exportKeys && ((keys) => exportKeys(keys, peer));
+  };
   const offerFor = async (streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer> => {
     const { secure } = peer;
+    const exporting = exportUnder(streams, exportTo(peer));
     const proposals = streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) }));
-    if (directory === undefined) return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure });
+    if (directory === undefined) {
+      return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure, ...exporting });
+    }
     const spare = open !== undefined && (secure || open.keying.options.allowNullKeying === true) ? open : undefined;
     const found = spare === undefined ? meantKey(directory, peer) : findMeantKey(directory, peer);
     // Both lines are of one protocol; the list says that there are two (RFC 4567 §4.1.4).
@@ -78,12 +93,14 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
             secure,
             responderId: identityOf(found.name),
             sdpIds,
+            ...exporting,
           });
     if (spare === undefined) return keyed as MediaOffer;
     const plain = await spare.keying.offer({
       credential: { nullKeying: true },
       streams: proposals.map((proposal) => ({ ...proposal, policy: spare.policy })),
       secure,
+      ...exporting,
     });
     return keyed === undefined ? plain : eitherOffer(plain, keyed);
   };
@@ -101,7 +118,7 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
       // In the NULL dialect the answer to an offer is a message of the client's own; elsewhere such a message is another exchange.
       if (offer !== undefined && nullKeyed && plain !== undefined) return completeOffer(offer, message);
       offer?.abandon();
-      return answerOwn(nullKeyed ? (plain ?? keying) : keying, message, stream, peer, scope);
+      return answerOwn(nullKeyed ? (plain ?? keying) : keying, message, stream, { peer, scope, exportKeys: exportTo(peer) });
     },
   };
 }
@@ -165,8 +182,7 @@ async function answerOwn(
   keying: MediaKeying,
   message: Uint8Array,
   stream: KeyingStream,
-  peer: KeyingPeer,
-  scope: string,
+  { peer, scope, exportKeys }: { readonly peer: KeyingPeer; readonly scope: string; readonly exportKeys: KeyExport | undefined },
 ): Promise<KeyingOutcome> {
   const { nullDirections } = keying.options.dialect;
   const answer = await keying.answer(message, {
@@ -176,7 +192,12 @@ async function answerOwn(
     keyOwnDirection: true,
     // Whose key serves both ways is the client's here too, although it is the client that began.
     ...(nullDirections === "answerer" ? { nullDirections: "one" as const } : {}),
+    ...exportUnder([stream], exportKeys),
   });
+  return outcomeOf(answer);
+}
+
+function outcomeOf(answer: MediaAnswer): KeyingOutcome {
   if (answer.kind === "repeated") throw new WatchwordError("rtsp.repeated-setup", "the key message was answered before");
   return { media: answer.media, response: answer.response };
 }
@@ -192,13 +213,15 @@ export interface MikeyClientKeyingOptions {
   readonly preferPsk?: boolean;
   /** The policy of our own NULL-keyed key. Default: as the server's message has it. */
   readonly policy?: SrtpPolicy;
+  /** Hands the SRTP master keys out; `stream` is the index of the m= line. Default: they never leave. */
+  readonly exportKeys?: KeyExport;
   /** Name and habits of the kind of server. */
   readonly profile?: KeyingHabits & { readonly name: string };
 }
 
 /** Answers the key messages of a description, and begins an exchange where there is none and a key to do it with. */
 export function createMikeyClientKeying(options: MikeyClientKeyingOptions): ClientKeying {
-  const { keying, scope, initiate, profile, policy } = options;
+  const { keying, scope, initiate, profile, policy, exportKeys } = options;
   return {
     ...(profile === undefined ? {} : { habits: profile, profile: profile.name }),
     choose: (messages) => chooseMessage(messages, options.preferPsk === true),
@@ -212,11 +235,13 @@ export function createMikeyClientKeying(options: MikeyClientKeyingOptions): Clie
         keyOwnDirection: true,
         ...(request.line === undefined ? {} : { line: request.line }),
         ...(policy === undefined ? {} : { policy }),
+        ...exportUnder(request.streams, exportKeys),
       });
-      if (answer.kind === "repeated") throw new WatchwordError("rtsp.repeated-setup", "the key message was answered before");
-      return { media: answer.media, response: answer.response };
+      return outcomeOf(answer);
     },
-    ...(initiate === undefined ? {} : { initiate: (request: ClientKeyingRequest) => begin(keying, initiate, request) }),
+    ...(initiate === undefined
+      ? {}
+      : { initiate: (request: ClientKeyingRequest) => begin(keying, { ...initiate, exportKeys }, request) }),
   };
 }
 
@@ -230,7 +255,13 @@ export function chooseMessage(messages: readonly Uint8Array[], preferPsk: boolea
 
 function begin(
   keying: MediaKeying,
-  { psk, policy }: { readonly psk?: Uint8Array; readonly policy: SrtpPolicy },
+  {
+    psk,
+    policy,
+    exportKeys,
+  }: Required<Pick<MikeyClientKeyingOptions, "initiate">>["initiate"] & {
+    readonly exportKeys: KeyExport | undefined;
+  },
   request: ClientKeyingRequest,
 ): Promise<MediaOffer> {
   const { nullDirections } = keying.options.dialect;
@@ -239,6 +270,7 @@ function begin(
     streams: request.streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) })),
     secure: request.peer.secure,
     peerAnnounced: request.announced,
+    ...exportUnder(request.streams, exportKeys),
     ...(nullDirections === "answerer" ? { nullDirections: "one" as const } : {}),
   });
 }
