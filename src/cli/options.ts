@@ -4,6 +4,7 @@ import { parseHex, wipe } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
 import { isSuiteName, type SuiteName, suiteNames } from "../srtp/index.js";
+import { type ExportFormat, exportFormats } from "../tools/index.js";
 
 /** Options that do not belong together; exit code 2. */
 export class UsageError extends Error {
@@ -124,6 +125,13 @@ function parseProfile(text: string): ProfileChoice {
 export function checkSuite(profile: ProfileChoice, suite: SuiteName): void {
   if (profile === "auto" || profile.suites === undefined || profile.suites.includes(suite)) return;
   throw new UsageError(`--profile ${profile.name} goes with ${profile.suites.join(", ")}, not with ${suite}`);
+}
+
+/** @throws InvalidArgumentError listing the formats */
+export function parseExportFormat(text: string): ExportFormat {
+  const format = exportFormats.find((name) => name === text);
+  if (format === undefined) throw new InvalidArgumentError(`known formats: ${exportFormats.join(", ")}`);
+  return format;
 }
 
 /** A whole number between bounds. @throws InvalidArgumentError */

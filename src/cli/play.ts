@@ -1,8 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
-import { formatHex, type WatchwordError } from "../bytes/index.js";
+import { formatHex, WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
-import { createMediaKeying, type MediaKeying, type ProofVerdict } from "../gsa/index.js";
+import { createMediaKeying, type KeyExport, type MediaKeying, type ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import {
   connectRtspClient,
@@ -27,6 +27,8 @@ import {
   type RtspClient,
 } from "../rtsp/index.js";
 import type { SuiteName } from "../srtp/index.js";
+import { type ExportFormat, exportFormats } from "../tools/index.js";
+import { createKeyExporter, type KeyExporter } from "./key-exporter.js";
 import { untilStopped } from "./lifetime.js";
 import {
   checkSuite,
@@ -34,6 +36,7 @@ import {
   type ProfileChoice,
   type Psk,
   parseEndpoint,
+  parseExportFormat,
   parsePsk,
   parseSeconds,
   parseSuite,
@@ -44,7 +47,10 @@ import {
   type User,
 } from "./options.js";
 
-type Output = { readonly kind: "rtp"; readonly target: Endpoint } | { readonly kind: "file"; readonly path: string };
+/** Milliseconds that keys wait for streams that do not send. */
+const EXPORT_PATIENCE = 5000;
+
+type Output = { readonly kind: "rtp" | "srtp"; readonly target: Endpoint } | { readonly kind: "file"; readonly path: string };
 
 interface PlayFlags {
   readonly transport: "udp" | "tcp" | "multicast";
@@ -58,6 +64,8 @@ interface PlayFlags {
   readonly insecure?: true;
   readonly user?: User;
   readonly out?: Output;
+  readonly export?: ExportFormat;
+  readonly reveal?: true;
   readonly stats?: true;
   readonly duration?: number;
   readonly packets?: number;
@@ -79,7 +87,17 @@ export function playCommand(): Command {
     .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
     .option("--insecure", "accept any certificate")
     .option("--user <name:password>", "RTSP authentication", parseUser)
-    .option("--out <where>", "rtp://HOST:PORT, with an SDP file beside it, or FILE.rtpdump", parseOutput)
+    .option(
+      "--out <where>",
+      "rtp://HOST:PORT, with an SDP file beside it, FILE.rtpdump, or, with --export, srtp://HOST:PORT",
+      parseOutput,
+    )
+    .option(
+      "--export <format>",
+      `print the keys for another program instead of decrypting: ${exportFormats.join(", ")}`,
+      parseExportFormat,
+    )
+    .option("--reveal", "with --export: yes, print keys")
     .option("--stats", "print a line every second")
     .option("--duration <seconds>", "end after this time", parseSeconds)
     .option("--packets <n>", "end after this many RTP packets", integerBetween(1, 1_000_000_000))
@@ -92,6 +110,8 @@ Examples:
   watchword play rtsps://camera.example/stream --profile onvif --ca ca.pem --user viewer:secret --out rtp://127.0.0.1:5004
   watchword play rtsps://camera.example/stream --profile auto --ca ca.pem --json
   ffplay -protocol_whitelist file,udp,rtp watchword-5004.sdp
+  watchword play rtsps://camera.example/stream --profile onvif --export ffmpeg --reveal --out srtp://127.0.0.1:5004 > camera.sdp
+  ffplay -protocol_whitelist file,udp,rtp,srtp,crypto camera.sdp
   watchword play rtsp://127.0.0.1:8554/gst --profile gstreamer --allow-null-keying --out dump.rtpdump --packets 500`,
     )
     .action(play);
@@ -101,6 +121,7 @@ async function play(url: string, flags: PlayFlags): Promise<void> {
   parseRtspUri(url);
   checkSuite(flags.profile, flags.suite);
   if (flags.transport === "multicast") throw new UsageError("multicast is not supported yet; use --transport udp or tcp");
+  checkExport(flags);
   const started = steadyClock.now();
   const player = new Player(flags);
   const verdict = await player.run(url, flags.transport);
@@ -110,19 +131,39 @@ async function play(url: string, flags: PlayFlags): Promise<void> {
   if (flags.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 }
 
+/** @throws UsageError for options that do not belong together */
+function checkExport({ export: format, reveal, out }: PlayFlags): void {
+  if (format !== undefined && reveal !== true) throw new UsageError("--export prints keys: say so with --reveal");
+  if (format === undefined && reveal === true) throw new UsageError("--reveal belongs to --export");
+  if (format === undefined && out?.kind === "srtp")
+    throw new UsageError("srtp:// hands packets on sealed; it needs --export, for who opens them");
+  if (format !== undefined && out !== undefined && out.kind !== "srtp")
+    throw new UsageError("with --export packets stay sealed: --out srtp://HOST:PORT");
+}
+
 /** One run: connects, plays until something ends it, leaves properly. */
 class Player {
   readonly #flags: PlayFlags;
   readonly #keying: ClientKeying;
   #statistics: readonly ClientTrackStatistics[] = [];
   #sink: MediaSink | undefined;
+  readonly #export: KeyExporter | undefined;
   #received = 0;
   #stop: (() => void) | undefined;
   #failure: WatchwordError | undefined;
 
   constructor(flags: PlayFlags) {
     this.#flags = flags;
-    this.#keying = clientKeying(flags);
+    const { export: format, out } = flags;
+    if (format !== undefined) {
+      this.#export = createKeyExporter({
+        format,
+        ...(out?.kind === "srtp" ? { target: out.target } : {}),
+        print: (text) => process.stdout.write(text),
+      });
+    }
+    const exporter = this.#export;
+    this.#keying = clientKeying(flags, exporter && ((keys) => exporter.keys(keys)));
   }
 
   /** What the server was taken for in the end. */
@@ -138,7 +179,9 @@ class Player {
     const client = await this.#connect(url);
     try {
       const described = await client.describe();
-      this.#sink = await openSink(this.#flags.out, described);
+      const tracks = tracksOf(described);
+      this.#sink = await openSink(this.#flags.out, tracks);
+      this.#export?.describe(tracks);
       for (const index of described.description.media.keys()) await client.setup(index, transport);
       for (const track of client.statistics) status(`stream ${track.index}: ${describeKeys(track)}`);
       const enough = new Promise<"packets">((resolve) => {
@@ -152,21 +195,27 @@ class Player {
       return verdict;
     } finally {
       client.close();
+      this.#export?.close();
       await this.#sink?.close();
     }
   }
 
   #connect(url: string): Promise<RtspClient> {
     const { user, psk, ca, insecure, rekey } = this.#flags;
+    const exporter = this.#export;
+    const forward = {
+      rtp: (track: number, packet: Uint8Array) => this.#sink?.rtp(track, packet),
+      rtcp: (track: number, packet: Uint8Array) => this.#sink?.rtcp(track, packet),
+    };
     return connectRtspClient({
       url,
       keying: this.#keying,
+      ...(exporter === undefined ? { onRtcp: forward.rtcp } : { onSealedRtp: forward.rtp, onSealedRtcp: forward.rtcp }),
       onRtp: (track, packet) => {
-        this.#sink?.rtp(track, packet);
+        if (exporter === undefined) forward.rtp(track, packet);
         this.#received++;
         if (this.#received === this.#flags.packets) this.#stop?.();
       },
-      onRtcp: (track, packet) => this.#sink?.rtcp(track, packet),
       onRekey: (streams) => status(`rekeyed ${streams} ${streams === 1 ? "stream" : "streams"}`),
       onEnd: (error) => {
         this.#failure = error;
@@ -182,21 +231,36 @@ class Player {
 
   async #untilDone(client: RtspClient, enough: Promise<unknown>): Promise<void> {
     const ticker = this.#flags.stats ? setInterval(() => status(describeTraffic(client.statistics)), 1000) : undefined;
+    const started = steadyClock.now();
+    const exporting =
+      this.#export && setInterval(() => this.#printKeys(client, steadyClock.now() - started > EXPORT_PATIENCE), 100);
     const waiting = untilStopped(this.#flags.duration);
     await Promise.race([waiting.over, enough]);
     waiting.cancel();
     clearInterval(ticker);
+    clearInterval(exporting);
+    if (this.#failure === undefined) this.#printKeys(client, true);
+  }
+
+  #printKeys(client: RtspClient, late: boolean): void {
+    try {
+      this.#export?.update(client.statistics, late);
+    } catch (error) {
+      if (!(error instanceof WatchwordError)) throw error;
+      this.#failure = error;
+      this.#stop?.();
+    }
   }
 }
 
+type KeyingFlags = Pick<PlayFlags, "profile" | "psk" | "suite" | "keyLifetime" | "allowNullKeying">;
+
 /** How a player is keyed: by its pre-shared key, or, where it has none, by NULL keying over what the flags allow. */
-export function clientKeying({
-  profile,
-  psk,
-  suite,
-  keyLifetime,
-  allowNullKeying,
-}: Pick<PlayFlags, "profile" | "psk" | "suite" | "keyLifetime" | "allowNullKeying">): ClientKeying {
+export function clientKeying(
+  { profile, psk, suite, keyLifetime, allowNullKeying }: KeyingFlags,
+  exportKeys?: KeyExport,
+): ClientKeying {
+  const exporting = exportKeys === undefined ? {} : { exportKeys };
   const keyingFor = (dialect: PeerProfile): MediaKeying =>
     createMediaKeying({
       clock: systemClock,
@@ -211,23 +275,30 @@ export function clientKeying({
   const scope = formatHex(defaultCrypto.randomBytes(8));
   if (profile === "auto") {
     const onStep = (name: string): void => status(`keying as towards ${name}`);
-    return createAutoClientKeying({ keyingFor, scope, suite, onStep, ...(psk === undefined ? {} : { psk: psk.key }) });
+    return createAutoClientKeying({
+      keyingFor,
+      scope,
+      suite,
+      onStep,
+      ...exporting,
+      ...(psk === undefined ? {} : { psk: psk.key }),
+    });
   }
   return createMikeyClientKeying({
     keying: keyingFor(profile),
     scope,
     profile,
     preferPsk: psk !== undefined,
+    ...exporting,
     ...(psk === undefined && profile.nullDirections === "each"
       ? {}
       : { initiate: { policy: peerPolicy(profile, suite), ...(psk === undefined ? {} : { psk: psk.key }) } }),
   });
 }
 
-async function openSink(out: Output | undefined, { description }: DescribedPresentation): Promise<MediaSink | undefined> {
-  if (out === undefined) return undefined;
-  if (out.kind === "file") return createRtpdumpWriter({ path: out.path });
-  const tracks = description.media.map((section): MediaTrack => {
+/** What the m= lines carry. */
+function tracksOf({ description }: DescribedPresentation): MediaTrack[] {
+  return description.media.map((section): MediaTrack => {
     const payloadType = Number(section.formats[0] ?? 0);
     const map = section.rtpMaps.find((entry) => entry.payloadType === payloadType);
     const parameters = section.formatParameters.find((entry) => entry.payloadType === payloadType);
@@ -240,7 +311,16 @@ async function openSink(out: Output | undefined, { description }: DescribedPrese
       ...(parameters === undefined ? {} : { fmtp: parameters.config }),
     };
   });
+}
+
+async function openSink(out: Output | undefined, tracks: readonly MediaTrack[]): Promise<MediaSink | undefined> {
+  if (out === undefined) return undefined;
+  if (out.kind === "file") return createRtpdumpWriter({ path: out.path });
   const forwarder = await createRtpForwarder({ target: out.target, tracks });
+  if (out.kind === "srtp") {
+    status(`SRTP as it comes to ${out.target.host}:${out.target.port}`);
+    return forwarder;
+  }
   const file = `watchword-${out.target.port}.sdp`;
   writeFileSync(file, forwarder.sdp);
   status(`plain RTP to rtp://${out.target.host}:${out.target.port}, described in ${file}`);
@@ -319,6 +399,7 @@ function parseTransport(text: string): PlayFlags["transport"] {
 
 function parseOutput(text: string): Output {
   if (text.startsWith("rtp://")) return { kind: "rtp", target: parseEndpoint(text.slice("rtp://".length).replace(/\/$/, "")) };
+  if (text.startsWith("srtp://")) return { kind: "srtp", target: parseEndpoint(text.slice("srtp://".length).replace(/\/$/, "")) };
   if (text.endsWith(".rtpdump")) return { kind: "file", path: text };
-  throw new InvalidArgumentError("expected rtp://HOST:PORT or a file name that ends in .rtpdump");
+  throw new InvalidArgumentError("expected rtp://HOST:PORT, srtp://HOST:PORT or a file name that ends in .rtpdump");
 }

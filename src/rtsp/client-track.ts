@@ -32,6 +32,8 @@ export interface ClientTrackStatistics {
   /** Hexadecimal. */
   readonly mki: string | undefined;
   readonly tolerances: readonly string[];
+  /** Who sends authentic packets, and the rollover counter of each now; undefined for plain RTP. */
+  readonly sources: readonly { readonly ssrc: number; readonly rolloverCounter: number | undefined }[];
 }
 
 /** What a stream is made of. */
@@ -52,6 +54,9 @@ export interface ClientTrackOptions {
   readonly now: () => number;
   readonly onRtp: (packet: Uint8Array) => void;
   readonly onRtcp: (packet: Uint8Array) => void;
+  /** Packets as they came, once they proved authentic. */
+  readonly onSealedRtp?: ((packet: Uint8Array) => void) | undefined;
+  readonly onSealedRtcp?: ((packet: Uint8Array) => void) | undefined;
 }
 
 /** Most sources of one stream that are reported on: what fits one report. */
@@ -101,6 +106,7 @@ export class ClientTrack {
       fingerprint: media?.fingerprint,
       mki: media?.mki === undefined ? undefined : formatHex(media.mki),
       tolerances: [...tolerances, ...(media?.tolerances ?? [])],
+      sources: [...this.#sources.keys()].map((ssrc) => ({ ssrc, rolloverCounter: stream?.receiver?.rolloverCounter(ssrc) })),
     };
   }
 
@@ -145,6 +151,7 @@ export class ClientTrack {
       this.#sources.set(fields.ssrc, source);
     }
     source?.packet(fields.sequence, fields.timestamp, this.options.now());
+    this.options.onSealedRtp?.(packet);
     this.options.onRtp(opened);
   }
 
@@ -158,6 +165,7 @@ export class ClientTrack {
     this.#rtcpPackets++;
     const report = readSenderReport(opened);
     if (report !== undefined) this.#sources.get(report.ssrc)?.senderReport(report.ntpMiddle, this.options.now());
+    this.options.onSealedRtcp?.(packet);
     this.options.onRtcp(opened);
   }
 

@@ -64,6 +64,12 @@ export interface RtspClientOptions {
   /** Plain RTP of one stream, by the index of its m= line. The octets are the callee's. */
   readonly onRtp?: (track: number, packet: Uint8Array) => void;
   readonly onRtcp?: (track: number, packet: Uint8Array) => void;
+  /**
+   * The same packets as they came, SRTP and SRTCP, once they proved authentic: for whoever hands them on sealed, with the keys of
+   * `exportKeys`. Called before `onRtp` and `onRtcp`. The octets are not to be changed or kept.
+   */
+  readonly onSealedRtp?: (track: number, packet: Uint8Array) => void;
+  readonly onSealedRtcp?: (track: number, packet: Uint8Array) => void;
   /** The session is over without the client's doing: why. Called at most once. */
   readonly onEnd?: (error: WatchwordError) => void;
   /** The server changed the keys of streams. */
@@ -295,6 +301,8 @@ class Client implements RtspClient {
         now: () => this.#options.clock.now(),
         onRtp: (packet) => this.#options.onRtp?.(index, packet),
         onRtcp: (packet) => this.#options.onRtcp?.(index, packet),
+        onSealedRtp: (packet) => this.#options.onSealedRtp?.(index, packet),
+        onSealedRtcp: (packet) => this.#options.onSealedRtcp?.(index, packet),
       });
       if (keys?.aggregate === true) this.#aggregateMedia = media;
       this.#tracks.set(index, { track, media });

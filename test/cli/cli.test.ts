@@ -1,9 +1,13 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { parseHex } from "../../src/bytes/index.js";
+import { createSrtpReceiver } from "../../src/srtp/index.js";
+import type { LibsrtpPolicy } from "../../src/tools/index.js";
 import { makeSelfSigned } from "../node/self-signed.js";
 
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
@@ -92,6 +96,15 @@ describe("usage", () => {
     ["a description without its source", ["serve", "--psk", PSK, "--sdp", "x.sdp"]],
     ["a rekey without an MKI", ["serve", "--psk", PSK, "--mki", "0", "--rekey", "5"]],
     ["an output that is none", ["play", "rtsp://127.0.0.1/", "--out", "film.mp4"]],
+    ["keys to print without --reveal", ["play", "rtsp://127.0.0.1/", "--export", "sdes"]],
+    ["--reveal with nothing to reveal", ["play", "rtsp://127.0.0.1/", "--reveal"]],
+    ["an export format that is none", ["play", "rtsp://127.0.0.1/", "--export", "vlc", "--reveal"]],
+    ["sealed packets without their keys", ["play", "rtsp://127.0.0.1/", "--out", "srtp://127.0.0.1:5004"]],
+    [
+      "exported keys and open packets",
+      ["play", "rtsp://127.0.0.1/", "--export", "sdes", "--reveal", "--out", "rtp://127.0.0.1:5004"],
+    ],
+    ["keys of a message without --reveal", ["inspect", "AQAFAP1td9ABAADCD1UcAAAAAAoA", "--export", "sdes"]],
     ["a file that is no message", ["inspect", "nowhere.bin"]],
   ])("%s exits with 2 and one line that helps", async (_what, args) => {
     const outcome = await run(...args);
@@ -164,6 +177,37 @@ describe("serve and play", () => {
       lost: 0,
       mki: suite.startsWith("AEAD") ? null : expect.stringMatching(/^[0-9a-f]{4}$/),
     });
+  });
+
+  it("--export prints the keys and hands the packets on sealed; a format that cannot have them ends it", async () => {
+    const { url } = await serve("--psk", PSK, "--suite", "AEAD_AES_128_GCM", "--rekey", "0.5");
+    const socket = createSocket("udp4");
+    const datagrams: Buffer[] = [];
+    socket.on("message", (packet) => datagrams.push(packet));
+    await new Promise<void>((done) => socket.bind(0, "127.0.0.1", done));
+    onTestFinished(() => void socket.close());
+    const target = `srtp://127.0.0.1:${socket.address().port}`;
+    const common = ["play", url, "--psk", PSK, "--reveal"];
+    const exported = await run(...common, "--export", "libsrtp", "--packets", "60", "--out", target);
+    expect(exported.code, exported.stderr).toBe(0);
+    const policies = exported.stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as LibsrtpPolicy);
+    expect(policies.length, "one per rekey").toBeGreaterThan(1);
+    const receiver = createSrtpReceiver({
+      policy: { suite: "AEAD_AES_128_GCM" },
+      keys: policies.map(({ keys: [only] }) => {
+        const octets = parseHex(only?.key ?? "");
+        return { key: octets.subarray(0, 16), salt: octets.subarray(16), mki: parseHex(only?.mki_id ?? "") };
+      }),
+    });
+    await expect.poll(() => datagrams.length).toBeGreaterThanOrEqual(60);
+    const opened = datagrams.filter((packet) => receiver.unprotect(packet, new Uint8Array(packet.length)) > 0);
+    expect(opened.length).toBeGreaterThanOrEqual(60);
+    const refused = await run(...common, "--export", "ffmpeg", "--duration", "10", "--out", target);
+    expect(refused).toMatchObject({ code: 1, stdout: "" });
+    expect(refused.stderr).toContain("[tools.export-suite]");
   });
 
   it("NULL-keyed inside TLS, with RTSP authentication", async () => {

@@ -7,6 +7,9 @@ import { inspectCommand } from "../../src/cli/inspect.js";
 import { UsageError } from "../../src/cli/options.js";
 import { KEY_HEX, STRICT_BASE64, STRICT_OCTETS } from "../tools/messages.js";
 
+/** The offer of RFC 4567 §5.1. */
+const PSK_BASE64 =
+  "AQAFgM0XflABAAAAAAAAAAAAAAsAyONQ6gAAAAAGEEoo2pee4hp2UaDX8ZE22YwKAAAPZG9uYWxkQGR1Y2suY29tAQAAAAAAAQAk0JKpgaVkDaawi9whVBtBt0KZ14ymNuu62+Nv3ozPLygwK/GbAV9iemnGUIZ19fWQUOSrzKTAv9zV";
 const directory = mkdtempSync(join(tmpdir(), "inspect-"));
 
 afterEach(() => {
@@ -64,6 +67,20 @@ describe("watchword inspect", () => {
     expect(JSON.parse(sdp.stdout)).toMatchObject([{ where: "line 2: a=key-mgmt, session level", valid: true }]);
     const binary = await run("--json", file("a.bin", STRICT_OCTETS));
     expect(JSON.parse(binary.stdout)).toMatchObject([{ where: "binary", valid: true }]);
+  });
+
+  it("--export prints the keys of NULL-keyed messages, and says of the others why not", async () => {
+    const { stdout, status } = await run(STRICT_BASE64, "--export", "libsrtp", "--reveal");
+    expect(JSON.parse(stdout)).toMatchObject({ keys: [{ key: KEY_HEX, mki_id: "00000001" }], ssrc: { value: 0x0a0b0c0d } });
+    expect(status).toBe(0);
+    vi.restoreAllMocks();
+    const mixed = file("c.sdp", `a=key-mgmt:mikey ${PSK_BASE64}\r\na=key-mgmt:mikey ${STRICT_BASE64}\r\n`);
+    const partly = await run(mixed, "--export", "sdes", "--reveal");
+    expect(partly.stdout).toMatch(/^a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:\S+\|1:4\n$/);
+    expect(partly.stderr).toContain("line 1: a=key-mgmt, session level: ");
+    expect(partly.stderr).toContain("[tools.export-protected]");
+    expect(partly.status).toBe(1);
+    await expect(run(STRICT_BASE64, "--export", "sdes")).rejects.toThrow(UsageError);
   });
 
   it("ends with 1 when a message is invalid", async () => {
