@@ -1,7 +1,7 @@
 /** Keys as libsrtp 2 takes them: the fields of `srtp_policy_t`, and C that fills one. */
 import { concatBytes, formatHex, WatchwordError } from "../bytes/index.js";
 import { type SrtpPolicy, type SuiteName, suiteOf } from "../srtp/index.js";
-import type { ExportStream } from "./export.js";
+import { checkPolicy, type ExportStream, rtcpTagOf, unsupported } from "./export-contracts.js";
 
 /** `srtp_crypto_policy_t` with the names of its constants. */
 export interface LibsrtpCryptoPolicy {
@@ -38,9 +38,7 @@ const CIPHERS: Partial<Record<SuiteName, string>> = {
 /** @throws WatchwordError `tools.export-suite`, `tools.export-keys`, `tools.export-rollover` */
 export function libsrtpPolicy(stream: ExportStream): LibsrtpPolicy {
   const { policy, keys, ssrc = 0, rolloverCounter = 0 } = stream;
-  if ((policy.keyDerivationRate ?? 0) !== 0) {
-    throw new WatchwordError("tools.export-suite", "libsrtp does not have a key derivation rate");
-  }
+  checkPolicy(policy, "libsrtp", { derivationRate: false, openPackets: true });
   if (keys.length === 0 || (keys.length > 1 && keys.some(({ mki }) => mki === undefined))) {
     throw new WatchwordError("tools.export-keys", "libsrtp takes one key, or several that an MKI tells apart");
   }
@@ -50,7 +48,7 @@ export function libsrtpPolicy(stream: ExportStream): LibsrtpPolicy {
   return {
     ssrc: { type: ssrc === 0 ? "ssrc_any_inbound" : "ssrc_specific", value: ssrc },
     rtp: cryptoPolicy(policy, suiteOf(policy.suite).rtpTagLength, policy.encryptRtp !== false, policy.authenticateRtp !== false),
-    rtcp: cryptoPolicy(policy, policy.rtcpTagLength ?? suiteOf(policy.suite).rtcpTagLength, policy.encryptRtcp !== false, true),
+    rtcp: cryptoPolicy(policy, rtcpTagOf(policy), policy.encryptRtcp !== false, true),
     keys: keys.map(({ key, salt, mki }) => ({
       key: formatHex(concatBytes(key, salt)),
       mki_id: mki === undefined ? "" : formatHex(mki),
@@ -63,7 +61,7 @@ export function libsrtpPolicy(stream: ExportStream): LibsrtpPolicy {
 function cryptoPolicy(policy: SrtpPolicy, tagLength: number, encrypt: boolean, authenticate: boolean): LibsrtpCryptoPolicy {
   const { cipher, keyLength, saltLength, authKeyLength } = suiteOf(policy.suite);
   const cipherType = CIPHERS[policy.suite];
-  if (cipherType === undefined) throw new WatchwordError("tools.export-suite", `libsrtp does not have ${policy.suite}`);
+  if (cipherType === undefined) throw unsupported("libsrtp", policy.suite);
   return {
     cipher_type: cipherType,
     cipher_key_len: keyLength + saltLength,

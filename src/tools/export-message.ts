@@ -14,7 +14,7 @@ import {
   type ToleranceName,
   wipeCsb,
 } from "../mikey/index.js";
-import type { ExportStream } from "./export.js";
+import type { ExportStream } from "./export-contracts.js";
 
 /** A capture is of another time, and of any kind of peer: everything that has a name is put up with. */
 const ALL_TOLERANCES = Object.keys(TOLERANCES) as ToleranceName[];

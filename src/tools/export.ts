@@ -1,25 +1,10 @@
 /** The keys of a session in the terms of the programs that take SRTP with keys: what they print can open and forge the media. */
 import { concatBytes, formatBase64, formatHex, WatchwordError } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
-import type { MediaTrack } from "../rtsp/index.js";
 import { type CryptoSessionParameter, formatCrypto, type InlineKey } from "../sdp/index.js";
-import { type SrtpMasterKey, type SrtpPolicy, type Suite, type SuiteName, suiteOf } from "../srtp/index.js";
+import { type SrtpMasterKey, type SuiteName, suiteOf } from "../srtp/index.js";
+import { checkPolicy, type ExportStream, rtcpTagOf, unsupported } from "./export-contracts.js";
 import { libsrtpPolicy, libsrtpSource } from "./export-libsrtp.js";
-
-/** One direction of one m= line, to be handed to a program that is not watchword. */
-export interface ExportStream {
-  readonly policy: SrtpPolicy;
-  /** At least one; with several, each has an MKI. */
-  readonly keys: readonly SrtpMasterKey[];
-  /** Of the packets; absent or 0 where it is not known. */
-  readonly ssrc?: number;
-  /** Of that SSRC now. Default 0. */
-  readonly rolloverCounter?: number;
-  /** What is in the packets, where it is known. */
-  readonly track?: MediaTrack;
-  /** Where the packets arrive, where it is known; RTCP on the next port. */
-  readonly target?: Endpoint;
-}
 
 /** A stream with everything that a description says. */
 export type DescribedExportStream = ExportStream & Required<Pick<ExportStream, "track" | "target">>;
@@ -47,24 +32,12 @@ function namedSuite<Name extends string | number>(
   rtcpTag?: number,
 ): Name {
   const name = names[policy.suite];
-  const suite = suiteOf(policy.suite);
   if (name === undefined) throw unsupported(program, policy.suite);
-  if (policy.encryptRtp === false || policy.encryptRtcp === false || policy.authenticateRtp === false) {
-    throw unsupported(program, "packets that are not encrypted or not authenticated");
-  }
-  if ((policy.keyDerivationRate ?? 0) !== 0) throw unsupported(program, "a key derivation rate");
-  if (rtcpTag !== undefined && rtcpTagOf(policy, suite) !== rtcpTag) {
-    throw unsupported(program, `${policy.suite} with SRTCP tags of ${rtcpTagOf(policy, suite)} octets`);
+  checkPolicy(policy, program, { derivationRate: false, openPackets: false });
+  if (rtcpTag !== undefined && rtcpTagOf(policy) !== rtcpTag) {
+    throw unsupported(program, `${policy.suite} with SRTCP tags of ${rtcpTagOf(policy)} octets`);
   }
   return name;
-}
-
-function unsupported(program: string, what: string): WatchwordError {
-  return new WatchwordError("tools.export-suite", `${program} does not have ${what}`);
-}
-
-function rtcpTagOf(policy: SrtpPolicy, suite: Suite): number {
-  return policy.rtcpTagLength ?? suite.rtcpTagLength;
 }
 
 /**
@@ -100,8 +73,9 @@ export function exportCrypto(stream: ExportStream, tag = 1): string {
   const { policy, keys } = stream;
   const suite = suiteOf(policy.suite);
   const parameters: CryptoSessionParameter[] = [];
+  checkPolicy(policy, "a=crypto", { derivationRate: true, openPackets: true });
   if (suite.sdesName === undefined) throw unsupported("a=crypto", policy.suite);
-  if (rtcpTagOf(policy, suite) !== suite.rtcpTagLength) throw unsupported("a=crypto", "other SRTCP tags than the suite's");
+  if (rtcpTagOf(policy) !== suite.rtcpTagLength) throw unsupported("a=crypto", "other SRTCP tags than the suite's");
   refuseRollover(stream, "a=crypto");
   if ((policy.keyDerivationRate ?? 0) !== 0) {
     parameters.push({ name: "KDR", exponent: Math.log2(policy.keyDerivationRate as number) });
@@ -218,7 +192,7 @@ export function exportGstreamerCaps(stream: ExportStream): string {
     `srtp-cipher=(string)${cipher}`,
     `srtp-auth=(string)${auth(suite.rtpTagLength)}`,
     `srtcp-cipher=(string)${cipher}`,
-    `srtcp-auth=(string)${auth(rtcpTagOf(policy, suite))}`,
+    `srtcp-auth=(string)${auth(rtcpTagOf(policy))}`,
     `roc=(uint)${rolloverCounter}`,
   ];
   return fields.join(", ");

@@ -1,5 +1,6 @@
 export * from "./contracts.js";
 export * from "./export.js";
+export type { ExportStream } from "./export-contracts.js";
 export * from "./export-libsrtp.js";
 export * from "./export-message.js";
 export * from "./find.js";

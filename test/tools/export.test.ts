@@ -102,6 +102,12 @@ describe.each(exportFormats)("exportStreams %s", (format) => {
     expect(gives).toEqual(wanted[format] ?? simple);
   });
 
+  it("has no word for carried rollover counters and encrypted header extensions", () => {
+    for (const more of [{ rolloverCarrying: { mode: 2 } }, { encryptedExtensionIds: [1] }] as const) {
+      expect(failure(format, [stream({ suite: "AES_CM_128_HMAC_SHA1_80", ...more })])).toBe("tools.export-suite");
+    }
+  });
+
   it("never turns a policy that leaves something open into one that does not", () => {
     for (const open of [{ encryptRtp: false }, { encryptRtcp: false }, { authenticateRtp: false }]) {
       const text = String(failure(format, [stream({ suite: "AES_CM_128_HMAC_SHA1_80", ...open })]));
