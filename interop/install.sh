@@ -15,6 +15,11 @@ packages=(
   glib-networking
   ffmpeg
   tshark
+  gcc
+  libc6-dev
+  libsrtp2-dev
+  rtpengine-daemon
+  janus
 )
 
 missing=()

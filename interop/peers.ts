@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { describe, it } from "vitest";
 
 /** The programs that the suites run against. */
-export type PeerName = "gstreamer" | "ffmpeg" | "tshark";
+export type PeerName = "gstreamer" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
 
 interface Peer {
   /** Commands that all have to succeed; the first one's output tells the version. */
@@ -19,6 +19,13 @@ const BINDINGS = [
   "from gi.repository import Gst, GstRtsp, GstRtspServer",
 ].join("; ");
 
+/** A library has no command: a compiler and the header files have to be there too. */
+const LIBSRTP = [
+  "program=$(mktemp)",
+  'printf \'#include <srtp2/srtp.h>\\n#include <stdio.h>\\nint main(void) { puts(srtp_get_version_string()); }\\n\' | cc -xc - -o "$program" -lsrtp2 && "$program"',
+  'status=$?; rm -f "$program"; exit $status',
+].join("; ");
+
 const PEERS: Readonly<Record<PeerName, Peer>> = {
   gstreamer: {
     probes: [
@@ -30,6 +37,9 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
     version: /GStreamer (\S+)/,
   },
   ffmpeg: { probes: [["ffmpeg", "-version"]], version: /ffmpeg version (\d[\w.]*)/ },
+  libsrtp: { probes: [["sh", "-c", LIBSRTP]], version: /libsrtp2? (\S+)/ },
+  rtpengine: { probes: [["sh", "-c", "rtpengine --version 2>&1"]], version: /Version: (\d[\w.]*)/ },
+  janus: { probes: [["sh", "-c", "janus --version | grep ."]], version: /\((\d[\w.]*)\)/ },
   tshark: { probes: [["tshark", "--version"]], version: /TShark[^\d]*(\d[\w.]*)/ },
 };
 

@@ -24,11 +24,10 @@ export interface LibsrtpPolicy {
   readonly roc: number;
 }
 
+/** Without AES-192: libsrtp 2.5 derives other session keys than RFC 6188 for it, and opens nothing that others send. */
 const CIPHERS: Partial<Record<SuiteName, string>> = {
   AES_CM_128_HMAC_SHA1_80: "SRTP_AES_ICM_128",
   AES_CM_128_HMAC_SHA1_32: "SRTP_AES_ICM_128",
-  AES_192_CM_HMAC_SHA1_80: "SRTP_AES_ICM_192",
-  AES_192_CM_HMAC_SHA1_32: "SRTP_AES_ICM_192",
   AES_256_CM_HMAC_SHA1_80: "SRTP_AES_ICM_256",
   AES_256_CM_HMAC_SHA1_32: "SRTP_AES_ICM_256",
   AEAD_AES_128_GCM: "SRTP_AES_GCM_128",
@@ -95,6 +94,9 @@ export function libsrtpSource(stream: ExportStream, name: string): string {
     `static srtp_master_key_t ${name}_master_${index} = { ${name}_key_${index}, ${name}_mki_${index}, ${mki_size} };`,
   ]);
   return `${[
+    // srtp.h does not bring the names of ciphers with it.
+    "#include <srtp2/crypto_types.h>",
+    "#include <srtp2/srtp.h>",
     ...lines,
     `static srtp_master_key_t *${name}_masters[] = { ${keys.map((_, index) => `&${name}_master_${index}`).join(", ")} };`,
     `static const srtp_policy_t ${name}_policy = {`,
