@@ -32,16 +32,13 @@ export function createKeyExporter({ format, target, print }: KeyExporterOptions)
   const drop = (direction: ExportedDirection | undefined): void => {
     for (const { key, salt } of direction?.keys ?? []) wipe(key, salt);
   };
-  const streamOf = (
-    index: number,
-    { policy, keys }: ExportedDirection,
-    sources: ClientTrackStatistics["sources"],
-  ): ExportStream => {
+  const streamOf = ({ policy, keys }: ExportedDirection, { index, sources, tolerances }: ClientTrackStatistics): ExportStream => {
     const [source] = sources;
+    const bare = tolerances.includes("mki-missing-in-packets");
     const track = tracks[index];
     return {
       policy,
-      keys,
+      keys: bare ? keys.map(({ mki: _announced, ...key }) => key) : keys,
       ...(source === undefined ? {} : { ssrc: source.ssrc, rolloverCounter: source.rolloverCounter ?? 0 }),
       ...(track === undefined ? {} : { track }),
       ...(target === undefined ? {} : { target: { host: target.host, port: target.port + 2 * index } }),
@@ -63,9 +60,9 @@ export function createKeyExporter({ format, target, print }: KeyExporterOptions)
       const ready = statistics.filter(({ sources }) => sources.length > 0);
       if (ready.length === 0 || (ready.length < statistics.length && !late)) return;
       fresh = false;
-      const streams = ready.flatMap(({ index, sources }) => {
-        const direction = inbound.get(index);
-        return direction === undefined ? [] : [streamOf(index, direction, sources)];
+      const streams = ready.flatMap((track) => {
+        const direction = inbound.get(track.index);
+        return direction === undefined ? [] : [streamOf(direction, track)];
       });
       print(exportStreams(format, streams));
     },
