@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { OURS } from "./contenders/index.js";
+import type { FanOutResult } from "./fan-out.js";
 import type { MikeyBenchResult } from "./mikey.js";
 import { OPERATIONS } from "./paired-rounds.js";
 import type { PoolBenchResult } from "./pool.js";
@@ -103,6 +104,18 @@ export function poolReport(results: readonly PoolBenchResult[]): string {
     Math.round(packetsPerSecond).toLocaleString("en"),
   ]);
   return `### Threads: 16 sessions of AES_CM_128_HMAC_SHA1_80\n\n${table(["where", "octets", "packets per second"], rows)}`;
+}
+
+export function fanOutReport(results: readonly FanOutResult[], receivers: number): string {
+  const rows = results.map(({ backend, payload, packetsPerSecond, cpuPerPacket, loss }) => [
+    backend,
+    `${payload}`,
+    Math.round(packetsPerSecond).toLocaleString("en"),
+    number(cpuPerPacket),
+    `${number(100 * loss, 1)} %`,
+  ]);
+  const head = ["backend of the server", "octets", "packets per second", "processor time of the server per packet, us", "lost"];
+  return `### Fan-out: one source, \`watchword serve\`, ${receivers} receivers over UDP\n\n${table(head, rows)}`;
 }
 
 /** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */
