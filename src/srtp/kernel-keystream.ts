@@ -77,6 +77,11 @@ export class KernelKeystream {
     return this.#advance(stream, index, length);
   }
 
+  /** The block that masks the tag of a packet with AEAD, at `to`: for a packet that is not yet authenticated. */
+  mask(ssrc: number, index: number, to: number): void {
+    this.#fill(to, ssrc, index, 1, 1);
+  }
+
   wipe(): void {
     const pool = this.#kernel.keystreams;
     for (const { current, previous } of this.#streams.values()) {
@@ -86,8 +91,6 @@ export class KernelKeystream {
     pool.streams -= this.#streams.size;
     this.#streams.clear();
     this.#last = undefined;
-    this.#kernel.octets.fill(0, COUNTER_BASE, COUNTER_BASE + 16);
-    this.#kernel.octets.fill(0, SINGLE_KEYSTREAM, SINGLE_KEYSTREAM + 4096);
     new Uint8Array(this.#salt.buffer).fill(0);
     this.#blocks.wipe();
   }

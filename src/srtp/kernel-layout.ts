@@ -68,8 +68,12 @@ export const COUNTERS = 0x1_0000;
 export const COUNTERS_OCTETS = 0x1_0100;
 /** Keystream for one packet alone. */
 export const SINGLE_KEYSTREAM = 0x2_1000;
+/** All that GHASH covers of one packet, block by block. */
+export const GHASH_BUFFER = 0x3_2000;
+/** Blocks that mask tags, for packets whose keystream has not been made. */
+export const TAG_MASKS = 0x4_2800;
 /** Packets that came from other memory. */
-export const STAGE = 0x4_0000;
+export const STAGE = 0x5_0000;
 export const STAGE_END = 0xf_0000;
 
 /** What is given to contexts, keystream and slots. The last page stays free: vector loads may reach behind a packet's end. */
@@ -80,7 +84,9 @@ export const HEAP_END = PAGE * MEMORY_PAGES - PAGE;
 export const HMAC_CONTEXT = 64;
 /** Blocks that GHASH takes at once, each with its own power of H. */
 export const GHASH_GROUP = 4;
-/** Octets of the tables of one power of H: 16 octets of product for each of 16 nibbles, for lower and upper nibbles. */
+/** Octets of the tables of one power of H: 16 octets of product for each of 16 nibbles, for upper and lower nibbles. */
 export const GHASH_TABLE = 512;
-/** Octets of round keys for the kernel's own AES with 14 rounds: 15 keys of eight planes. */
-export const AES_CONTEXT = 15 * 128;
+/** Octets of the context of GHASH: tables of H^4 to H. */
+export const GHASH_CONTEXT = GHASH_GROUP * GHASH_TABLE;
+/** Octets of one round key of the kernel's own AES: eight planes. */
+export const AES_ROUND_KEY = 128;

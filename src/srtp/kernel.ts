@@ -1,6 +1,17 @@
 import { parseBase64 } from "../bytes/index.js";
 import { KernelHeap } from "./kernel-heap.js";
-import { HEAP, JOB_OCTETS, JOBS, KEY, MAX_JOBS, MEMORY_PAGES, STAGE } from "./kernel-layout.js";
+import {
+  COUNTERS,
+  GHASH_BUFFER,
+  HEAP,
+  JOBS,
+  MAX_JOBS,
+  MEMORY_PAGES,
+  SHA1_STATE,
+  SINGLE_KEYSTREAM,
+  STAGE,
+  TAG_MASKS,
+} from "./kernel-layout.js";
 import { KERNEL_MODULE } from "./kernel-module.js";
 import { KeystreamPool } from "./keystream-pool.js";
 
@@ -15,6 +26,15 @@ export interface KernelExports {
   /** The same for the jobs from `first` to before `end`, four at a time. */
   sealBatch(first: number, end: number): void;
   openBatch(first: number, end: number): void;
+  /** Makes a GHASH context from the 16 octets of H at `KEY`. */
+  prepareGhash(context: number): void;
+  sealAead(job: number): void;
+  openAead(job: number): number;
+  /** The S-box without its constant on the 128 octets at `AES_BLOCKS`. */
+  substitute(): void;
+  /** Puts the 16 octets at `AES_BLOCKS`, each XOR `constant`, at `to` as a round key of `encryptBlocks`. */
+  prepareRoundKey(to: number, constant: number): void;
+  encryptBlocks(context: number, rounds: number, from: number, to: number, blocks: number): void;
   /** XORs `length` octets at `to` with those at `keystream`. */
   combine(to: number, keystream: number, length: number): void;
   /** Counter blocks of AES-CM, and of AES-GCM with the block that masks the tag, for packets from `sequence` on. */
@@ -24,6 +44,8 @@ export interface KernelExports {
 
 /** Octets between packets on the stage, and how many lie there at once: longer packets are there alone. */
 export const STAGE_SLOT = 2048;
+/** Octets that are wiped of areas which hold one packet: nearly all are shorter. */
+const WIPED = 2048;
 /** Most views that are kept of places on the stage: a view costs as much as the packet that it is for. */
 const MAX_VIEWS = 4096;
 
@@ -40,6 +62,7 @@ export class Kernel {
   readonly keystreams: KeystreamPool;
   readonly #views: readonly (Uint8Array | undefined)[][] = Array.from({ length: MAX_JOBS }, () => []);
   #viewCount = 0;
+  #stageUsed = 0;
 
   constructor(module: WebAssembly.Module) {
     const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES });
@@ -57,6 +80,7 @@ export class Kernel {
 
   /** The first octets of a place on the stage. */
   staged(slot: number, length: number): Uint8Array {
+    this.#stageUsed = Math.max(this.#stageUsed, slot * STAGE_SLOT + length);
     const row = this.#views[slot] as (Uint8Array | undefined)[];
     const known = row[length];
     if (known !== undefined) return known;
@@ -75,10 +99,14 @@ export class Kernel {
     this.heap.release(at, octets);
   }
 
-  /** Overwrites what packets and keys have left outside the heap. */
+  /** Overwrites what packets and keys have left outside the heap. Beyond the first packets on the stage is none but ciphertext or old. */
   wipeScratch(): void {
-    this.octets.fill(0, KEY, KEY + 64);
-    this.octets.fill(0, JOBS, JOBS + JOB_OCTETS);
+    this.octets.fill(0, SHA1_STATE, JOBS);
+    this.octets.fill(0, COUNTERS, COUNTERS + WIPED);
+    this.octets.fill(0, SINGLE_KEYSTREAM, SINGLE_KEYSTREAM + WIPED);
+    this.octets.fill(0, GHASH_BUFFER, GHASH_BUFFER + WIPED);
+    this.octets.fill(0, TAG_MASKS, STAGE + this.#stageUsed);
+    this.#stageUsed = 0;
   }
 }
 

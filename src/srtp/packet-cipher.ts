@@ -8,7 +8,7 @@ import { rolloverOf } from "./rollover.js";
 /** Octets of the word with E flag and SRTCP index (RFC 3711 §3.4). */
 export const INDEX_WORD = 4;
 const E_FLAG = 0x8000_0000;
-const AEAD_TAG = 16;
+export const AEAD_TAG = 16;
 
 /** The portable transforms over the primitives of a CryptoProvider. */
 export function packetCipherFactory(crypto: CryptoProvider): PacketCipherFactory {

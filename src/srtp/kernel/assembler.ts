@@ -122,25 +122,12 @@ export const i32 = {
 export const v128 = {
   load: vectorLoad(0),
   store: vectorStore(11),
-  /** Four octets, in every lane. */
-  load32Splat: vectorLoad(9),
-  /** Eight octets in the lower half, zero in the upper. */
-  load64Zero: vectorLoad(93),
-  store64Lane: (address: Operand, vector: Operand, lane: number, offset = 0): Code => [
-    ...pushAll([address, vector]),
-    ...simd(91),
-    ...memoryArgument(offset),
-    lane,
-  ],
+  /** One octet, in every lane. */
+  load8Splat: vectorLoad(7),
   const: (octets: readonly number[]): Code => [...simd(12), ...octets],
-  not: vectorUnary(77),
   and: vectorBinary(78),
-  /** a AND NOT b. */
-  andnot: vectorBinary(79),
   or: vectorBinary(80),
   xor: vectorBinary(81),
-  /** Bits of `a` where `mask` has ones, of `b` where it has zeros. */
-  bitselect: (a: Operand, b: Operand, mask: Operand): Code => [...pushAll([a, b, mask]), ...simd(82)],
   anyTrue: vectorUnary(83),
 } as const;
 
@@ -157,7 +144,6 @@ export const i8x16 = {
 
 export const i32x4 = {
   splat: vectorUnary(17),
-  extractLane: (a: Operand, lane: number): Code => [...push(a), ...simd(27), lane],
   replaceLane: (a: Operand, lane: number, value: Operand): Code => [...pushAll([a, value]), ...simd(28), lane],
   gtS: vectorBinary(59),
   shl: vectorBinary(171),
