@@ -36,6 +36,7 @@ export interface PlayReport {
   readonly suite: string;
   readonly mki: string | null;
   readonly keyedBy: string;
+  readonly profile: string | null;
   readonly duration: number;
   readonly teardownProof: string;
 }

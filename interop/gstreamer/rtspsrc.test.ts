@@ -5,7 +5,7 @@ import { afterAll, expect, it } from "vitest";
 import { toneHashesFrom } from "../media.js";
 import { describePeer } from "../peers.js";
 import { startRelay } from "../relay.js";
-import { serve } from "../watchword.js";
+import { play, serve } from "../watchword.js";
 import { MATRIX, type RtspsrcReport, rtspsrc, writeCertificate } from "./peers.js";
 
 const FRAMES = 40;
@@ -58,6 +58,28 @@ describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
     const server = await serve(test, ["--profile", "gstreamer", ...tls, "--suite", suite]);
     expect(server.url).toMatch(/^rtsps:/);
     expectTone(await rtspsrc(test, server.url, ["--transport", transport, "--insecure", ...PLAY]));
+  });
+});
+
+describePeer("gstreamer", "one path for all, with two key messages in its description", () => {
+  it("is played by rtspsrc under the first, and by who has a pre-shared key under the second", async (test) => {
+    const psk = `viewer:${"5a".repeat(32)}`;
+    const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
+    const server = await serve(test, ["--profile", "auto", ...tls, "--psk", psk, "--rekey", "1"]);
+    const flags = ["--profile", "auto", "--ca", certificate.cert, "--packets", "80"];
+    const [report, keyed, plain] = await Promise.all([
+      rtspsrc(test, server.url, ["--transport", "udp", "--insecure", ...PLAY]),
+      play(test, [server.url, ...flags, "--psk", psk]),
+      play(test, [server.url, ...flags]),
+    ]);
+    expectTone(report);
+    expect(keyed.report, keyed.result.stderr).toMatchObject({
+      keyedBy: "psk",
+      profile: "strict",
+      lost: 0,
+      teardownProof: "verified",
+    });
+    expect(plain.report, plain.result.stderr).toMatchObject({ keyedBy: "null", profile: "gstreamer", lost: 0 });
   });
 });
 

@@ -67,6 +67,19 @@ describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () 
   });
 });
 
+describePeer("gstreamer", "watchword play finds out what gst-rtsp-server is", () => {
+  it("and says so", async (test) => {
+    const server = await gstServer(test, []);
+    const dump = newDump();
+    const flags = ["--profile", "auto", "--allow-null-keying", "--out", dump, ...PLAY];
+    const { result, report } = await play(test, [`rtsp://127.0.0.1:${server.port}/test`, ...flags]);
+    expect(result.code, result.stderr).toBe(0);
+    expectSent(dump, await server.report(), report);
+    expect(report).toMatchObject({ profile: "gstreamer", keyedBy: "null" });
+    expect(result.stderr).toContain("keying as towards gstreamer");
+  });
+});
+
 describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", () => {
   it("plays two tracks, each under a key of its own", async (test) => {
     const server = await gstServer(test, ["--tracks", "2"]);

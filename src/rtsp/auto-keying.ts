@@ -1,6 +1,14 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyExport, MediaKeying, MediaOffer } from "../gsa/index.js";
-import { clientLadder, isNullKeyedMessage, type LadderStep, type PeerProfile, peerPolicy, peerProfile } from "../peers/index.js";
+import {
+  anyClientProfile,
+  clientLadder,
+  isNullKeyedMessage,
+  type LadderStep,
+  type PeerProfile,
+  peerPolicy,
+  peerProfile,
+} from "../peers/index.js";
 import type { SuiteName } from "../srtp/index.js";
 import type { ClientKeying, ClientKeyingRequest, KeyingHabits, KeyingOutcome } from "./keying.js";
 import { chooseMessage, createMikeyClientKeying } from "./mikey-keying.js";
@@ -39,7 +47,8 @@ class AutoKeying implements ClientKeying {
   }
 
   get habits(): KeyingHabits {
-    return this.#step.profile;
+    // Descriptions are read before their messages tell who wrote them.
+    return { ...this.#step.profile, sdpTolerances: anyClientProfile().sdpTolerances };
   }
 
   get profile(): string {

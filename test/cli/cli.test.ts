@@ -229,6 +229,31 @@ describe("serve and play", () => {
     expect(untrusted.stderr).toMatch(/--ca/);
   });
 
+  it("by the key of the client, found by the ladder, renewed by the client; one key message or two", async () => {
+    const { cert, key } = makeSelfSigned();
+    const [certFile, keyFile] = [join(folder, "auto-cert.pem"), join(folder, "auto-key.pem")];
+    writeFileSync(certFile, cert);
+    writeFileSync(keyFile, key);
+    const tls = ["--tls-cert", certFile, "--tls-key", keyFile];
+    const flags = ["--profile", "auto", "--ca", certFile, "--packets", "60", "--json"];
+    const axis = await serve(...tls, "--profile", "axis");
+    const found = await run("play", axis.url, ...flags, "--rekey", "0.4");
+    expect(found.code, found.stderr).toBe(0);
+    expect(found.stderr).toContain("keying as towards onvif\nkeying as towards axis\n");
+    expect(lastJson(found)).toMatchObject({
+      profile: "axis",
+      keyedBy: "null",
+      lost: 0,
+      mki: expect.stringMatching(/^[0-9a-f]{8}$/),
+    });
+    const both = await serve(...tls, "--profile", "auto", "--psk", PSK, "--acap");
+    const [keyed, plain] = await Promise.all([run("play", both.url, ...flags, "--psk", PSK), run("play", both.url, ...flags)]);
+    expect([keyed.code, plain.code], `${keyed.stderr}${plain.stderr}`).toEqual([0, 0]);
+    expect(lastJson(keyed)).toMatchObject({ profile: "strict", keyedBy: "psk", lost: 0, teardownProof: "verified" });
+    expect(lastJson(plain)).toMatchObject({ profile: "gstreamer", keyedBy: "null", lost: 0 });
+    expect(lastJson(plain)).toMatchObject({ tolerances: expect.arrayContaining(["capability-without-negotiation"]) });
+  });
+
   it("a wrong key, a foreign name and NULL keys in the clear are refused in one line that says what to do; the server serves the next", async () => {
     const { url, server } = await serve("--psk", PSK);
     const wrong = await run("play", url, "--psk", `viewer:${"ab".repeat(32)}`, "--packets", "5", "--json");

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { WatchwordError } from "../../src/bytes/index.js";
 import {
@@ -9,8 +10,9 @@ import {
   TOLERANCES,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
-import { peerProfile, peerProfileNames } from "../../src/peers/index.js";
-import { type SuiteName, suiteNames, suiteOf } from "../../src/srtp/index.js";
+import { anyClientProfile, peerProfile, peerProfileNames } from "../../src/peers/index.js";
+import { SDP_TOLERANCES } from "../../src/sdp/index.js";
+import { SRTP_TOLERANCES, type SuiteName, suiteNames, suiteOf } from "../../src/srtp/index.js";
 
 const clock = { now: () => Date.UTC(2030, 0, 1) };
 
@@ -63,9 +65,34 @@ describe("peer profiles", () => {
   });
 
   it.each(peerProfileNames)("%s lists tolerances that exist, once", (name) => {
-    const { tolerances } = peerProfile(name);
-    for (const tolerance of tolerances) expect(Object.keys(TOLERANCES)).toContain(tolerance);
-    expect(new Set(tolerances).size).toBe(tolerances.length);
+    const { tolerances, sdpTolerances, srtpTolerances } = peerProfile(name);
+    for (const [listed, known] of [
+      [tolerances, TOLERANCES],
+      [sdpTolerances, SDP_TOLERANCES],
+      [srtpTolerances, SRTP_TOLERANCES],
+    ] as const) {
+      for (const tolerance of listed) expect(Object.keys(known)).toContain(tolerance);
+      expect(new Set(listed).size).toBe(listed.length);
+    }
+  });
+
+  it("stand in docs/peers.md with every tolerance, and no others do", () => {
+    const text = readFileSync(new URL("../../docs/peers.md", import.meta.url), "utf8");
+    const rows = [...text.matchAll(/^\| `([a-z0-9]+)` \| [^|]+\| (run|source|capture|specification)/gm)].map(([, name]) => name);
+    expect(rows).toEqual(peerProfileNames);
+    for (const name of Object.keys({ ...TOLERANCES, ...SDP_TOLERANCES, ...SRTP_TOLERANCES })) expect(text).toContain(`\`${name}\``);
+  });
+
+  it("strict puts up with nothing but the one reading of a bare TEK; anybody with everything", () => {
+    expect(peerProfile("strict")).toMatchObject({
+      tolerances: ["concatenated-key-and-salt"],
+      sdpTolerances: [],
+      srtpTolerances: [],
+    });
+    const anybody = anyClientProfile();
+    for (const name of peerProfileNames) {
+      for (const tolerance of peerProfile(name).tolerances) expect(anybody.tolerances).toContain(tolerance);
+    }
   });
 
   it.each(peerProfileNames.flatMap((name) => suiteNames.map((suite) => [name, suite] as const)))(
