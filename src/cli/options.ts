@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
 import { parseHex, wipe } from "../bytes/index.js";
-import type { Endpoint } from "../io/index.js";
+import { type Endpoint, isMulticast } from "../io/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
 import { isSuiteName, type SuiteName, suiteNames } from "../srtp/index.js";
 import { type ExportFormat, exportFormats } from "../tools/index.js";
@@ -26,6 +26,15 @@ export function parseEndpoint(text: string): Endpoint {
   const port = Number(match?.[3]);
   if (match === null || port > 65535) throw new InvalidArgumentError("expected HOST:PORT, for example 127.0.0.1:8554");
   return { host: match[1] ?? (match[2] || "127.0.0.1"), port };
+}
+
+/** `GROUP`, `GROUP:PORT`, `[IPv6]` or `[IPv6]:PORT` of a multicast group; port 5004 (RFC 3551 §8) unless given. @throws InvalidArgumentError */
+export function parseGroup(text: string): Endpoint {
+  const endpoint = /^(\[.*\]|[^:]*)$/.test(text) ? parseEndpoint(`${text}:5004`) : parseEndpoint(text);
+  if (!isMulticast(endpoint.host))
+    throw new InvalidArgumentError("expected a multicast group, for example 239.1.2.3 or 239.1.2.3:5004");
+  if (endpoint.port % 2 !== 0 || endpoint.port === 0) throw new InvalidArgumentError("the port of RTP is even; RTCP has the next");
+  return endpoint;
 }
 
 /** `ID:HEX`. @throws InvalidArgumentError whose text never holds the key */

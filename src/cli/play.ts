@@ -53,7 +53,8 @@ const EXPORT_PATIENCE = 5000;
 type Output = { readonly kind: "rtp" | "srtp"; readonly target: Endpoint } | { readonly kind: "file"; readonly path: string };
 
 interface PlayFlags {
-  readonly transport: "udp" | "tcp" | "multicast";
+  readonly transport: ClientTransport;
+  readonly interface?: string;
   readonly profile: ProfileChoice;
   readonly psk?: Psk;
   readonly suite: SuiteName;
@@ -78,6 +79,7 @@ export function playCommand(): Command {
     .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
     .argument("<url>", "rtsp:// or rtsps://")
     .option("--transport <kind>", "udp, tcp or multicast", parseTransport, "udp")
+    .option("--interface <name|address>", "network interface to receive multicast on")
     .addOption(profileOption("what the server needs"))
     .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
     .option("--suite <name>", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
@@ -120,7 +122,9 @@ Examples:
 async function play(url: string, flags: PlayFlags): Promise<void> {
   parseRtspUri(url);
   checkSuite(flags.profile, flags.suite);
-  if (flags.transport === "multicast") throw new UsageError("multicast is not supported yet; use --transport udp or tcp");
+  if (flags.interface !== undefined && flags.transport !== "multicast") {
+    throw new UsageError("--interface goes together with --transport multicast");
+  }
   checkExport(flags);
   const started = steadyClock.now();
   const player = new Player(flags);
@@ -226,6 +230,7 @@ class Player {
       ...(ca === undefined ? {} : { ca }),
       ...(insecure === undefined ? {} : { insecure }),
       ...(rekey === undefined ? {} : { rekeyInterval: rekey * 1000 }),
+      ...(this.#flags.interface === undefined ? {} : { multicastInterface: this.#flags.interface }),
     });
   }
 

@@ -12,6 +12,7 @@ import {
   identityOf,
   type MediaProfile,
   type MediaSource,
+  type MulticastDelivery,
   nameOfIdentity,
   type Presentation,
   type RtspServerEvent,
@@ -26,6 +27,7 @@ import {
   type ProfileChoice,
   type Psk,
   parseEndpoint,
+  parseGroup,
   parsePath,
   parseSeconds,
   parseSuite,
@@ -56,6 +58,10 @@ interface ServeOptions {
   readonly keyLevel?: PeerProfile["keyLevel"];
   readonly acap?: true;
   readonly allowNullKeying?: true;
+  readonly multicast?: Endpoint;
+  readonly ttl?: number;
+  readonly interface?: string;
+  readonly rekeyOnLeave?: true;
   readonly maxSessions?: number;
   readonly duration?: number;
 }
@@ -108,6 +114,14 @@ export function serveCommand(): Command {
     )
     .option("--acap", "describe the keys as capabilities (RFC 5939) beside RTP/AVP")
     .option("--allow-null-keying", "hand out keys in the clear where there is neither TLS nor a pre-shared key")
+    .option(
+      "--multicast <group[:port]>",
+      "send once to a multicast group, under one key for all who may listen (port: 5004)",
+      parseGroup,
+    )
+    .option("--ttl <hops>", "how far multicast goes (default: 1, this network)", integerBetween(0, 255))
+    .option("--interface <name|address>", "network interface to multicast on")
+    .option("--rekey-on-leave", "new key for the others when somebody leaves the multicast group")
     .option("--max-sessions <n>", "most sessions at a time", integerBetween(1, 1_000_000))
     .option("--duration <seconds>", "end after this time", parseSeconds)
     .addHelpText(
@@ -119,6 +133,7 @@ Examples:
   watchword serve --profile gstreamer --allow-null-keying --path /gst
   watchword serve --profile auto --tls-cert cert.pem --tls-key key.pem --psk-file keys.txt
   watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
+  watchword serve --psk-file keys.txt --multicast 239.1.2.3:5004 --interface eth0 --rekey-on-leave
 
 With --source rtp, camera.sdp holds for example:
   m=video 5004 RTP/AVP 96
@@ -163,12 +178,21 @@ function checkTogether(options: ServeOptions): void {
   if (psks.length > 0 && options.allowNullKeying === true) {
     throw new UsageError("a path with a pre-shared key never takes NULL keying; leave --allow-null-keying out");
   }
+  if (options.multicast === undefined) {
+    for (const name of ["ttl", "interface", "rekeyOnLeave"] as const) {
+      if (options[name] === undefined) continue;
+      throw new UsageError(`--${name === "rekeyOnLeave" ? "rekey-on-leave" : name} goes together with --multicast`);
+    }
+  }
   const profile = profileOf(options);
   checkSuite(profile, options.suite);
-  const told = options.rekey !== undefined || options.keyLifetime !== undefined || options.rekeyForm !== undefined;
+  const rekeys = options.rekey !== undefined || options.rekeyOnLeave !== undefined;
+  const told = rekeys || options.keyLifetime !== undefined || options.rekeyForm !== undefined;
   if (told && mkiLength(options) === 0) throw new UsageError("new keys need an MKI, so that packets tell which key they are under");
-  if (options.rekey === undefined || psks.length > 0) return;
-  if (profile.nullDirections === "answerer") throw new UsageError(`with --profile ${profile.name} the clients make the keys`);
+  if (!rekeys || psks.length > 0) return;
+  if (profile.nullDirections === "answerer" && options.multicast === undefined) {
+    throw new UsageError(`with --profile ${profile.name} the clients make the keys`);
+  }
   if (profile.nullRekey === "never" && options.rekeyForm === undefined) {
     throw new UsageError(`${profile.title} take no new keys while playing; --rekey-form sends them all the same`);
   }
@@ -208,7 +232,18 @@ function presentationFor(options: ServeOptions): Presentation {
     allowNullKeying: options.allowNullKeying === true,
     users: options.user ?? [],
     ...(options.rekey === undefined ? {} : { rekeyInterval: options.rekey }),
+    ...(options.multicast === undefined ? {} : { multicast: deliveryFor(options, options.multicast) }),
   });
+}
+
+function deliveryFor({ ttl, interface: device, rekeyOnLeave }: ServeOptions, { host, port }: Endpoint): MulticastDelivery {
+  return {
+    group: host,
+    port,
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(device === undefined ? {} : { interface: device }),
+    ...(rekeyOnLeave === undefined ? {} : { rekeyOnLeave }),
+  };
 }
 
 /** What one keyed path is made of. */
@@ -230,6 +265,7 @@ export interface KeyedPresentationOptions {
   readonly users?: readonly User[];
   /** Seconds. */
   readonly rekeyInterval?: number;
+  readonly multicast?: MulticastDelivery;
 }
 
 /** A path whose sessions are keyed by MIKEY: by pre-shared keys where there are any, otherwise NULL-keyed. */
@@ -277,6 +313,7 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     capabilities: options.capabilities ?? false,
     ...(users.length === 0 ? {} : { authenticator: authenticatorFor(users) }),
     ...(options.rekeyInterval === undefined ? {} : { rekeyInterval: options.rekeyInterval }),
+    ...(options.multicast === undefined ? {} : { multicast: options.multicast }),
   };
 }
 

@@ -55,6 +55,12 @@ export interface KeyedMedia {
    * @throws WatchwordError `gsa.rekey`, `gsa.streams`, `gsa.closed`; CodecError, MikeyError (with the ERR message in `reply`)
    */
   acceptRenewal(message: Uint8Array, request?: AcceptRenewalRequest): Promise<RenewalAnswer>;
+  /**
+   * Takes the message that a receiver of a shared stream gets when it asks for the keys of now: installs a key that it has not, and the
+   * rollover counter of a stream that it has not heard yet. Everything else stays as it is.
+   * @throws MikeyError, CodecError, WatchwordError `gsa.closed`
+   */
+  acceptCurrent(message: Uint8Array): Promise<void>;
   /** The de-registration to send at the end (docs/protocol.md §6), or undefined where no secret stands behind the session. */
   deregister(): Uint8Array | undefined;
   /** Judges the de-registration that came (or did not) with the end of the session. */

@@ -3,6 +3,7 @@ import { type Csb, decodeMessage, type GeneralExtensionPayload } from "../mikey/
 import type { KeyExport } from "./contracts.js";
 import { helloNonce } from "./pop.js";
 import { createRegistrationSa, type RegistrationSa } from "./registration.js";
+import type { SharedSender } from "./shared-sender.js";
 
 /** What is known of the exchange beside its CSB. */
 export interface ExchangeFacts {
@@ -10,6 +11,8 @@ export interface ExchangeFacts {
   readonly answer: Uint8Array;
   readonly secure: boolean;
   readonly exportKeys?: KeyExport | undefined;
+  /** What this party sends, it sends to other receivers too. */
+  readonly shared?: SharedSender | undefined;
 }
 
 /** The registration SA of docs/protocol.md §5, or undefined where no secret stands behind the exchange. */

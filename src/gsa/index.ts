@@ -11,3 +11,4 @@ export {
 } from "./media-keying.js";
 export * from "./pop.js";
 export * from "./registration.js";
+export { createSharedSender, type SharedSender, type SharedSenderOptions } from "./shared-sender.js";

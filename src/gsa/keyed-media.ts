@@ -1,4 +1,4 @@
-import { equalBytes, formatHex, utf8, WatchwordError, wipe } from "../bytes/index.js";
+import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { Timer } from "../io/index.js";
 import {
@@ -8,6 +8,7 @@ import {
   encodeNtp,
   type KeyKind,
   type KeyMaterial,
+  type KeyRequest,
   type PendingExchange,
   sameIdentity,
   srtpMasterKeys,
@@ -29,6 +30,7 @@ import { type ExchangeFacts, registrationOf } from "./exchange-registration.js";
 import type { KeyingContext } from "./media-keying.js";
 import { answeringHello, helloNonce } from "./pop.js";
 import type { ProofVerdict, RegistrationSa } from "./registration.js";
+import { keyFingerprint, nextSpi, type SharedSender, sameSpi } from "./shared-sender.js";
 import {
   type Direction,
   directionsOf,
@@ -82,6 +84,7 @@ class Media implements KeyedMedia {
   readonly #streamContext: StreamContext;
   readonly #registration: RegistrationSa | undefined;
   readonly #secure: boolean;
+  readonly #shared: SharedSender | undefined;
   readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
   readonly #exportKeys: KeyExport | undefined;
   readonly #overlaps = new Set<Timer>();
@@ -99,7 +102,13 @@ class Media implements KeyedMedia {
   constructor(context: KeyingContext, bundle: Bundle, exchange: ExchangeFacts, pool: SenderPool | undefined) {
     const { primary, current, streams } = bundle;
     this.#context = context;
-    this.#streamContext = { keying: context, pool, onMissingMki: () => this.#tolerances.add("mki-missing-in-packets") };
+    this.#shared = exchange.shared;
+    this.#streamContext = {
+      keying: context,
+      pool,
+      shared: exchange.shared,
+      onMissingMki: () => this.#tolerances.add("mki-missing-in-packets"),
+    };
     this.#directions = streams;
     this.#secure = exchange.secure;
     this.#currentRole = current.role;
@@ -140,11 +149,13 @@ class Media implements KeyedMedia {
 
   get canRekey(): boolean {
     const never = this.keyedBy === "null" && this.#context.options.dialect.nullRekey === "never";
-    return !this.#closed && !never && this.#held.initiator?.mki !== undefined;
+    const mki = this.#held.initiator?.mki;
+    // The key of a shared stream is made for all its receivers: one of them is told of it, if it does not know it yet.
+    return !this.#closed && !never && mki !== undefined && (this.#shared === undefined || !sameSpi(this.#shared.mki, mki));
   }
 
   get rekeyDue(): boolean {
-    if (!this.canRekey || this.#pending !== undefined) return false;
+    if (!this.canRekey || this.#pending !== undefined || this.#shared !== undefined) return false;
     const mki = this.#held.initiator?.mki;
     const { rtp = RTP_LIFETIME, rtcp = RTCP_LIFETIME } = this.#context.options.keyLifetime ?? {};
     return this.#streams.some((stream, index) => {
@@ -166,7 +177,11 @@ class Media implements KeyedMedia {
     }
     if (!mine.csb.nullKeyed) return this.startRenewal();
     this.#checkIdle();
-    return this.#renew(this.#beginNullRekey(mine.csb, nextSpi(mine.mki)), this.#streams.length);
+    const kind = nullKeyKind(this.#context, policyOf(mine.csb, mine.csb.cryptoSessions[0]?.csId ?? 1));
+    const key = this.#sharedKey() ?? { kind, spi: nextSpi(mine.mki) };
+    const pending = this.#beginNullRekey(mine.csb, key);
+    wipe(key.value, key.salt);
+    return this.#renew(pending, this.#streams.length);
   }
 
   async startRenewal({ added = [], sdpIds }: RenewalRequest = {}): Promise<PendingRekey> {
@@ -261,6 +276,20 @@ class Media implements KeyedMedia {
     }
   }
 
+  async acceptCurrent(octets: Uint8Array): Promise<void> {
+    if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
+    const received = this.#context.responder.receive(octets, { secure: this.#secure, requirePsk: this.keyedBy === "psk" });
+    if (received.kind !== "new") return;
+    const { csb } = received;
+    try {
+      for (const [index, { inbound }] of this.#directions.entries()) {
+        if (inbound?.csb.role === "responder") this.#streams[index]?.catchUp({ csb, csId: inbound.csId });
+      }
+    } finally {
+      wipeCsb(csb);
+    }
+  }
+
   deregister(): Uint8Array | undefined {
     this.#lastRequest = this.#registration?.request(encodeNtp(this.#context.options.clock.now()));
     return this.#lastRequest;
@@ -302,7 +331,7 @@ class Media implements KeyedMedia {
 
   /** A bundle of the peer's own: only from the party that the first exchange authenticated, and only where the carrier has such. */
   #checkOwnBundle(csb: Csb, mayBegin: boolean): void {
-    if (!mayBegin || csb.nullKeyed || this.keyedBy === "null") {
+    if (!mayBegin || csb.nullKeyed || this.keyedBy === "null" || this.#shared !== undefined) {
       throw new WatchwordError("gsa.rekey", "a message that begins a bundle where an update belongs");
     }
     const { initiator, responder } = this.#held;
@@ -312,11 +341,17 @@ class Media implements KeyedMedia {
     }
   }
 
+  /** The key of now of a shared stream, as messages of this exchange carry it. */
+  #sharedKey(): KeyRequest | undefined {
+    return this.#shared?.keyRequest(sharedKeyKind(this.#context, this.#shared.policy, this.keyedBy));
+  }
+
   #updateOwn(csb: Csb, added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
     const firstPolicy = csb.policies.size === 0 ? 0 : Math.max(...csb.policies.keys()) + 1;
     const policies = new Map(added.map(({ policy }, index) => [firstPolicy + index, policy]));
-    return this.#context.initiator.update(csb, {
-      keys: [{ kind: "TGK", length: 32, spi: this.#freshSpi() }],
+    const key = this.#sharedKey();
+    const pending = this.#context.initiator.update(csb, {
+      keys: [key ?? { kind: "TGK", length: 32, spi: this.#freshSpi() }],
       cryptoSessions: [
         ...this.#currentSessions(csb),
         ...added.flatMap(({ ssrc = 0, rolloverCounter = 0 }, index) => [
@@ -328,6 +363,8 @@ class Media implements KeyedMedia {
       ...(sdpIds === undefined ? {} : { sdpIds }),
       requestResponse: true,
     });
+    wipe(key?.value, key?.salt);
+    return pending;
   }
 
   /** The party that answered the first exchange begins a bundle of its own: only an Initiator updates (RFC 3830 §4.5). */
@@ -374,11 +411,10 @@ class Media implements KeyedMedia {
   }
 
   /** A new NULL-keyed key in the shape of the first, as an update of the bundle or as a message of its own. */
-  #beginNullRekey(csb: Csb, spi: Uint8Array): PendingExchange {
+  #beginNullRekey(csb: Csb, key: KeyRequest): PendingExchange {
     const { dialect } = this.#context.options;
     const { policies } = csb;
-    const kind = nullKeyKind(this.#context, policyOf(csb, csb.cryptoSessions[0]?.csId ?? 1));
-    const common = { keys: [{ kind, spi }], policies, spDialect: dialect.spDialect, cryptoSessions: this.#currentSessions(csb) };
+    const common = { keys: [key], policies, spDialect: dialect.spDialect, cryptoSessions: this.#currentSessions(csb) };
     if (dialect.nullRekey !== "replacement") return this.#context.initiator.update(csb, common);
     return this.#context.initiator.begin({ ...common, credential: { nullKeying: true }, secure: this.#secure });
   }
@@ -479,7 +515,7 @@ class Media implements KeyedMedia {
   /** Notes a CSB as the one in use in its role; its keys are still there. */
   #hold(csb: Csb): void {
     const first = firstKey(this.#context.crypto, csb);
-    this.#held[csb.role] = { csb, mki: first.mki, fingerprint: fingerprintOf(this.#context.crypto, first) };
+    this.#held[csb.role] = { csb, mki: first.mki, fingerprint: keyFingerprint(this.#context.crypto, first) };
     if (csb.role === this.#currentRole) this.#registration?.hold(first.mki ?? new Uint8Array(0), first.key);
     wipeMasterKeys([first]);
   }
@@ -490,8 +526,7 @@ class Media implements KeyedMedia {
     const timer = this.#context.options.timers.after(this.#context.overlapMs, () => {
       this.#overlaps.delete(timer);
       this.#streams.forEach((stream, index) => {
-        if (directions[index]?.inbound) stream.receiver?.removeKey(mki);
-        if (directions[index]?.outbound) stream.sender?.removeKey(mki);
+        stream.forget(mki, directions[index] ?? {});
       });
       if (proven) this.#registration?.forget(mki);
     });
@@ -516,6 +551,11 @@ function bringsNoKey(csb: Csb, base: Csb): boolean {
     csb.keys.length === base.keys.length &&
     csb.keys.every(({ key }, index) => equalBytes(key, (base.keys[index] as KeyMaterial).key))
   );
+}
+
+/** How messages carry the key of a shared stream: as it is, since what is derived from a TGK depends on the message. */
+export function sharedKeyKind(context: KeyingContext, policy: SrtpPolicy, keyedBy: "psk" | "null"): "TEK" | "TEK+SALT" {
+  return keyedBy === "null" && nullKeyKind(context, policy) === "TEK" ? "TEK" : "TEK+SALT";
 }
 
 /** The shape of a NULL-keyed key for a policy. */
@@ -545,20 +585,4 @@ function firstKeySpi(csb: Csb): Uint8Array | undefined {
 /** Keys go once the SRTP sessions and the registration have what they need; the credential stays for updates. */
 function wipeKeyMaterial(csb: Csb): void {
   for (const { key, salt } of csb.keys) wipe(key, salt);
-}
-
-const FINGERPRINT = utf8("watchword fingerprint");
-
-function fingerprintOf(crypto: CryptoProvider, { key, salt }: CsbMasterKey): string {
-  return formatHex(crypto.hash("sha256", FINGERPRINT, key, salt).subarray(0, 4));
-}
-
-/** The next SPI in line: unlike all that may still be in use. */
-function nextSpi(spi: Uint8Array): Uint8Array {
-  const next = spi.slice();
-  for (let i = next.length - 1; i >= 0; i--) {
-    next[i] = ((next[i] as number) + 1) & 0xff;
-    if (next[i] !== 0) break;
-  }
-  return next;
 }

@@ -1,4 +1,4 @@
-import { WatchwordError } from "../bytes/index.js";
+import { WatchwordError, wipe } from "../bytes/index.js";
 import { type CryptoProvider, defaultCrypto } from "../crypto/index.js";
 import type { Clock, Timers } from "../io/index.js";
 import {
@@ -26,8 +26,9 @@ import {
 } from "../mikey/index.js";
 import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
 import type { ForkableOffer, KeyExport, MediaAnswer, StreamProposal } from "./contracts.js";
-import { createKeyedMedia, nullKeyKind } from "./keyed-media.js";
+import { createKeyedMedia, nullKeyKind, sharedKeyKind } from "./keyed-media.js";
 import { answeringHello, helloExtension } from "./pop.js";
+import type { SharedSender } from "./shared-sender.js";
 import { createSenderPool, type Direction, directionsOf } from "./stream.js";
 
 /**
@@ -112,6 +113,13 @@ export interface OfferRequest {
   readonly nullDirections?: NullDirections;
   /** Hands the SRTP master keys out. Default: they never leave. */
   readonly exportKeys?: KeyExport;
+  /**
+   * What this party sends on its one m= line, it sends to other receivers too: the message tells the key of this sender, and keys
+   * nothing that comes back.
+   */
+  readonly shared?: SharedSender;
+  /** Ask for no response: the message tells a receiver of a shared stream what it may have missed. Default false. */
+  readonly unanswered?: boolean;
 }
 
 export interface AnswerRequest {
@@ -201,6 +209,9 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
   if (request.streams.length === 0 || (nullKeyed && request.streams.length > 1)) {
     throw new WatchwordError("gsa.streams", "an exchange covers at least one m= line, and exactly one with NULL keying");
   }
+  if (request.shared !== undefined && request.streams.length > 1) {
+    throw new WatchwordError("gsa.streams", "a shared stream has an exchange of its own");
+  }
   const pending = nullKeyed ? beginNull(context, request) : beginPsk(context, request);
   const pool = createSenderPool(context.crypto);
   return {
@@ -209,7 +220,7 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
       if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
       const csb = pending.fork(answer);
       const bundle = { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) };
-      return createKeyedMedia(context, bundle, { answer, secure: request.secure }, pool);
+      return createKeyedMedia(context, bundle, { answer, secure: request.secure, shared: request.shared }, pool);
     },
     async accept(answer) {
       if (nullKeyed) return acceptNullAnswer(context, request, pending, answer);
@@ -218,20 +229,21 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
       return createKeyedMedia(
         context,
         { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) },
-        {
-          answer,
-          secure: request.secure,
-          exportKeys: request.exportKeys,
-        },
+        { answer, secure: request.secure, shared: request.shared, exportKeys: request.exportKeys },
       );
     },
     abandon: () => pending.abandon(),
   };
 }
 
-/** Two consecutive crypto sessions per m= line (RFC 4567 §7.1): odd for what the Initiator sends, even for the Responder. */
+/**
+ * Two consecutive crypto sessions per m= line (RFC 4567 §7.1): odd for what the Initiator sends, even for the Responder. A shared
+ * stream has the odd one only: under one key for all, two receivers that chose the same SSRC would use the same keystream (RFC 3711 §9.1).
+ */
 function beginPsk(context: KeyingContext, request: OfferRequest): PendingExchange {
   const { options } = context;
+  const { shared } = request;
+  const key = shared?.keyRequest(sharedKeyKind(context, shared.policy, "psk"));
   const policies = new Map(request.streams.map((stream, index) => [index, stream.policy]));
   const extensions: GeneralExtensionPayload[] = request.peerAnnounced === true ? [helloExtension(context.crypto)] : [];
   const begin: BeginRequest = {
@@ -240,30 +252,37 @@ function beginPsk(context: KeyingContext, request: OfferRequest): PendingExchang
     policies,
     cryptoSessions: request.streams.flatMap((stream, policyNo) => [
       { policyNo, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 },
-      { policyNo },
+      ...(shared === undefined ? [{ policyNo }] : []),
     ]),
-    keys: [{ kind: "TGK", length: 32, ...spiRequest(context) }],
+    keys: [key ?? { kind: "TGK", length: 32, ...spiRequest(context) }],
     spDialect: options.dialect.spDialect,
     extensions,
+    ...(request.unanswered === true ? { requestResponse: false } : {}),
     ...(options.identity === undefined ? {} : { initiatorId: options.identity }),
     ...(request.responderId === undefined ? {} : { responderId: request.responderId }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   };
-  return context.initiator.begin(begin);
+  const pending = context.initiator.begin(begin);
+  wipe(key?.value, key?.salt);
+  return pending;
 }
 
 /** One crypto session, one TEK, nothing that the peers of this dialect choke on. */
 function beginNull(context: KeyingContext, request: OfferRequest): PendingExchange {
   const { dialect } = context.options;
+  const { shared } = request;
   const stream = request.streams[0] as StreamProposal;
-  return context.initiator.begin({
+  const key = shared?.keyRequest(sharedKeyKind(context, shared.policy, "null"));
+  const pending = context.initiator.begin({
     credential: { nullKeying: true },
     secure: request.secure,
     policies: new Map([[0, stream.policy]]),
     cryptoSessions: [{ policyNo: 0, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 }],
-    keys: [{ kind: nullKeyKind(context, stream.policy), ...spiRequest(context) }],
+    keys: [key ?? { kind: nullKeyKind(context, stream.policy), ...spiRequest(context) }],
     spDialect: dialect.spDialect,
   });
+  wipe(key?.value, key?.salt);
+  return pending;
 }
 
 function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
@@ -283,7 +302,9 @@ function acceptNullAnswer(
 ): ReturnType<typeof createKeyedMedia> {
   const offered: Direction = { csb: pending.csb, csId: 1 };
   const answered = answer === undefined ? undefined : receiveNullAnswer(context, answer, request.secure);
-  const directions = directionsFor(request.nullDirections ?? context.options.dialect.nullDirections, answered?.csb);
+  // What is sent to many is under the key of the many, whatever one of them brings.
+  const wanted = request.shared === undefined ? (request.nullDirections ?? context.options.dialect.nullDirections) : "each";
+  const directions = directionsFor(wanted, answered?.csb);
   if (directions === "answerer" && answered === undefined)
     throw new MikeyError("mikey.absent", "the answer brings no key, and no other is used here");
   const stream =
@@ -295,6 +316,7 @@ function acceptNullAnswer(
     answer: answer ?? new Uint8Array(0),
     secure: request.secure,
     exportKeys: request.exportKeys,
+    shared: request.shared,
   });
 }
 

@@ -12,6 +12,7 @@ import {
 } from "../srtp/index.js";
 import type { ExportedDirection, KeyedStream } from "./contracts.js";
 import type { KeyingContext, KeyLifetime } from "./media-keying.js";
+import type { SharedSender } from "./shared-sender.js";
 
 /** The crypto session that protects one direction of one m= line. */
 export interface Direction {
@@ -122,6 +123,8 @@ function limited(key: CsbMasterKey, role: Csb["role"], lifetime: KeyLifetime | u
 export interface StreamContext {
   readonly keying: KeyingContext;
   readonly pool: SenderPool | undefined;
+  /** The sender of a stream that other receivers hear too: its keys are changed for all of them at once. */
+  readonly shared: SharedSender | undefined;
   readonly onMissingMki: () => void;
 }
 
@@ -131,6 +134,8 @@ export class Stream implements KeyedStream {
   sender: SrtpSender | undefined;
   receiver: SrtpReceiver | undefined;
   readonly #context: StreamContext;
+  /** Hexadecimal SPIs of keys that were asked for, and that an update may still bring. */
+  readonly #fetched = new Set<string>();
 
   constructor(context: StreamContext, policy: SrtpPolicy) {
     this.#context = context;
@@ -144,7 +149,11 @@ export class Stream implements KeyedStream {
   /** Sends under the keys of this direction from now on. */
   send(direction: Direction): void {
     const { csb, csId } = direction;
-    const { keying, pool } = this.#context;
+    const { keying, pool, shared } = this.#context;
+    if (shared !== undefined) {
+      this.sender = shared.sender;
+      return;
+    }
     const { crypto, options } = keying;
     const session = sessionOf(direction);
     const derived = srtpMasterKeys(crypto, csb, csId);
@@ -174,7 +183,7 @@ export class Stream implements KeyedStream {
     const keys = srtpMasterKeys(crypto, csb, csId);
     try {
       if (this.receiver !== undefined) {
-        for (const key of keys) this.receiver.addKey(key);
+        for (const key of keys) if (!this.#fetched.delete(formatHex(key.mki ?? NO_SPI))) this.receiver.addKey(key);
         return;
       }
       const receiverOptions: SrtpReceiverOptions = {
@@ -192,13 +201,43 @@ export class Stream implements KeyedStream {
     }
   }
 
+  /**
+   * Takes from a message that repeats what a shared stream is under now a key that is not there, and the rollover counter of a sender
+   * that was not heard yet.
+   */
+  catchUp({ csb, csId }: Direction): void {
+    const { receiver } = this;
+    const session = csb.cryptoSessions.find((candidate) => candidate.csId === csId);
+    if (receiver === undefined || session === undefined || !samePolicy(policyOf(csb, csId), this.policy)) return;
+    const keys = srtpMasterKeys(this.#context.keying.crypto, csb, csId);
+    for (const key of keys) {
+      // A key that is there opens packets already, or waits for the old one to go.
+      if (receiver.keyUsage(key.mki) !== undefined) continue;
+      receiver.addKey(key);
+      this.#fetched.add(formatHex(key.mki ?? NO_SPI));
+    }
+    wipeMasterKeys(keys);
+    // Who has heard the stream knows its counter better than a message that was on the way (RFC 3711 §3.3.1).
+    if (session.ssrc !== 0 && receiver.highestSequence(session.ssrc) === undefined) {
+      receiver.setRolloverCounter(session.ssrc, session.roc);
+    }
+  }
+
+  /** Forgets a key whose overlap is over, in the directions that it protected. */
+  forget(mki: Uint8Array, { outbound, inbound }: StreamDirections): void {
+    if (inbound !== undefined) this.receiver?.removeKey(mki);
+    if (outbound !== undefined && this.#context.shared === undefined) this.sender?.removeKey(mki);
+  }
+
   close(): void {
     this.receiver?.close();
-    if (this.sender === undefined) return;
+    if (this.sender === undefined || this.#context.shared !== undefined) return;
     if (this.#context.pool === undefined) this.sender.close();
     else this.#context.pool.release(this.sender);
   }
 }
+
+const NO_SPI = new Uint8Array(0);
 
 export function wipeMasterKeys(keys: readonly CsbMasterKey[]): void {
   for (const { key, salt } of keys) wipe(key, salt);

@@ -37,12 +37,39 @@ export interface Datagrams {
   close(): void;
 }
 
+/** A multicast group, as a socket of a member or sender needs it. */
+export interface MulticastBinding {
+  /** IPv4 or IPv6 address of the group. */
+  readonly group: string;
+  /** Receives what is sent to this port of the group, beside every other socket that does. 0: only sends, from a free port. */
+  readonly port: number;
+  /** Receive from this address only: source-specific multicast (RFC 4607). Default: from anybody. */
+  readonly source?: string;
+  /** Name or address of the network interface to join on and send from. Default: the system's choice. */
+  readonly interface?: string;
+  /** How many hops what is sent may go, 0 to 255; 0 stays on this host. Default 1, this network. */
+  readonly ttl?: number;
+}
+
 /** How to make datagram sockets. */
 export interface DatagramsFactory {
   /** Binds one socket; port 0 picks a free one. */
   bind(local: Endpoint): Promise<Datagrams>;
   /** Binds an even port and the odd one above it (RFC 3550 §11). */
   bindPair(host: string): Promise<readonly [rtp: Datagrams, rtcp: Datagrams]>;
+  /** Joins a multicast group, or binds a socket that sends to it. What it sends also reaches the members on this host. */
+  bindMulticast(binding: MulticastBinding): Promise<Datagrams>;
+}
+
+/** Whether an address is that of a multicast group (RFC 5771, RFC 4291 §2.7). */
+export function isMulticast(address: string): boolean {
+  const first = /^(\d{1,3})(?:\.\d{1,3}){3}$/.exec(address)?.[1];
+  return first === undefined ? /^ff[0-9a-f]{2}:/i.test(address) : Number(first) >= 224 && Number(first) <= 239;
+}
+
+/** Whether a group is source-specific: its receivers name the sender whom they want to hear (RFC 4607 §1). */
+export function isSourceSpecific(group: string): boolean {
+  return /^232\./.test(group) || /^ff3[0-9a-f]:0*:/i.test(group);
 }
 
 /** What is known of the channel that a stream runs over. */

@@ -1,15 +1,18 @@
 import { WatchwordError } from "../bytes/index.js";
-import type {
-  ChannelInfo,
-  Clock,
-  Datagrams,
-  DatagramsFactory,
-  Endpoint,
-  Random,
-  Stream,
-  StreamFactory,
-  Timer,
-  Timers,
+import {
+  type ChannelInfo,
+  type Clock,
+  type Datagrams,
+  type DatagramsFactory,
+  type Endpoint,
+  isMulticast,
+  isSourceSpecific,
+  type MulticastBinding,
+  type Random,
+  type Stream,
+  type StreamFactory,
+  type Timer,
+  type Timers,
 } from "./contracts.js";
 
 /** How a link treats what crosses it. Probabilities are 0 to 1; times are milliseconds. Streams are delayed and cut, never lossy. */
@@ -31,11 +34,14 @@ export interface SimulatedHost {
   readonly datagrams: DatagramsFactory;
   /** Accepts streams on a port until the returned function is called. `secure` makes their channels look like TLS. */
   listen(port: number, accept: (stream: Stream) => void, options?: { readonly secure?: boolean }): () => void;
-  /** Sockets bound and streams open: what a test checks for leaks. */
+  /** Sockets bound, groups joined and streams open: what a test checks for leaks. */
   readonly open: { readonly datagrams: number; readonly streams: number };
 }
 
-/** A network in one process with a clock of its own: everything that happens follows from the seed. */
+/**
+ * A network in one process with a clock of its own: everything that happens follows from the seed. Its hosts are neighbours: what is
+ * sent to a multicast group with a TTL above 0 reaches every member, over the link between the two hosts.
+ */
 export interface SimulatedNetwork {
   readonly clock: Clock;
   readonly timers: Timers;
@@ -95,6 +101,7 @@ class Network implements SimulatedNetwork {
   readonly #settle: () => Promise<void>;
   readonly #hosts = new Map<string, Host>();
   readonly #links = new Map<string, LinkQuality>();
+  readonly members = new Set<Socket>();
   #everywhere: LinkQuality = {};
   #queue: Scheduled[] = [];
   #now: number;
@@ -216,6 +223,8 @@ class Host implements SimulatedHost {
   readonly streams: StreamFactory;
   readonly datagrams: DatagramsFactory;
   readonly sockets = new Map<number, Socket>();
+  /** Sockets of multicast groups, which share ports. */
+  readonly groupSockets = new Set<Socket>();
   readonly listeners = new Map<number, { accept: (stream: Stream) => void; secure: boolean }>();
   streamCount = 0;
   readonly #network: Network;
@@ -232,11 +241,12 @@ class Host implements SimulatedHost {
           const port = this.freePort(2);
           return [this.#bind(port), this.#bind(port + 1)] as const;
         }),
+      bindMulticast: (binding) => Promise.resolve().then(() => this.#bindMulticast(binding)),
     };
   }
 
   get open(): { datagrams: number; streams: number } {
-    return { datagrams: this.sockets.size, streams: this.streamCount };
+    return { datagrams: this.sockets.size + this.groupSockets.size, streams: this.streamCount };
   }
 
   listen(port: number, accept: (stream: Stream) => void, options?: { readonly secure?: boolean }): () => void {
@@ -256,6 +266,17 @@ class Host implements SimulatedHost {
     if (this.sockets.has(port)) throw new WatchwordError("io.address-in-use", `port ${port} is taken`);
     const socket = new Socket(this.#network, this, port);
     this.sockets.set(port, socket);
+    return socket;
+  }
+
+  #bindMulticast(binding: MulticastBinding): Socket {
+    if (!isMulticast(binding.group)) throw new WatchwordError("io.multicast", `${binding.group} is not a multicast group`);
+    if (isSourceSpecific(binding.group) && binding.source === undefined && binding.port !== 0) {
+      throw new WatchwordError("io.multicast", `${binding.group} is joined together with a source (RFC 4607)`);
+    }
+    const socket = new Socket(this.#network, this, binding.port === 0 ? this.freePort(1) : binding.port, binding);
+    this.groupSockets.add(socket);
+    if (binding.port !== 0) this.#network.members.add(socket);
     return socket;
   }
 
@@ -284,28 +305,26 @@ class Socket implements Datagrams {
   onDatagram: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
   readonly #network: Network;
   readonly #host: Host;
+  readonly #binding: MulticastBinding | undefined;
   #closed = false;
 
-  constructor(network: Network, host: Host, port: number) {
+  constructor(network: Network, host: Host, port: number, binding?: MulticastBinding) {
     this.#network = network;
     this.#host = host;
+    this.#binding = binding;
     this.local = { host: host.name, port };
   }
 
   send(datagram: Uint8Array, to: Endpoint): void {
     if (this.#closed) return;
-    const link = this.#network.link(this.local.host, to.host);
-    if (link.partitioned === true || this.#network.chance() < (link.loss ?? 0)) return;
-    const octets = datagram.slice();
-    const copies = this.#network.chance() < (link.duplicate ?? 0) ? 2 : 1;
-    for (let copy = 0; copy < copies; copy++) {
-      const wait = (link.delay ?? 1) + this.#network.chance() * (link.jitter ?? 0);
-      this.#network.schedule(wait, () => {
-        const receive = this.#network.existing(to.host)?.sockets.get(to.port)?.onDatagram;
-        if (receive === undefined) return;
-        this.#network.onTraffic?.({ kind: "datagram", from: this.local, to, octets });
-        receive(octets.slice(), this.local);
-      });
+    if (!isMulticast(to.host)) {
+      this.#cross(datagram, to, to.host, () => this.#network.existing(to.host)?.sockets.get(to.port));
+      return;
+    }
+    for (const member of this.#network.members) {
+      if (member.#hears(this.local.host, to) && ((this.#binding?.ttl ?? 1) > 0 || member.#host === this.#host)) {
+        this.#cross(datagram, to, member.local.host, () => (member.#closed ? undefined : member));
+      }
     }
   }
 
@@ -313,7 +332,30 @@ class Socket implements Datagrams {
     if (this.#closed) return;
     this.#closed = true;
     this.onDatagram = undefined;
-    this.#host.sockets.delete(this.local.port);
+    if (this.#binding === undefined) this.#host.sockets.delete(this.local.port);
+    this.#host.groupSockets.delete(this);
+    this.#network.members.delete(this);
+  }
+
+  #hears(from: string, to: Endpoint): boolean {
+    const { group, source } = this.#binding as MulticastBinding;
+    return group === to.host && this.local.port === to.port && (source === undefined || source === from);
+  }
+
+  #cross(datagram: Uint8Array, to: Endpoint, host: string, receiver: () => Socket | undefined): void {
+    const link = this.#network.link(this.local.host, host);
+    if (link.partitioned === true || this.#network.chance() < (link.loss ?? 0)) return;
+    const octets = datagram.slice();
+    const copies = this.#network.chance() < (link.duplicate ?? 0) ? 2 : 1;
+    for (let copy = 0; copy < copies; copy++) {
+      const wait = (link.delay ?? 1) + this.#network.chance() * (link.jitter ?? 0);
+      this.#network.schedule(wait, () => {
+        const receive = receiver()?.onDatagram;
+        if (receive === undefined) return;
+        this.#network.onTraffic?.({ kind: "datagram", from: this.local, to, octets });
+        receive(octets.slice(), this.local);
+      });
+    }
   }
 }
 

@@ -1,8 +1,16 @@
 import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns";
 import { isIP, isIPv6 } from "node:net";
+import { networkInterfaces } from "node:os";
 import { WatchwordError } from "../bytes/index.js";
-import type { Datagrams, DatagramsFactory, Endpoint } from "../io/index.js";
+import {
+  type Datagrams,
+  type DatagramsFactory,
+  type Endpoint,
+  isMulticast,
+  isSourceSpecific,
+  type MulticastBinding,
+} from "../io/index.js";
 import { nodeError, plainOctets } from "./errors.js";
 
 /** Options of a factory; sizes in octets. */
@@ -13,23 +21,23 @@ export interface DatagramsOptions {
   readonly sendBuffer?: number;
   /** Octets that may wait inside Node for a full kernel buffer; beyond them datagrams are lost. Default 1 MiB. */
   readonly maxQueued?: number;
-  /** Several sockets may bind one port, as receivers of one multicast group do. Default false. */
-  readonly reuseAddress?: boolean;
 }
 
 /** Datagrams between two looks at the length of the queue. */
 const QUEUE_CHECK = 16;
+const DEFAULT_MAX_QUEUED = 1 << 20;
 /** How often a pair of adjacent ports is looked for before giving up. */
 const PAIR_ATTEMPTS = 64;
 
 /**
  * Datagram sockets over UDP.
  * The promises reject with WatchwordError `node.address-in-use`, `node.address-not-available`, `node.permission`,
- * `node.no-port-pair` or `node.io`.
+ * `node.no-port-pair`, `node.multicast` for a group, interface or source that is none, or `node.io`.
  */
 export function createDatagramsFactory(options: DatagramsOptions = {}): DatagramsFactory {
-  const bind = (local: Endpoint): Promise<Datagrams> => bindSocket(local, options);
-  return { bind, bindPair: (host) => bindPair(host, bind) };
+  const bind = async (local: Endpoint): Promise<Datagrams> =>
+    new UdpDatagrams(await openSocket(local, options, false), options.maxQueued ?? DEFAULT_MAX_QUEUED);
+  return { bind, bindPair: (host) => bindPair(host, bind), bindMulticast: (binding) => bindMulticast(binding, options) };
 }
 
 async function bindPair(host: string, bind: (local: Endpoint) => Promise<Datagrams>): Promise<readonly [Datagrams, Datagrams]> {
@@ -47,11 +55,55 @@ async function bindPair(host: string, bind: (local: Endpoint) => Promise<Datagra
   throw new WatchwordError("node.no-port-pair", `bind a pair of ports on ${host}: no two adjacent ports are free`);
 }
 
-function bindSocket(local: Endpoint, options: DatagramsOptions): Promise<Datagrams> {
+/** @throws (rejects) WatchwordError `node.multicast` and those of `openSocket` */
+async function bindMulticast(binding: MulticastBinding, options: DatagramsOptions): Promise<Datagrams> {
+  const { group, port, source, ttl = 1 } = binding;
+  if (!isMulticast(group) || isIP(group) === 0) throw new WatchwordError("node.multicast", `${group} is not a multicast group`);
+  if (isSourceSpecific(group) && source === undefined && port !== 0) {
+    throw new WatchwordError("node.multicast", `${group} is joined together with a source (RFC 4607)`);
+  }
+  const device = binding.interface === undefined ? undefined : interfaceFor(binding.interface, isIPv6(group));
+  // Bound to the group a socket hears nothing that is sent to the same port of this host or of another group; Windows cannot.
+  const receiving = process.platform === "win32" ? anyAddress(group) : group;
+  const sending = device === undefined || isIPv6(group) ? anyAddress(group) : device;
+  const socket = await openSocket({ host: port === 0 ? sending : receiving, port }, options, port !== 0);
+  try {
+    if (device !== undefined) socket.setMulticastInterface(device);
+    socket.setMulticastTTL(ttl);
+    socket.setMulticastLoopback(true);
+    if (port !== 0 && source === undefined) socket.addMembership(group, device);
+    else if (port !== 0 && source !== undefined) socket.addSourceSpecificMembership(source, group, device);
+  } catch (error) {
+    socket.close();
+    throw new WatchwordError("node.multicast", `join ${group}: the system refuses`, { cause: error });
+  }
+  return new UdpDatagrams(socket, options.maxQueued ?? DEFAULT_MAX_QUEUED);
+}
+
+function anyAddress(group: string): string {
+  return isIPv6(group) ? "::" : "0.0.0.0";
+}
+
+/**
+ * An interface by its name or by one of its addresses, as the system calls for multicast want it: by address with IPv4, by scope with IPv6.
+ * @throws WatchwordError `node.multicast` where there is none
+ */
+function interfaceFor(nameOrAddress: string, ipv6: boolean): string {
+  const found = networkInterfaces();
+  const family = ipv6 ? "IPv6" : "IPv4";
+  for (const [name, addresses = []] of Object.entries(found)) {
+    const own = addresses.filter((candidate) => candidate.family === family);
+    const match = name === nameOrAddress ? own[0] : own.find(({ address }) => address === nameOrAddress);
+    if (match !== undefined) return ipv6 ? `::%${process.platform === "win32" ? match.scopeid : name}` : match.address;
+  }
+  throw new WatchwordError("node.multicast", `no network interface ${nameOrAddress} with an ${family} address`);
+}
+
+function openSocket(local: Endpoint, options: DatagramsOptions, shared: boolean): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = createSocket({
       type: isIPv6(local.host) ? "udp6" : "udp4",
-      reuseAddr: options.reuseAddress ?? false,
+      reuseAddr: shared,
       lookup: lookupAtOnce as NonNullable<Parameters<typeof createSocket>[0] & object>["lookup"],
     });
     const what = `bind UDP ${formatEndpoint(local)}`;
@@ -63,7 +115,7 @@ function bindSocket(local: Endpoint, options: DatagramsOptions): Promise<Datagra
       socket.removeAllListeners("error");
       enlarge(() => socket.setRecvBufferSize(options.receiveBuffer ?? 4 << 20));
       enlarge(() => socket.setSendBufferSize(options.sendBuffer ?? 1 << 20));
-      resolve(new UdpDatagrams(socket, options.maxQueued ?? 1 << 20));
+      resolve(socket);
     });
   });
 }

@@ -3,7 +3,7 @@ import type { NumberPair } from "./transport.js";
 
 /** Carries the packets of one stream, protected or plain, both ways. */
 export interface MediaCarrier {
-  readonly kind: "udp" | "tcp";
+  readonly kind: "udp" | "tcp" | "multicast";
   onRtp: ((packet: Uint8Array) => void) | undefined;
   onRtcp: ((packet: Uint8Array) => void) | undefined;
   /** False where the packet was dropped because the peer does not read. The octets are not kept. */
@@ -16,22 +16,26 @@ export interface MediaCarrier {
 export interface DatagramPeer {
   readonly host: string;
   readonly ports: NumberPair;
+  /** Sent to a multicast group instead, which a source-specific group does not allow its members. */
+  readonly group?: { readonly address: string; readonly mute: boolean };
 }
 
-/** Carries a stream over a pair of UDP ports. Closing the carrier closes the sockets. */
+/** Carries a stream over a pair of UDP ports. Closing the carrier closes the sockets, and leaves the group. */
 export function createDatagramCarrier(sockets: readonly [rtp: Datagrams, rtcp: Datagrams], peer: DatagramPeer): MediaCarrier {
   const [rtp, rtcp] = sockets;
+  const host = peer.group?.address ?? peer.host;
+  const mute = peer.group?.mute === true;
   const carrier: MediaCarrier = {
-    kind: "udp",
+    kind: peer.group === undefined ? "udp" : "multicast",
     onRtp: undefined,
     onRtcp: undefined,
     sendRtp: (packet) => {
-      rtp.send(packet, { host: peer.host, port: peer.ports[0] });
-      return true;
+      if (!mute) rtp.send(packet, { host, port: peer.ports[0] });
+      return !mute;
     },
     sendRtcp: (packet) => {
-      rtcp.send(packet, { host: peer.host, port: peer.ports[1] });
-      return true;
+      if (!mute) rtcp.send(packet, { host, port: peer.ports[1] });
+      return !mute;
     },
     close: () => {
       carrier.onRtp = undefined;

@@ -1,7 +1,8 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia } from "../gsa/index.js";
-import type { DatagramsFactory, Stream } from "../io/index.js";
+import { type DatagramsFactory, isMulticast, isSourceSpecific, type Stream } from "../io/index.js";
 import {
+  type Connection,
   formatProtocolList,
   type KeyMgmtAttribute,
   type KeyMgmtSpec,
@@ -12,7 +13,7 @@ import { createDatagramCarrier, type FrameChannels, type MediaCarrier } from "./
 import { carriedKeyMgmt } from "./key-mgmt-carriage.js";
 import { type ClientKeying, type ClientKeyingRequest, findSpec, type KeyingStream, keyMgmtUri } from "./keying.js";
 import { header, type RtspResponse } from "./message.js";
-import { parseTransport, type TransportSpec } from "./transport.js";
+import { type NumberPair, parseTransport, type TransportSpec } from "./transport.js";
 
 /** What is known of a stream when its keys are prepared. */
 export interface StreamKeysContext {
@@ -30,6 +31,8 @@ export interface StreamKeysContext {
   readonly announced: boolean;
   /** Keys that an earlier SETUP established at session level. */
   readonly aggregateMedia: KeyedMedia | undefined;
+  /** The stream is multicast: its key is not for us alone. */
+  readonly shared: boolean;
 }
 
 /** How an m= line is secured: its own profile and key management, or those of its potential configuration (RFC 5939). */
@@ -93,6 +96,7 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
     streams: aggregate ? streams : streams.filter((stream) => stream.index === index),
     peer: { remote, secure },
     announced: context.announced,
+    shared: context.shared,
     protocols: lines.length === 0 ? [MIKEY] : formatProtocolList(lines).split(";"),
     ...(line?.section === "session" ? { line: { index, count: streams.length } } : {}),
   };
@@ -145,7 +149,7 @@ async function initiate(keying: ClientKeying, request: ClientKeyingRequest, uri:
 export interface OfferedTransport {
   readonly spec: TransportSpec;
   /** Opens what the server chose. @throws WatchwordError `rtsp.transport-answer`, CodecError `rtsp.transport`; everything is closed then */
-  complete(response: RtspResponse): MediaCarrier;
+  complete(response: RtspResponse): MediaCarrier | Promise<MediaCarrier>;
   abandon(): void;
 }
 
@@ -184,8 +188,7 @@ export async function offerDatagrams(
       try {
         const { serverPort, source } = transportAnswer(response, profile, "UDP");
         if (serverPort === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no ports");
-        // A name cannot be compared with where datagrams come from.
-        const host = source !== undefined && /^[\d.]+$|:/.test(source) ? source.replace(/^\[|\]$/g, "") : channel.remote.host;
+        const host = source !== undefined && isAddress(source) ? bare(source) : channel.remote.host;
         return createDatagramCarrier(sockets, { host, ports: serverPort });
       } catch (error) {
         abandon();
@@ -196,11 +199,70 @@ export async function offerDatagrams(
   };
 }
 
-function transportAnswer(response: RtspResponse, profile: string, lower: "UDP" | "TCP"): TransportSpec {
+/** What is known of a multicast stream before SETUP. */
+export interface MulticastWish {
+  readonly datagrams: DatagramsFactory | undefined;
+  readonly channel: Stream["channel"];
+  /** Name or address of the interface to join on. */
+  readonly interface: string | undefined;
+  /** The m= line's c= line and port, which stand in for what the server does not say in its answer. */
+  readonly connection: Connection | undefined;
+  readonly port: number;
+}
+
+/** Asks for the stream of a multicast group, whose address is the server's to say (RFC 2326 §12.39). @throws WatchwordError `rtsp.transport-answer` */
+export function offerMulticast(profile: string, wish: MulticastWish): OfferedTransport {
+  const { datagrams, channel } = wish;
+  if (datagrams === undefined) throw new WatchwordError("rtsp.transport-answer", "no UDP sockets here");
+  return {
+    spec: { profile, lower: "UDP", delivery: "multicast" },
+    complete: async (response) => {
+      const answer = transportAnswer(response, profile, "UDP", "multicast");
+      const group = answer.destination ?? wish.connection?.address ?? "";
+      const ports: NumberPair = answer.port ?? [wish.port, wish.port + 1];
+      if (!isMulticast(group) || ports[0] < 1 || ports[1] < 1 || ports[0] === ports[1] || ports[1] > 65_535) {
+        throw new WatchwordError("rtsp.transport-answer", "the server named no multicast group and ports");
+      }
+      const source = answer.source !== undefined && isAddress(answer.source) ? bare(answer.source) : channel.remote.host;
+      const specific = isSourceSpecific(group);
+      const binding = {
+        group,
+        ttl: answer.ttl ?? wish.connection?.ttl ?? 1,
+        ...(wish.interface === undefined ? {} : { interface: wish.interface }),
+        ...(specific ? { source } : {}),
+      };
+      const rtp = await datagrams.bindMulticast({ ...binding, port: ports[0] });
+      try {
+        const rtcp = await datagrams.bindMulticast({ ...binding, port: ports[1] });
+        return createDatagramCarrier([rtp, rtcp], { host: source, ports, group: { address: group, mute: specific } });
+      } catch (error) {
+        rtp.close();
+        throw error;
+      }
+    },
+    abandon: () => {},
+  };
+}
+
+/** A name cannot be compared with where datagrams come from. */
+function isAddress(host: string): boolean {
+  return /^[\d.]+$|:/.test(host);
+}
+
+function bare(host: string): string {
+  return host.replace(/^\[|\]$/g, "");
+}
+
+function transportAnswer(
+  response: RtspResponse,
+  profile: string,
+  lower: "UDP" | "TCP",
+  delivery: TransportSpec["delivery"] = "unicast",
+): TransportSpec {
   const value = header(response, "Transport");
   if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no transport");
   const [spec] = parseTransport(value);
-  if (spec === undefined || spec.profile !== profile || spec.lower !== lower || spec.delivery !== "unicast") {
+  if (spec === undefined || spec.profile !== profile || spec.lower !== lower || spec.delivery !== delivery) {
     throw new WatchwordError("rtsp.transport-answer", "the server chose a transport that was not offered");
   }
   return spec;

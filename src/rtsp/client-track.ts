@@ -73,8 +73,11 @@ export class ClientTrack {
   #authenticationFailures = 0;
   #replays = 0;
   #discarded = 0;
+  #unopened = 0;
   #rtcpPackets = 0;
   #reportsSent = 0;
+  /** Packets opened, and packets of a known form that could not be, when `takeDeafness` was last called. */
+  #heard = { opened: 0, unopened: 0 };
 
   constructor(options: ClientTrackOptions) {
     this.options = options;
@@ -85,6 +88,13 @@ export class ClientTrack {
   /** Packets of either kind that were authentic: what shows that the server lives. */
   get signsOfLife(): number {
     return this.#packets + this.#rtcpPackets;
+  }
+
+  /** Whether, since the last call, packets came and none could be opened. */
+  takeDeafness(): boolean {
+    const before = this.#heard;
+    this.#heard = { opened: this.signsOfLife, unopened: this.#unopened };
+    return this.#heard.opened === before.opened && this.#heard.unopened > before.unopened;
   }
 
   get statistics(): ClientTrackStatistics {
@@ -160,6 +170,11 @@ export class ClientTrack {
       this.#discarded++;
       return;
     }
+    // Members of a group see each other's reports, which are under keys of theirs.
+    if (this.options.carrier.kind === "multicast" && this.#sources.size > 0 && !this.#sources.has(senderOf(packet))) {
+      this.#discarded++;
+      return;
+    }
     const opened = this.#open(packet, "rtcp");
     if (opened === undefined) return;
     this.#rtcpPackets++;
@@ -177,9 +192,15 @@ export class ClientTrack {
     const out = new Uint8Array(packet.length);
     const length = kind === "rtp" ? receiver.unprotect(packet, out) : receiver.unprotectRtcp(packet, out);
     if (length >= 0) return out.subarray(0, length);
+    this.#unopened++;
     if (length === SrtpFailure.authentication) this.#authenticationFailures++;
     else if (length === SrtpFailure.replay) this.#replays++;
     else this.#discarded++;
     return undefined;
   }
+}
+
+/** SSRC of who sent an RTCP packet (RFC 3550 §6.4.1), in the clear in SRTCP too. */
+function senderOf(packet: Uint8Array): number {
+  return new DataView(packet.buffer, packet.byteOffset).getUint32(4);
 }

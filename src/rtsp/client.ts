@@ -1,4 +1,4 @@
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { formatHex, utf8, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { KeyedMedia, PendingRekey, ProofVerdict } from "../gsa/index.js";
 import {
@@ -16,6 +16,7 @@ import {
   type Description,
   type KeyMgmtSet,
   type KeyMgmtSpec,
+  type MediaSection,
   type PotentialConfiguration,
   parseDescription,
   readKeyMgmt,
@@ -24,7 +25,15 @@ import {
 import { type Credentials, createAuthorizer } from "./authentication.js";
 import type { MediaCarrier } from "./carrier.js";
 import { baseUri, bodyText, type ClientAnswer, ClientConnection, RtspStatusError } from "./client-connection.js";
-import { lineSecurity, offerDatagrams, offerInterleaved, type PreparedKeys, prepareKeys } from "./client-setup.js";
+import {
+  lineSecurity,
+  type OfferedTransport,
+  offerDatagrams,
+  offerInterleaved,
+  offerMulticast,
+  type PreparedKeys,
+  prepareKeys,
+} from "./client-setup.js";
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
 import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
@@ -59,6 +68,8 @@ export interface RtspClientOptions {
   readonly limits?: RtspLimits;
   /** Default 10 s. */
   readonly requestTimeout?: number;
+  /** Name or address of the network interface to join multicast groups on. Default: the system's choice. */
+  readonly multicastInterface?: string;
   /** Playing ends with an error when nothing authentic arrives for so long. Default 15 s; 0 never. */
   readonly mediaTimeout?: number;
   /** Plain RTP of one stream, by the index of its m= line. The octets are the callee's. */
@@ -93,7 +104,7 @@ export interface DescribedPresentation {
 }
 
 /** How a stream is carried. */
-export type ClientTransport = "udp" | "tcp";
+export type ClientTransport = "udp" | "tcp" | "multicast";
 
 /** An RTSP 1.0 client for one presentation (RFC 2326 appendix A.1). Calls are made one after another. */
 export interface RtspClient {
@@ -132,6 +143,8 @@ interface SetUpTrack {
 const MIKEY = "mikey";
 /** RFC 2326 §12.37. */
 const DEFAULT_SESSION_TIMEOUT = 60;
+/** How often a multicast stream that cannot be opened is asked about. */
+const REFRESH_INTERVAL = 2000;
 /** RFC 3550 §6.2: the least interval of reports. */
 const REPORT_INTERVAL = 5000;
 
@@ -248,14 +261,12 @@ class Client implements RtspClient {
         channel,
         announced: described.announced,
         aggregateMedia: this.#aggregateMedia,
+        shared: transport === "multicast",
       });
     let keys = await prepare();
     let carrier: MediaCarrier | undefined;
     try {
-      const offered =
-        transport === "tcp"
-          ? offerInterleaved(profile, this.#connection.channels)
-          : await offerDatagrams(profile, this.#options.datagrams, channel);
+      const offered = await this.#offerTransport(transport, { ...section, profile }, described.description);
       let response: RtspResponse | undefined;
       try {
         while (response === undefined) {
@@ -274,7 +285,7 @@ class Client implements RtspClient {
         offered.abandon();
         throw error;
       }
-      carrier = offered.complete(response);
+      carrier = await offered.complete(response);
       const value = header(response, "Session");
       if (value === undefined) throw new WatchwordError("rtsp.transport-answer", "the server named no session");
       const { id, timeout } = parseSession(value);
@@ -313,6 +324,19 @@ class Client implements RtspClient {
       keys?.abandon();
       throw error;
     }
+  }
+
+  #offerTransport(
+    transport: ClientTransport,
+    { profile, port, connection }: MediaSection,
+    description: Description,
+  ): OfferedTransport | Promise<OfferedTransport> {
+    const { datagrams, stream, multicastInterface } = this.#options;
+    if (transport === "tcp") return offerInterleaved(profile, this.#connection.channels);
+    if (transport === "udp") return offerDatagrams(profile, datagrams, stream.channel);
+    const { channel } = stream;
+    const where = connection ?? description.connection;
+    return offerMulticast(profile, { datagrams, channel, interface: multicastInterface, connection: where, port });
   }
 
   async play(): Promise<void> {
@@ -490,6 +514,9 @@ class Client implements RtspClient {
     this.#lastLife = { count: this.#signsOfLife(), at: this.#options.clock.now() };
     this.#scheduleReports();
     const { mediaTimeout = 15_000 } = this.#options;
+    if ([...this.#tracks.values()].some(({ track }) => track.options.carrier.kind === "multicast")) {
+      this.#timers.push(this.#options.timers.every(REFRESH_INTERVAL, () => void this.#refreshKeys()));
+    }
     if (mediaTimeout > 0) this.#timers.push(this.#options.timers.every(1000, () => this.#checkLife(mediaTimeout)));
     this.#startRekeying();
   }
@@ -506,6 +533,26 @@ class Client implements RtspClient {
         if (!this.#rekeying && [...this.#tracks.values()].some(({ media }) => media?.rekeyDue === true)) rekey();
       }),
     );
+  }
+
+  /**
+   * Asks for the keys of a multicast stream that arrives and cannot be opened: its key or its rollover counter changed unnoticed (ONVIF
+   * Streaming Specification, multicast). The answer is good for now only and is not kept.
+   */
+  async #refreshKeys(): Promise<void> {
+    for (const { track, media } of this.#tracks.values()) {
+      if (media === undefined || track.options.carrier.kind !== "multicast" || !track.takeDeafness()) continue;
+      try {
+        const { uri } = track.options;
+        const fields: RtspHeaders = [...this.#sessionHeader(), ["Content-Type", "text/parameters"]];
+        const response = await this.#connection.request("GET_PARAMETER", uri, fields, utf8("mikey\r\n"));
+        const data = carriedKeyMgmt(response, true)?.specs.find(({ protocol }) => protocol === MIKEY)?.data;
+        if (data === undefined) throw new WatchwordError("rtsp.content", "the server named no key");
+        await media.acceptCurrent(data);
+      } catch (error) {
+        this.#logger.warn("the keys of now are not to be had", { code: (error as { code?: string }).code });
+      }
+    }
   }
 
   #startKeepAlive(): void {

@@ -17,6 +17,7 @@ export * from "./media.js";
 export * from "./message.js";
 export * from "./mikey-keying.js";
 export * from "./parser.js";
+export { createPublishedSource, type PublishedSource, type Publishing } from "./publishing.js";
 export * from "./rtcp.js";
 export {
   createRtspServer,
@@ -27,6 +28,7 @@ export {
   type RtspServerOptions,
 } from "./server.js";
 export type { ConnectionLimits } from "./server-connection.js";
-export type { RtspSessionInfo, RtspTrackInfo, SessionEnd } from "./server-session.js";
+export type { MulticastDelivery } from "./server-group.js";
+export type { RtspSessionInfo, RtspTrackInfo, SessionEnd, SessionState } from "./server-session.js";
 export * from "./transport.js";
 export * from "./uri.js";

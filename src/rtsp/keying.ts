@@ -1,4 +1,4 @@
-import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
+import type { KeyedMedia, MediaOffer, SharedSender } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { CarrierStatus } from "../mikey/index.js";
 import type { KeyMgmtBodyForm, KeyMgmtSpec, SdpToleranceName } from "../sdp/index.js";
@@ -20,6 +20,10 @@ export interface KeyingStream {
   readonly index: number;
   /** SSRC of what this party sends on it: media of a server, RTCP of a client. Absent where it is not known yet. */
   readonly ssrc?: number;
+  /** The stream is sent once for many receivers, under the keys of this sender. */
+  readonly shared?: SharedSender;
+  /** The message is for information: nothing comes back. */
+  readonly unanswered?: boolean;
 }
 
 /** How a kind of peer wants key management to be carried (the rows of src/peers). Default: as RFC 4567 has it, and no tolerance. */
@@ -39,7 +43,7 @@ export interface KeyingOutcome {
 
 /**
  * How the sessions of one presentation are keyed, server side. Every m= line is keyed by an exchange of its own, and every client gets
- * keys of its own.
+ * keys of its own, unless the stream is shared.
  */
 export interface ServerKeying {
   readonly habits?: KeyingHabits;
@@ -67,6 +71,8 @@ export interface ServerKeying {
     peer: KeyingPeer,
     scope: string,
   ): Promise<KeyingOutcome>;
+  /** A sender for all receivers of a stream. Without this method a presentation cannot be multicast. */
+  share?(): SharedSender;
 }
 
 /** What a client's keying is asked to do. */
@@ -76,6 +82,8 @@ export interface ClientKeyingRequest {
   readonly peer: KeyingPeer;
   /** The server's description said `a=x-watchword:1` (docs/protocol.md §4.1). */
   readonly announced: boolean;
+  /** The stream is multicast: what comes in is under a key that others have too, which must not protect what goes out. */
+  readonly shared?: boolean;
   /** Key management protocols of that level, in order (RFC 4567 §4.1.4). */
   readonly protocols: readonly string[];
   /** Which of how many m= lines a message at session level is answered for, where it is answered per stream. */

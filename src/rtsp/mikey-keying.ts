@@ -1,5 +1,13 @@
 import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
-import type { ExportedKeys, KeyExport, MediaAnswer, MediaKeying, MediaOffer } from "../gsa/index.js";
+import {
+  createSharedSender,
+  type ExportedKeys,
+  type KeyExport,
+  type MediaAnswer,
+  type MediaKeying,
+  type MediaOffer,
+  type StreamProposal,
+} from "../gsa/index.js";
 import { DataType, decodeMessage, type Identity, IdType, MikeyError } from "../mikey/index.js";
 import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
@@ -75,11 +83,14 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
   };
   const offerFor = async (streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer> => {
     const { secure } = peer;
-    const exporting = exportUnder(streams, exportTo(peer));
-    const proposals = streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) }));
-    if (directory === undefined) {
-      return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure, ...exporting });
-    }
+    const proposals = streams.map((stream) => proposalFor(stream, policy));
+    const [first] = streams;
+    const facts = {
+      ...(first?.shared === undefined ? {} : { shared: first.shared }),
+      ...(first?.unanswered === undefined ? {} : { unanswered: first.unanswered }),
+      ...exportUnder(streams, exportTo(peer)),
+    };
+    if (directory === undefined) return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure, ...facts });
     const spare = open !== undefined && (secure || open.keying.options.allowNullKeying === true) ? open : undefined;
     const found = spare === undefined ? meantKey(directory, peer) : findMeantKey(directory, peer);
     // Both lines are of one protocol; the list says that there are two (RFC 4567 §4.1.4).
@@ -91,16 +102,16 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
             credential: { psk: found.psk },
             streams: proposals,
             secure,
+            ...facts,
             responderId: identityOf(found.name),
             sdpIds,
-            ...exporting,
           });
     if (spare === undefined) return keyed as MediaOffer;
     const plain = await spare.keying.offer({
       credential: { nullKeying: true },
       streams: proposals.map((proposal) => ({ ...proposal, policy: spare.policy })),
       secure,
-      ...exporting,
+      ...facts,
     });
     return keyed === undefined ? plain : eitherOffer(plain, keyed);
   };
@@ -118,9 +129,23 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
       // In the NULL dialect the answer to an offer is a message of the client's own; elsewhere such a message is another exchange.
       if (offer !== undefined && nullKeyed && plain !== undefined) return completeOffer(offer, message);
       offer?.abandon();
+      if (stream.shared !== undefined)
+        throw new WatchwordError("rtsp.shared-key", "the key of a multicast stream is the server's to choose");
       return answerOwn(nullKeyed ? (plain ?? keying) : keying, message, stream, { peer, scope, exportKeys: exportTo(peer) });
     },
+    share: () => {
+      const { crypto, dialect } = keying.options;
+      const fixed = directory === undefined && dialect.nullRekey === "never";
+      return createSharedSender({ policy, mkiLength: dialect.mkiLength, fixed, ...(crypto === undefined ? {} : { crypto }) });
+    },
   };
+}
+
+/** Who joins a shared stream late has to know how often its sequence numbers wrapped (RFC 3711 §3.3.1). */
+function proposalFor({ ssrc, shared }: KeyingStream, policy: SrtpPolicy): StreamProposal {
+  if (ssrc === undefined) return { policy };
+  const rolloverCounter = shared?.sender.rolloverCounter(ssrc);
+  return { policy, ssrc, ...(rolloverCounter === undefined ? {} : { rolloverCounter }) };
 }
 
 /** Two offers at one level: the answer tells which was taken. */
@@ -233,6 +258,7 @@ export function createMikeyClientKeying(options: MikeyClientKeyingOptions): Clie
         scope,
         sdpIds: request.protocols,
         keyOwnDirection: true,
+        ...(request.shared === true ? { nullDirections: "each" as const } : {}),
         ...(request.line === undefined ? {} : { line: request.line }),
         ...(policy === undefined ? {} : { policy }),
         ...exportUnder(request.streams, exportKeys),

@@ -16,6 +16,7 @@ import {
   sequenceNumber,
 } from "./message.js";
 import { createRtspParser, type RtspLimits, RtspSyntaxError } from "./parser.js";
+import type { Announcement } from "./publishing.js";
 import { Scratch } from "./scratch.js";
 import type { Presentation } from "./server.js";
 import type { ServerSession } from "./server-session.js";
@@ -85,6 +86,8 @@ export class ServerConnection {
   #stalledSince: number | undefined;
   /** What DESCRIBE last promised here. */
   described: DescribedKeys | undefined;
+  /** What ANNOUNCE last promised here. */
+  announced: Announcement | undefined;
 
   constructor(stream: Stream, handler: ConnectionHandler) {
     this.stream = stream;
@@ -131,6 +134,12 @@ export class ServerConnection {
   dropDescribed(): void {
     for (const offer of [...(this.described?.offers ?? []), this.described?.offerForAll]) offer?.abandon();
     this.described = undefined;
+  }
+
+  /** Forgets what ANNOUNCE promised. */
+  dropAnnounced(): void {
+    for (const offer of this.announced?.offers ?? []) offer?.abandon();
+    this.announced = undefined;
   }
 
   /** Ends after what was written is sent. */
@@ -240,6 +249,7 @@ export class ServerConnection {
     }
     this.#pending.clear();
     this.dropDescribed();
+    this.dropAnnounced();
     this.#handler.onClose(this, reason);
   }
 }

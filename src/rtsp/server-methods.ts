@@ -1,6 +1,8 @@
-import { CodecError, utf8, WatchwordError } from "../bytes/index.js";
+import { CodecError, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
+import { MikeyError } from "../mikey/index.js";
 import {
+  type Connection,
   formatDescription,
   formatKeyMgmtAttribute,
   formatPotentialConfiguration,
@@ -8,28 +10,20 @@ import {
   type KeyMgmtSpec,
   type SdpToleranceName,
 } from "../sdp/index.js";
+import type { Authenticator } from "./authentication.js";
 import type { MediaCarrier } from "./carrier.js";
 import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
-import { emptyUriTolerated, type KeyingPeer, keyingFailure } from "./keying.js";
+import { emptyUriTolerated, type KeyingPeer, type KeyingStream, keyingFailure, type ServerKeying } from "./keying.js";
 import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
+import { type AnnouncedTrack, type Announcement, readAnnouncement } from "./publishing.js";
+import { RtspRefusal } from "./refusal.js";
 import type { Presentation, RunningPresentation, ServerCore } from "./server.js";
 import type { DescribedKeys, ServerConnection } from "./server-connection.js";
+import type { MulticastGroup } from "./server-group.js";
 import type { ServerSession } from "./server-session.js";
 import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
 import { parseRtspUri, type RtspUri } from "./uri.js";
-
-/** Why a request is answered with something other than 200. */
-export class RtspRefusal extends Error {
-  readonly status: number;
-  readonly fields: RtspHeaders;
-
-  constructor(status: number, fields: RtspHeaders = [], options?: { readonly cause?: unknown }) {
-    super(`RTSP ${status}`, options);
-    this.status = status;
-    this.fields = fields;
-  }
-}
 
 interface Answer {
   readonly status: number;
@@ -66,10 +60,11 @@ const METHODS: Readonly<Record<string, Method>> = {
   GET_PARAMETER: getParameter,
   SET_PARAMETER: setParameter,
   TEARDOWN: teardown,
+  ANNOUNCE: announce,
+  RECORD: record,
 };
-const PUBLIC = Object.keys(METHODS).join(", ");
-/** Methods of RFC 2326 §10 that exist and are not for this resource. */
-const NOT_HERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
+/** Methods of RFC 2326 §10 that exist and are not for every resource. */
+const NOT_EVERYWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
 
 const OK: Answer = { status: 200, fields: [] };
 
@@ -80,16 +75,24 @@ export async function handleRequest(core: ServerCore, connection: ServerConnecti
   if (required.length > 0) throw new RtspRefusal(551, [["Unsupported", required.filter(isPrintable).join(", ")]]);
   const method = METHODS[request.method];
   if (method === undefined || !Object.hasOwn(METHODS, request.method)) {
-    throw new RtspRefusal(NOT_HERE.includes(request.method) ? 405 : 501, [["Allow", PUBLIC]]);
+    throw new RtspRefusal(NOT_EVERYWHERE.includes(request.method) ? 405 : 501, [["Allow", methodsOf(core)]]);
   }
   return method({ core, connection, request });
+}
+
+/** What is offered at all: publishing only where a path takes it. */
+function methodsOf({ running }: ServerCore): string {
+  const publishing = running.some(({ presentation }) => presentation.publish !== undefined);
+  return Object.keys(METHODS)
+    .filter((name) => publishing || !NOT_EVERYWHERE.includes(name))
+    .join(", ");
 }
 
 function options({ core, request }: Exchange): Answer {
   // Unauthenticated, as everywhere: it says nothing of the resource, but keeps an existing session alive.
   const id = header(request, "Session");
   if (id !== undefined) findSession(core, id)?.touch();
-  return { status: 200, fields: [["Public", PUBLIC]] };
+  return { status: 200, fields: [["Public", methodsOf(core)]] };
 }
 
 async function describe(exchange: Exchange): Promise<Answer> {
@@ -105,7 +108,7 @@ async function describe(exchange: Exchange): Promise<Answer> {
   await ready(target.running);
 
   connection.dropDescribed();
-  const { described, attributes, shared } = await describeKeys(presentation, peer);
+  const { described, attributes, shared } = await describeKeys(target.running, peer);
   if (keying !== undefined) connection.described = described;
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
@@ -122,6 +125,7 @@ async function describe(exchange: Exchange): Promise<Answer> {
       rtpmap: track.rtpmap,
       control: trackName(index),
       attributes: attributes[index] ?? [],
+      ...groupAddress(target.running, index),
       ...(track.fmtp === undefined ? {} : { formatParameters: track.fmtp }),
       ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }),
     })),
@@ -138,9 +142,10 @@ async function describe(exchange: Exchange): Promise<Answer> {
 
 /** The key messages of a description, at the level that the keying wants. @throws RtspRefusal 403 */
 async function describeKeys(
-  presentation: Presentation,
+  running: RunningPresentation,
   peer: KeyingPeer,
 ): Promise<{ readonly described: DescribedKeys; readonly attributes: readonly string[][]; readonly shared: readonly string[] }> {
+  const { presentation, group } = running;
   const { keying, profile, capabilities, source } = presentation;
   const described: DescribedKeys = { presentation, peer, offers: [], offerForAll: undefined, session: undefined };
   const attributes: string[][] = [];
@@ -152,15 +157,16 @@ async function describeKeys(
     return messages.length === 0 ? [] : formatPotentialConfiguration(messages, first - messages.length);
   };
   try {
-    if (keying?.offerAll !== undefined && capabilities !== true) {
+    // Streams that are shared have a sender, and so an exchange, each.
+    if (keying?.offerAll !== undefined && capabilities !== true && group === undefined) {
       described.offerForAll = await keying.offerAll(
-        source.tracks.map((track, index) => stream(index, track.ssrc)),
+        source.tracks.map((_track, index) => stream(running, index)),
         peer,
       );
       return { described, attributes, shared: lines(described.offerForAll) };
     }
-    for (const [index, track] of source.tracks.entries()) {
-      const offer = await keying?.offer(stream(index, track.ssrc), peer);
+    for (const index of source.tracks.keys()) {
+      const offer = await keying?.offer(stream(running, index), peer);
       described.offers.push(offer);
       attributes.push(lines(offer));
     }
@@ -176,6 +182,9 @@ async function describeKeys(
 
 async function setup(exchange: Exchange): Promise<Answer> {
   const { core, connection, request } = exchange;
+  if (connection.announced !== undefined && /;\s*mode="?[^;,]*RECORD/i.test(headers(request, "Transport").join(","))) {
+    return setupPublisher(exchange, connection.announced);
+  }
   const target = locate(exchange);
   const peer = authenticate(exchange, target);
   const { presentation } = target.running;
@@ -193,8 +202,10 @@ async function setup(exchange: Exchange): Promise<Answer> {
   if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
   if (existing === undefined && core.full) throw new RtspRefusal(453);
 
-  const transport = chooseTransport(exchange, presentation.profile);
-  const { carrier, answer } = await openCarrier(exchange, transport);
+  const { group } = target.running;
+  const transport = chooseTransport(exchange, presentation);
+  const { carrier, answer } =
+    group === undefined ? await openCarrier(exchange, transport) : await joinGroup(exchange, group, index, transport);
   const id = existing?.facts.id ?? core.newSessionId();
   const trackUri = `${target.base}/${trackName(index)}`;
   let keyed: KeyedTrack | undefined;
@@ -219,7 +230,15 @@ async function setup(exchange: Exchange): Promise<Answer> {
       timeout: core.sessionTimeout * 1000,
       ...(presentation.keying?.habits === undefined ? {} : { habits: presentation.keying.habits }),
     });
-  session.addTrack({ index, track, carrier, uri: trackUri, media: keyed?.media, tolerances: keyed?.tolerances ?? [] });
+  session.addTrack({
+    index,
+    track,
+    carrier,
+    uri: trackUri,
+    media: keyed?.media,
+    tolerances: keyed?.tolerances ?? [],
+    ...(group === undefined ? {} : { group: group.stream(index) }),
+  });
   session.touch();
   core.emit({ type: "setup", session: session.info });
   const ssrc = track.ssrc === undefined ? {} : { ssrc: track.ssrc };
@@ -231,6 +250,8 @@ async function setup(exchange: Exchange): Promise<Answer> {
       ...(keyed?.carriage.fields ?? []),
     ],
     ...(keyed?.carriage.body === undefined ? {} : { body: keyed.carriage.body }),
+    // A group may have got a new key after the description.
+    ...(group === undefined ? {} : { after: () => void group.tell(session) }),
   };
 }
 
@@ -263,8 +284,7 @@ async function keyTrack(
     const uris = [target.base, trackUri, target.uri.text];
     const { message, tolerances } = messageFor(carried?.specs ?? [], uris, emptyUriTolerated(keying.habits));
     const offer = takeOffer(connection, presentation.path, index, sessionId);
-    const track = presentation.source.tracks[index];
-    const outcome = await keying.accept(offer, message, stream(index, track?.ssrc), peer, sessionId);
+    const outcome = await keying.accept(offer, message, stream(target.running, index), peer, sessionId);
     const { streams } = outcome.media;
     if (streams[streams.length === 1 ? 0 : index]?.sender === undefined) {
       outcome.media.close();
@@ -317,6 +337,7 @@ function pathOf(uri: string): string {
 function play(exchange: Exchange): Answer {
   const { core, request } = exchange;
   const session = sessionFor(exchange);
+  if (session.facts.publish !== undefined) throw new RtspRefusal(455);
   const range = header(request, "Range");
   try {
     if (range !== undefined) parseRange(range);
@@ -335,8 +356,151 @@ function play(exchange: Exchange): Answer {
     ],
     after: () => {
       if (!first) return;
-      session.play(running?.presentation.rekeyInterval ?? 0);
+      session.play(running?.group === undefined ? (running?.presentation.rekeyInterval ?? 0) : 0);
       core.emit({ type: "playing", session: session.info });
+    },
+  };
+}
+
+/** RFC 2326 §10.3: a client describes what it will send. RFC 4567 leaves the keys of it open; the form is GStreamer's. */
+async function announce(exchange: Exchange): Promise<Answer> {
+  const { core, connection, request } = exchange;
+  const target = locate(exchange);
+  const { path, publish, keying: presentationKeying } = target.running.presentation;
+  if (publish === undefined || target.track !== undefined) throw notHere(core);
+  const peer = authenticate(exchange, target, publish.authenticator);
+  if (!/^application\/sdp\s*(;|$)/i.test(header(request, "Content-Type") ?? "")) throw new RtspRefusal(415);
+  if (target.running.publisher !== undefined) throw occupied();
+  connection.dropAnnounced();
+  let tracks: readonly AnnouncedTrack[];
+  const keying = publish.keying ?? presentationKeying;
+  try {
+    tracks = readAnnouncement(request.body, target.base, keying !== undefined);
+  } catch (error) {
+    const plain = error instanceof WatchwordError && error.code === "rtsp.plain-refused";
+    throw new RtspRefusal(plain ? 403 : 400, [], { cause: error });
+  }
+  const announced: Announcement = { path, peer, tracks, offers: [] };
+  try {
+    for (const [index, { track }] of tracks.entries()) {
+      announced.offers.push(await keying?.offer({ index, ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }) }, peer));
+    }
+  } catch (error) {
+    for (const offer of announced.offers) offer?.abandon();
+    throw new RtspRefusal(403, [], { cause: error });
+  }
+  if (connection.closed) for (const offer of announced.offers) offer?.abandon();
+  else connection.announced = announced;
+  const specs = tracks.flatMap(({ uri }, index) => {
+    const data = announced.offers[index]?.octets;
+    return data === undefined ? [] : [{ protocol: "mikey", uri, data }];
+  });
+  const { fields, body } = carryKeyMgmt(specs);
+  return { status: 200, fields, ...(body === undefined ? {} : { body }) };
+}
+
+function notHere(core: ServerCore): RtspRefusal {
+  return new RtspRefusal(405, [["Allow", methodsOf(core)]]);
+}
+
+/** Somebody else publishes there. */
+function occupied(): RtspRefusal {
+  return new RtspRefusal(403, [], { cause: new WatchwordError("rtsp.published", "somebody publishes there already") });
+}
+
+/** SETUP of a stream that the client announced: its message keys what it sends. */
+async function setupPublisher(exchange: Exchange, announced: Announcement): Promise<Answer> {
+  const { core, connection, request } = exchange;
+  const running = core.running.find(({ presentation }) => presentation.path === announced.path);
+  const publish = running?.presentation.publish;
+  if (running === undefined || publish === undefined) throw new RtspRefusal(500);
+  const peer = authenticateFor(exchange, publish.authenticator ?? running.presentation.authenticator);
+  if (peer.user !== announced.peer.user) throw new RtspRefusal(403);
+  const index = announced.tracks.findIndex(({ uri }) => pathOf(uri) === pathOf(request.uri));
+  const stream = announced.tracks[index];
+  if (stream === undefined) throw new RtspRefusal(404);
+  const existing = header(request, "Session") === undefined ? undefined : ownSession(exchange, peer);
+  if (running.publisher !== existing) throw existing === undefined ? occupied() : new RtspRefusal(459);
+  if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
+  if (existing === undefined && core.full) throw new RtspRefusal(453);
+  const transport = chooseTransport(exchange, { profile: stream.profile }, /(^|,)\s*RECORD\s*(,|$)/);
+  const { carrier, answer } = await openCarrier(exchange, transport);
+  const id = existing?.facts.id ?? core.newSessionId();
+  let media: KeyedMedia | undefined;
+  try {
+    const keying = publish.keying ?? running.presentation.keying;
+    if (keying !== undefined) media = await keyPublisher(exchange, announced, index, keying, peer, id);
+    if (connection.closed || existing?.state === "ended") throw new RtspRefusal(454);
+    if (running.publisher !== existing) throw occupied();
+  } catch (error) {
+    carrier.close();
+    media?.close();
+    throw error;
+  }
+  const session =
+    existing ??
+    core.createSession(connection, running, {
+      id,
+      path: announced.path,
+      uri: stream.uri.slice(0, Math.max(0, stream.uri.lastIndexOf("/"))),
+      user: peer.user,
+      remote: peer.remote,
+      timeout: core.sessionTimeout * 1000,
+      publish: { into: publish.into, tracks: announced.tracks.map(({ track }) => track) },
+    });
+  session.addTrack({ index, track: stream.track, carrier, uri: stream.uri, media });
+  session.touch();
+  core.emit({ type: "setup", session: session.info });
+  return {
+    status: 200,
+    fields: [
+      ["Transport", formatTransport([{ ...answer, mode: "RECORD" }])],
+      ["Session", formatSession({ id, timeout: core.sessionTimeout })],
+    ],
+  };
+}
+
+/** @throws RtspRefusal 403, 463 */
+async function keyPublisher(
+  { request }: Exchange,
+  announced: Announcement,
+  index: number,
+  keying: ServerKeying,
+  peer: KeyingPeer,
+  sessionId: string,
+): Promise<KeyedMedia> {
+  const { track, uri, message: described } = announced.tracks[index] as AnnouncedTrack;
+  const offer = announced.offers[index];
+  announced.offers[index] = undefined;
+  let present = true;
+  try {
+    const carried = carriedKeyMgmt(request);
+    present = carried !== undefined;
+    const brought = messageFor(carried?.specs ?? [], [uri, request.uri], emptyUriTolerated(keying.habits));
+    const message = brought.message ?? described;
+    if (message === undefined) throw new MikeyError("mikey.absent", "the publisher gave no key for what it sends");
+    const stream = { index, ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }) };
+    const { media } = await keying.accept(offer, message, stream, peer, sessionId);
+    if (media.streams[0]?.receiver !== undefined) return media;
+    media.close();
+    throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the client sends");
+  } catch (error) {
+    throw keyingRefusal(error, present, uri);
+  }
+}
+
+/** RFC 2326 §10.11: from now on what the client sends is for who plays the path. */
+function record(exchange: Exchange): Answer {
+  if (locate(exchange).running.presentation.publish === undefined) throw notHere(exchange.core);
+  const session = sessionFor(exchange);
+  if (session.facts.publish === undefined) throw new RtspRefusal(455);
+  return {
+    status: 200,
+    fields: [["Session", session.facts.id]],
+    after: () => {
+      if (session.state !== "ready") return;
+      session.record();
+      exchange.core.emit({ type: "recording", session: session.info });
     },
   };
 }
@@ -344,17 +508,52 @@ function play(exchange: Exchange): Answer {
 function pause(exchange: Exchange): Answer {
   const session = sessionFor(exchange);
   // RFC 2326 appendix A.2: there is nothing to pause before PLAY.
-  if (session.state !== "playing") throw new RtspRefusal(455);
+  if (session.state !== "playing" && session.state !== "recording") throw new RtspRefusal(455);
   session.pause();
   exchange.core.emit({ type: "paused", session: session.info });
   return { status: 200, fields: [["Session", session.facts.id]] };
 }
 
-function getParameter(exchange: Exchange): Answer {
+async function getParameter(exchange: Exchange): Promise<Answer> {
   const session = optionalSession(exchange);
-  // RFC 2326 §10.8: without a body it is a sign of life. No parameter is known.
-  if (exchange.request.body.length > 0) throw new RtspRefusal(451);
-  return session === undefined ? OK : { status: 200, fields: [["Session", session.facts.id]] };
+  const common: RtspHeaders = session === undefined ? [] : [["Session", session.facts.id]];
+  const { body } = exchange.request;
+  // RFC 2326 §10.8: without a body it is a sign of life.
+  if (body.length === 0) return { status: 200, fields: common };
+  const names = (utf8Text(body) ?? "").split(/[\r\n]+/).map((line) => line.trim().toLowerCase());
+  const [name, ...others] = names.filter((line) => line !== "");
+  if (name !== "mikey" || others.length > 0) throw new RtspRefusal(451);
+  const data = await currentKeys(exchange, session);
+  const { fields, body: answer } = carryKeyMgmt([{ protocol: "mikey", data }], "mikey");
+  return {
+    status: 200,
+    fields: [...common, ...fields, ["Cache-Control", "no-cache"]],
+    ...(answer === undefined ? {} : { body: answer }),
+  };
+}
+
+/**
+ * The key message of now of a multicast stream (ONVIF Streaming Specification, multicast), made for this client and this
+ * moment: its rollover counter is only right now. It is for members: who is keyed has set up a stream.
+ * @throws RtspRefusal 451 for what is not multicast, 454 without a session, 459 where it is not clear which stream is meant
+ */
+async function currentKeys(exchange: Exchange, session: ServerSession | undefined): Promise<Uint8Array> {
+  const target = locate(exchange);
+  const { running } = target;
+  const { keying, source } = running.presentation;
+  if (running.group === undefined || keying === undefined) throw new RtspRefusal(451);
+  if (session === undefined) throw new RtspRefusal(454);
+  const index = target.track ?? (source.tracks.length === 1 ? 0 : undefined);
+  if (index === undefined) throw new RtspRefusal(459);
+  if (!session.tracks.some((track) => track.index === index)) throw new RtspRefusal(404);
+  try {
+    const offer = await keying.offer({ ...stream(running, index), unanswered: true }, authenticate(exchange, target));
+    if (offer === undefined) throw new WatchwordError("rtsp.shared-key", "the keying of the path has no message to give");
+    offer.abandon();
+    return offer.octets;
+  } catch (error) {
+    throw new RtspRefusal(keyingFailure(error, true).status, [], { cause: error });
+  }
 }
 
 async function setParameter(exchange: Exchange): Promise<Answer> {
@@ -399,8 +598,19 @@ function trackName(index: number): string {
   return `track${index + 1}`;
 }
 
-function stream(index: number, ssrc: number | undefined): { readonly index: number; readonly ssrc?: number } {
-  return ssrc === undefined ? { index } : { index, ssrc };
+/** A stream as keying sees it. */
+function stream({ presentation, group }: RunningPresentation, index: number): KeyingStream {
+  const ssrc = presentation.source.tracks[index]?.ssrc;
+  const shared = group?.stream(index).shared;
+  return { index, ...(ssrc === undefined ? {} : { ssrc }), ...(shared === undefined ? {} : { shared }) };
+}
+
+/** Port and group of a stream that is multicast, for its m= and c= lines (RFC 4566 §5.7). */
+function groupAddress({ group }: RunningPresentation, index: number): { port?: number; connection?: Connection } {
+  if (group === undefined) return {};
+  const { group: address, ports, ttl } = group.addressOf(index);
+  const connection: Connection = address.includes(":") ? { family: 6, address } : { family: 4, address, ttl };
+  return { port: ports[0], connection };
 }
 
 function isPrintable(text: string): boolean {
@@ -408,6 +618,8 @@ function isPrintable(text: string): boolean {
 }
 
 async function ready(running: RunningPresentation): Promise<void> {
+  // Nobody publishes: there is nothing yet.
+  if (running.presentation.publish?.into.published === false) throw new RtspRefusal(404);
   try {
     await running.started;
   } catch (error) {
@@ -435,12 +647,23 @@ function locate({ core, request }: Exchange): Target {
   throw new RtspRefusal(404);
 }
 
+/** @param own who is asked instead of the presentation's authenticator @throws RtspRefusal 401 */
+function authenticate(exchange: Exchange, { running }: Target, own?: Authenticator): KeyingPeer {
+  return authenticateFor(exchange, own ?? authenticatorOf(exchange, running));
+}
+
+/** Who publishes proves another thing than who plays. */
+function authenticatorOf({ core, request }: Exchange, { presentation }: RunningPresentation): Authenticator | undefined {
+  const value = header(request, "Session");
+  const publishes = value !== undefined && findSession(core, value)?.facts.publish !== undefined;
+  return (publishes ? presentation.publish?.authenticator : undefined) ?? presentation.authenticator;
+}
+
 /** @throws RtspRefusal 401 */
-function authenticate({ connection, request }: Exchange, target: Target): KeyingPeer {
+function authenticateFor({ connection, request }: Exchange, authenticator: Authenticator | undefined): KeyingPeer {
   const { remote, secure } = connection.stream.channel;
   const from = header(request, "From");
   const peer = { remote, secure, ...(from === undefined ? {} : { from }) };
-  const { authenticator } = target.running.presentation;
   if (authenticator === undefined) return peer;
   const authorization = header(request, "Authorization");
   const verdict = authenticator.check({ method: request.method, uri: request.uri, authorization, secure });
@@ -491,7 +714,11 @@ function optionalSession(exchange: Exchange): ServerSession | undefined {
 }
 
 /** The first alternative that can be served. @throws RtspRefusal 461; 400 for a header that is none */
-function chooseTransport({ core, connection, request }: Exchange, profile: string): TransportSpec {
+function chooseTransport(
+  { core, connection, request }: Exchange,
+  { profile, multicast }: Pick<Presentation, "multicast"> & { readonly profile: string },
+  mode = /(^|,)\s*PLAY\s*(,|$)/,
+): TransportSpec {
   const value = headers(request, "Transport").join(",");
   let specs: readonly TransportSpec[];
   try {
@@ -501,8 +728,9 @@ function chooseTransport({ core, connection, request }: Exchange, profile: strin
   }
   const { host } = connection.stream.channel.remote;
   const chosen = specs.find((spec) => {
-    if (spec.profile !== profile || spec.delivery !== "unicast") return false;
-    if (spec.mode !== undefined && !/(^|,)\s*PLAY\s*(,|$)/.test(spec.mode)) return false;
+    if (spec.profile !== profile || spec.delivery !== (multicast === undefined ? "unicast" : "multicast")) return false;
+    if (spec.mode !== undefined && !mode.test(spec.mode)) return false;
+    if (multicast !== undefined) return spec.lower === "UDP" && (spec.destination ?? multicast.group) === multicast.group;
     // RFC 2326 §12.39: media goes nowhere but to who asks for it.
     if (spec.destination !== undefined && spec.destination !== host) return false;
     if (spec.lower === "TCP") return connection.channels.choose(spec.interleaved) !== undefined;
@@ -511,6 +739,23 @@ function chooseTransport({ core, connection, request }: Exchange, profile: strin
   });
   if (chosen === undefined) throw new RtspRefusal(461);
   return chosen;
+}
+
+/** RFC 2326 §12.39: of a group the server says address, ports and TTL, whatever the client would have liked. */
+async function joinGroup(
+  { connection }: Exchange,
+  group: MulticastGroup,
+  index: number,
+  { profile, lower }: TransportSpec,
+): Promise<{ readonly carrier: MediaCarrier; readonly answer: TransportSpec }> {
+  const { local, remote } = connection.stream.channel;
+  try {
+    const { carrier, address } = await group.join(index, remote.host);
+    const { ports: port, ttl, source = local.host } = address;
+    return { carrier, answer: { profile, lower, delivery: "multicast", destination: address.group, source, ttl, port } };
+  } catch (error) {
+    throw new RtspRefusal(503, [], { cause: error });
+  }
 }
 
 async function openCarrier(

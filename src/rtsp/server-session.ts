@@ -3,15 +3,21 @@ import type { KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa
 import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
 import type { KeyMgmtSpec } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
+import { ClientTrack } from "./client-track.js";
 import { carriedKeyMgmt, carryKeyMgmt } from "./key-mgmt-carriage.js";
 import { emptyUriTolerated, findSpec, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
+import type { PublishedSource } from "./publishing.js";
 import { looksLikeRtcp } from "./rtcp.js";
 import type { Scratch } from "./scratch.js";
+import type { GroupStream } from "./server-group.js";
 
 /** Why a session ended. */
-export type SessionEnd = "teardown" | "timeout" | "connection-closed" | "slow-reader" | "server-closed" | "failed";
+export type SessionEnd = "teardown" | "timeout" | "connection-closed" | "slow-reader" | "server-closed" | "unpublished" | "failed";
+
+/** RFC 2326 appendix A. */
+export type SessionState = "ready" | "playing" | "recording" | "ended";
 
 /** What can be seen of a session. */
 export interface RtspSessionInfo {
@@ -19,14 +25,16 @@ export interface RtspSessionInfo {
   readonly path: string;
   readonly user: string | undefined;
   readonly remote: Endpoint;
-  readonly state: "ready" | "playing" | "ended";
+  readonly state: SessionState;
+  /** Whether the client sends the media. */
+  readonly publishes: boolean;
   readonly tracks: readonly RtspTrackInfo[];
 }
 
 /** What can be seen of one stream of a session. */
 export interface RtspTrackInfo {
   readonly index: number;
-  readonly transport: "udp" | "tcp";
+  readonly transport: "udp" | "tcp" | "multicast";
   readonly keyedBy: "none" | "psk" | "null";
   /** SRTP suite, undefined for plain RTP. */
   readonly suite: string | undefined;
@@ -34,7 +42,7 @@ export interface RtspTrackInfo {
   /** Hexadecimal. */
   readonly mki: string | undefined;
   readonly tolerances: readonly string[];
-  /** RTP packets and octets sent, headers included. */
+  /** RTP packets and octets sent, headers included; received, where the client publishes. */
   readonly packets: number;
   readonly octets: number;
   /** RTP packets that a slow reader did not get. */
@@ -56,6 +64,8 @@ export interface SessionTrack {
   readonly media: KeyedMedia | undefined;
   /** Where the request departed from the standard and was allowed to. */
   readonly tolerances?: readonly string[];
+  /** The stream is sent to a multicast group, not by the session. */
+  readonly group?: GroupStream | undefined;
 }
 
 /** A stream and what changes about it: a class, so that all of them have one shape, which the fan-out is several times as fast with. */
@@ -66,7 +76,10 @@ class TrackState implements SessionTrack {
   readonly uri: string;
   readonly media: KeyedMedia | undefined;
   readonly tolerances: readonly string[];
+  readonly group: GroupStream | undefined;
   readonly stream: KeyedStream | undefined;
+  /** What the client sends, where it publishes. */
+  incoming: ClientTrack | undefined = undefined;
   /** Added to the source's sequence numbers; undefined until the next packet. */
   offset: number | undefined = undefined;
   /** Sequence number of the next packet in order. */
@@ -77,13 +90,14 @@ class TrackState implements SessionTrack {
   reports = 0;
   authenticationFailures = 0;
 
-  constructor({ index, track, carrier, uri, media, tolerances }: SessionTrack, next: number) {
+  constructor({ index, track, carrier, uri, media, tolerances, group }: SessionTrack, next: number) {
     this.index = index;
     this.track = track;
     this.carrier = carrier;
     this.uri = uri;
     this.media = media;
     this.tolerances = tolerances ?? [];
+    this.group = group;
     this.stream = media?.streams[media.streams.length === 1 ? 0 : index];
     this.next = next;
   }
@@ -117,12 +131,16 @@ export interface SessionFacts {
   readonly timeout: number;
   /** How the client wants new keys carried. */
   readonly habits?: KeyingHabits;
+  /** The client sends, and this becomes of it. Undefined where it plays. */
+  readonly publish?: { readonly into: PublishedSource; readonly tracks: readonly MediaTrack[] };
 }
 
 /** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
 const FIRST_SEQUENCE_MASK = 0x7fff;
 /** How often a stream looks whether its key is used up: every 64 packets. */
 const DUE_CHECK_MASK = 0x3f;
+/** RFC 3550 §6.2: the least interval of reports. */
+const REPORT_INTERVAL = 5000;
 /** Longest packet of a source that is sent on. */
 export const MAX_PACKET = 65_000;
 
@@ -131,10 +149,11 @@ export class ServerSession {
   readonly facts: SessionFacts;
   readonly #context: SessionContext;
   readonly #tracks: TrackState[] = [];
-  #state: "ready" | "playing" | "ended" = "ready";
+  #state: SessionState = "ready";
   #lastSeen: number;
   #rekeying: Promise<number> | undefined;
   #rekeyTimer: Timer | undefined;
+  #reportTimer: Timer | undefined;
 
   constructor(facts: SessionFacts, context: SessionContext) {
     this.facts = facts;
@@ -142,7 +161,7 @@ export class ServerSession {
     this.#lastSeen = context.clock.now();
   }
 
-  get state(): "ready" | "playing" | "ended" {
+  get state(): SessionState {
     return this.#state;
   }
 
@@ -153,7 +172,10 @@ export class ServerSession {
   get info(): RtspSessionInfo {
     const { id, path, user, remote } = this.facts;
     const tracks = this.#tracks.map((track): RtspTrackInfo => {
-      const { index, carrier, media, stream, packets, octets, dropped, reports, authenticationFailures } = track;
+      const { index, carrier, media, stream, dropped, incoming } = track;
+      const { packets, octets } = incoming?.statistics ?? track.group ?? track;
+      const authenticationFailures = incoming?.statistics.authenticationFailures ?? track.authenticationFailures;
+      const reports = incoming?.statistics.rtcpPackets ?? track.reports;
       return {
         index,
         transport: carrier.kind,
@@ -169,7 +191,7 @@ export class ServerSession {
         authenticationFailures,
       };
     });
-    return { id, path, user, remote, state: this.#state, tracks };
+    return { id, path, user, remote, state: this.#state, publishes: this.facts.publish !== undefined, tracks };
   }
 
   /** Notes a sign of life. */
@@ -186,7 +208,44 @@ export class ServerSession {
     const first = (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK;
     const state = new TrackState(added, first);
     this.#tracks.push(state);
-    added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
+    if (this.facts.publish === undefined) added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
+    else state.incoming = this.#receiveMedia(state, this.facts.publish.into);
+  }
+
+  /** What the client publishes: opened, handed on while it records, and reported on. */
+  #receiveMedia({ index, uri, track, carrier, media, stream }: TrackState, into: PublishedSource): ClientTrack {
+    const [a = 0, b = 0, c = 0, d = 0] = this.#context.random(4);
+    return new ClientTrack({
+      index,
+      uri,
+      clockRate: track.clockRate,
+      carrier,
+      media,
+      stream,
+      ssrc: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
+      cname: "watchword",
+      tolerances: [],
+      now: () => this.#context.clock.now(),
+      onRtp: (packet) => {
+        this.touch();
+        if (this.#state === "recording") into.rtp(index, packet);
+      },
+      onRtcp: (packet) => {
+        this.touch();
+        if (this.#state === "recording") into.rtcp(index, packet);
+      },
+    });
+  }
+
+  /** Takes what the client sends for what the path plays. */
+  record(): void {
+    const { publish } = this.facts;
+    if (this.#state !== "ready" || publish === undefined) return;
+    this.#state = "recording";
+    if (!publish.into.published) publish.into.begin(publish.tracks);
+    this.#reportTimer = this.#context.timers.every(REPORT_INTERVAL, () => {
+      for (const { incoming } of this.#tracks) incoming?.sendReport();
+    });
   }
 
   /** Takes one stream of several away. */
@@ -205,7 +264,7 @@ export class ServerSession {
 
   /** RFC 2326 §12.33: the sequence number that each stream will start with. */
   get nextSequences(): readonly { readonly uri: string; readonly sequence: number }[] {
-    return this.#tracks.map(({ uri, next }) => ({ uri, sequence: next }));
+    return this.#tracks.map(({ uri, next, group }) => ({ uri, sequence: group?.next ?? next }));
   }
 
   /** @param rekeyEvery seconds, 0 for never */
@@ -219,9 +278,10 @@ export class ServerSession {
   }
 
   pause(): void {
-    if (this.#state !== "playing") return;
+    if (this.#state !== "playing" && this.#state !== "recording") return;
     this.#state = "ready";
     this.#rekeyTimer?.cancel();
+    this.#reportTimer?.cancel();
   }
 
   /**
@@ -365,6 +425,7 @@ export class ServerSession {
     if (this.#state === "ended") return;
     this.#state = "ended";
     this.#rekeyTimer?.cancel();
+    this.#reportTimer?.cancel();
     for (const { carrier, media } of this.#tracks) {
       carrier.close();
       media?.close();
@@ -407,7 +468,8 @@ export class ServerSession {
     const receiver = track.stream?.receiver;
     if (receiver === undefined) return;
     if (receiver.unprotectRtcp(packet, new Uint8Array(packet.length)) < 0) {
-      track.authenticationFailures++;
+      // What other members on the same host send to the group arrives here too, under keys of theirs.
+      if (track.group === undefined) track.authenticationFailures++;
       return;
     }
     track.reports++;

@@ -15,10 +15,13 @@ import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
 import type { ServerKeying } from "./keying.js";
 import type { MediaSource } from "./media.js";
 import { createResponse, RTSP_VERSION, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
+import type { Publishing } from "./publishing.js";
+import { RtspRefusal } from "./refusal.js";
 import { readRtpHeader } from "./rtcp.js";
 import { Scratch } from "./scratch.js";
 import { type ConnectionHandler, type ConnectionLimits, ServerConnection } from "./server-connection.js";
-import { handleRequest, RtspRefusal } from "./server-methods.js";
+import { checkMulticast, type MulticastDelivery, MulticastGroup } from "./server-group.js";
+import { handleRequest } from "./server-methods.js";
 import { MAX_PACKET, type RtspSessionInfo, ServerSession, type SessionEnd, type SessionFacts } from "./server-session.js";
 
 /** Transport profiles that are served. */
@@ -38,6 +41,10 @@ export interface Presentation {
   readonly authenticator?: Authenticator;
   /** Seconds between new keys while playing, where the client's keys can be changed. Default 0: never. */
   readonly rekeyInterval?: number;
+  /** Send it once, to a multicast group, instead of to every client. */
+  readonly multicast?: MulticastDelivery;
+  /** Clients may publish what the path plays. `source` is then what they publish into. */
+  readonly publish?: Publishing;
   /** Say `a=x-watchword:1` (docs/protocol.md §4.1). Default: where there is keying. */
   readonly announce?: boolean;
   /**
@@ -49,7 +56,7 @@ export interface Presentation {
 
 /** What happens in a server, for logs and tests. Nothing here holds a key. */
 export type RtspServerEvent =
-  | { readonly type: "setup" | "playing" | "paused"; readonly session: RtspSessionInfo }
+  | { readonly type: "setup" | "playing" | "recording" | "paused"; readonly session: RtspSessionInfo }
   | { readonly type: "rekeyed"; readonly session: RtspSessionInfo; readonly streams: number }
   | {
       readonly type: "ended";
@@ -94,8 +101,8 @@ export interface RtspServer {
   readonly sessions: readonly RtspSessionInfo[];
   readonly connections: number;
   /**
-   * Gives a session new keys now.
-   * @returns how many streams were rekeyed
+   * Gives a session new keys now; a multicast one together with all members of its group.
+   * @returns how many streams were rekeyed, or how many members of the group
    * @throws WatchwordError `rtsp.session` where there is none, `rtsp.rekey`
    */
   rekey(sessionId: string): Promise<number>;
@@ -118,7 +125,7 @@ const DEFAULT_LIMITS: Required<ConnectionLimits> = {
 /**
  * Creates a server.
  * @throws WatchwordError `rtsp.profile` for a presentation whose profile and keying do not belong together, `rtsp.path` for a path that is
- * none or is there twice
+ * none or is there twice, `rtsp.multicast` for a group that is none or whose keying cannot be shared
  */
 export function createRtspServer(options: RtspServerOptions): RtspServer {
   const core = new ServerCore(options);
@@ -133,7 +140,8 @@ export function createRtspServer(options: RtspServerOptions): RtspServer {
     rekey: async (sessionId) => {
       const session = core.session(sessionId);
       if (session === undefined) throw new WatchwordError("rtsp.session", "no such session");
-      return session.rekey();
+      const group = core.running.find(({ presentation }) => presentation.path === session.facts.path)?.group;
+      return group === undefined ? session.rekey() : group.rekey();
     },
     close: () => core.close(),
   };
@@ -143,6 +151,10 @@ export function createRtspServer(options: RtspServerOptions): RtspServer {
 export interface RunningPresentation {
   readonly presentation: Presentation;
   readonly sessions: Set<ServerSession>;
+  /** The session of who publishes it. */
+  publisher: ServerSession | undefined;
+  /** Whom it is sent to, where that is not every session by itself. */
+  readonly group: MulticastGroup | undefined;
   /** Resolves when the source runs; rejects when it cannot. */
   readonly started: Promise<void>;
 }
@@ -169,7 +181,7 @@ export class ServerCore implements ConnectionHandler {
   /** What a source sent, while it goes to every session; and what goes to one of them. */
   readonly #packet = new Scratch(MAX_PACKET);
   readonly #scratch = new Scratch(MAX_PACKET + 1536);
-  readonly #sweep: Timer;
+  readonly #timers: Timer[] = [];
   #closed = false;
 
   constructor(options: RtspServerOptions) {
@@ -180,7 +192,7 @@ export class ServerCore implements ConnectionHandler {
     this.sessionTimeout = options.sessionTimeout ?? 60;
     this.ports = options.datagrams === undefined ? undefined : createDatagramPorts(options.datagrams);
     this.running = options.presentations.map((presentation) => this.#start(presentation));
-    this.#sweep = options.timers.every(1000, () => this.#checkTime());
+    this.#timers.push(options.timers.every(1000, () => this.#checkTime()));
   }
 
   get sessions(): readonly ServerSession[] {
@@ -207,10 +219,11 @@ export class ServerCore implements ConnectionHandler {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#sweep.cancel();
+    for (const timer of this.#timers) timer.cancel();
     for (const session of this.sessions) session.end("server-closed");
     for (const connection of this.#connections) connection.end();
-    for (const { presentation } of this.running) {
+    for (const { presentation, group } of this.running) {
+      group?.close();
       presentation.source.onRtp = undefined;
       presentation.source.onRtcp = undefined;
       presentation.source.stop();
@@ -243,15 +256,28 @@ export class ServerCore implements ConnectionHandler {
       onEnd: (_session, reason, proof) => {
         this.#entries.get(facts.id)?.connection.sessions.delete(session);
         this.#entries.delete(facts.id);
-        running.sessions.delete(session);
+        if (running.publisher === session) this.#unpublish(running);
+        else if (running.sessions.delete(session)) running.group?.left();
         this.logger.info("session ended", { session: facts.id, path: facts.path, reason, proof });
         this.emit({ type: "ended", session: session.info, reason, proof });
       },
     });
     this.#entries.set(facts.id, { session, running, connection });
     connection.sessions.add(session);
-    running.sessions.add(session);
+    if (facts.publish === undefined) running.sessions.add(session);
+    else running.publisher = session;
     return session;
+  }
+
+  /** The publisher is gone: who plays has nothing more to expect, and what comes next may be another thing. */
+  #unpublish(running: RunningPresentation): void {
+    running.publisher = undefined;
+    running.presentation.publish?.into.end();
+    for (const session of [...running.sessions]) {
+      const connection = this.#entries.get(session.facts.id)?.connection;
+      session.end("unpublished");
+      if (connection !== undefined && connection.sessions.size === 0) connection.end();
+    }
   }
 
   /** Notes that a session is spoken of on this connection. */
@@ -315,19 +341,46 @@ export class ServerCore implements ConnectionHandler {
   #start(presentation: Presentation): RunningPresentation {
     const sessions = new Set<ServerSession>();
     const { source, path } = presentation;
+    const group = this.#createGroup(presentation, sessions);
     source.onRtp = (track, packet) => {
       const fields = packet.length > MAX_PACKET ? undefined : readRtpHeader(packet);
       if (fields === undefined) return;
       const copy = this.#packet.hold(packet);
-      for (const session of sessions) session.sendRtp(track, copy, fields.sequence);
+      if (group !== undefined) group.sendRtp(track, copy, fields.sequence);
+      else for (const session of sessions) session.sendRtp(track, copy, fields.sequence);
     };
     source.onRtcp = (track, packet) => {
       if (packet.length > MAX_PACKET) return;
-      for (const session of sessions) session.sendRtcp(track, packet);
+      if (group !== undefined) group.sendRtcp(track, packet);
+      else for (const session of sessions) session.sendRtcp(track, packet);
     };
     const started = source.start();
     started.catch((error: unknown) => this.logger.error("the source does not start", { path, error: String(error) }));
-    return { presentation, sessions, started };
+    return { presentation, sessions, publisher: undefined, group, started };
+  }
+
+  #createGroup(presentation: Presentation, members: ReadonlySet<ServerSession>): MulticastGroup | undefined {
+    const { multicast, source, keying, rekeyInterval = 0, path } = presentation;
+    if (multicast === undefined) return undefined;
+    const { datagrams, timers, random } = this.options;
+    const group = new MulticastGroup({
+      delivery: multicast,
+      source,
+      share: keying?.share?.bind(keying),
+      datagrams,
+      timers,
+      logger: this.logger,
+      random: (length) => random.bytes(length),
+      scratch: this.#scratch,
+      members,
+    });
+    if (rekeyInterval > 0) {
+      const rekey = (): void => {
+        group.rekey().catch((error: unknown) => this.logger.warn("rekey failed", { path, error: String(error) }));
+      };
+      this.#timers.push(timers.every(rekeyInterval * 1000, rekey));
+    }
+    return group;
   }
 
   #checkTime(): void {
@@ -341,7 +394,7 @@ export class ServerCore implements ConnectionHandler {
 
 function checkPresentations(presentations: readonly Presentation[]): void {
   const paths = new Set<string>();
-  for (const { path, profile, keying } of presentations) {
+  for (const { path, profile, keying, multicast, publish, source } of presentations) {
     if (!/^(\/[\x21\x24-\x2e\x30-\x3e\x40-\x7e]+)+$/.test(path) || paths.has(path)) {
       throw new WatchwordError("rtsp.path", `"${path}" is not a path of its own`);
     }
@@ -352,6 +405,14 @@ function checkPresentations(presentations: readonly Presentation[]): void {
         "rtsp.profile",
         `${path}: ${profile} ${keying === undefined ? "needs keying" : "must not be keyed"}`,
       );
+    }
+    if (publish !== undefined && publish.into !== source) {
+      throw new WatchwordError("rtsp.profile", `${path}: what is published has to be what is played`);
+    }
+    if (multicast === undefined) continue;
+    checkMulticast(multicast, source.tracks.length);
+    if (keying !== undefined && keying.share === undefined) {
+      throw new WatchwordError("rtsp.multicast", `${path}: its keying makes a key per session`);
     }
   }
 }

@@ -100,6 +100,8 @@ export interface MediaDescriptionInput {
   readonly kind: string;
   /** 0 in RTSP, where SETUP negotiates ports (RFC 2326 §C.1.2). */
   readonly port?: number;
+  /** Where it is sent to; default the presentation's. */
+  readonly connection?: Connection;
   readonly profile: string;
   readonly payloadType: number;
   /** Value of a=rtpmap behind the payload type: `PCMU/8000`. */
@@ -136,7 +138,6 @@ export interface DescriptionInput {
  * @throws CodecError `sdp.text` for a value that would break its line
  */
 export function formatDescription(input: DescriptionInput): string {
-  const { connection } = input;
   const lines = [
     "v=0",
     `o=- ${input.sessionId} ${input.sessionVersion} IN ${family(input.address)} ${input.address}`,
@@ -149,6 +150,7 @@ export function formatDescription(input: DescriptionInput): string {
     ...(input.attributes ?? []).map((attribute) => `a=${attribute}`),
   ];
   for (const media of input.media) {
+    const connection = media.connection ?? input.connection;
     lines.push(`m=${media.kind} ${media.port ?? 0} ${media.profile} ${media.payloadType}`);
     lines.push(
       connection === undefined

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import { parseHex } from "../../src/bytes/index.js";
+import { createDatagramsFactory } from "../../src/node/index.js";
 import { createSrtpReceiver } from "../../src/srtp/index.js";
 import type { LibsrtpPolicy } from "../../src/tools/index.js";
 import { makeSelfSigned } from "../node/self-signed.js";
@@ -75,6 +76,14 @@ async function serve(...args: readonly string[]): Promise<{ readonly url: string
   return { url: url as string, server };
 }
 
+/** An even port on which nothing is bound, and neither on the next. */
+async function freePort(): Promise<number> {
+  const [rtp, rtcp] = await createDatagramsFactory().bindPair("0.0.0.0");
+  rtp.close();
+  rtcp.close();
+  return rtp.local.port;
+}
+
 function lastJson(outcome: Outcome): Record<string, unknown> {
   return JSON.parse(outcome.stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
 }
@@ -95,6 +104,14 @@ describe("usage", () => {
     ["a certificate without its key", ["serve", "--tls-cert", MAIN]],
     ["a description without its source", ["serve", "--psk", PSK, "--sdp", "x.sdp"]],
     ["a rekey without an MKI", ["serve", "--psk", PSK, "--mki", "0", "--rekey", "5"]],
+    ["a group that is none", ["serve", "--psk", PSK, "--multicast", "10.0.0.1"]],
+    ["a group on an odd port", ["serve", "--psk", PSK, "--multicast", "239.1.2.3:5005"]],
+    ["a TTL without a group", ["serve", "--psk", PSK, "--ttl", "4"]],
+    ["an interface without a group", ["play", "rtsp://127.0.0.1/", "--interface", "lo"]],
+    [
+      "new multicast keys for who cannot take one",
+      ["serve", "--allow-null-keying", "--profile", "gstreamer", "--multicast", "239.1.2.3", "--rekey-on-leave"],
+    ],
     ["an output that is none", ["play", "rtsp://127.0.0.1/", "--out", "film.mp4"]],
     ["keys to print without --reveal", ["play", "rtsp://127.0.0.1/", "--export", "sdes"]],
     ["--reveal with nothing to reveal", ["play", "rtsp://127.0.0.1/", "--reveal"]],
@@ -208,6 +225,23 @@ describe("serve and play", () => {
     const refused = await run(...common, "--export", "ffmpeg", "--duration", "10", "--out", target);
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toContain("[tools.export-suite]");
+  });
+
+  it.each(["239.255.88.1", "232.88.1.1"])("to the multicast group %s, several receivers, rekeyed", async (group) => {
+    const port = await freePort();
+    const options = ["--multicast", `${group}:${port}`, "--interface", "127.0.0.1", "--ttl", "0", "--rekey", "1"];
+    const { url, server } = await serve("--path", "/group", "--psk", PSK, ...options);
+    const listen = ["--transport", "multicast", "--interface", "127.0.0.1", "--psk", PSK, "--packets", "100", "--json"];
+    const outcomes = await Promise.all([run("play", url, ...listen), run("play", url, ...listen)]);
+    for (const outcome of outcomes) {
+      expect(outcome.code, outcome.stderr).toBe(0);
+      expect(outcome.stderr).toContain("rekeyed 1 stream");
+      expect(lastJson(outcome)).toMatchObject({ lost: 0, authenticationFailures: 0, keyedBy: "psk", teardownProof: "verified" });
+    }
+    const [one, two] = outcomes.map((outcome) => /key ([0-9a-f]{8})/.exec(outcome.stderr)?.[1]);
+    expect(one).toBe(two);
+    server.child.kill("SIGINT");
+    expect((await server.ended).code).toBe(0);
   });
 
   it("NULL-keyed inside TLS, with RTSP authentication", async () => {

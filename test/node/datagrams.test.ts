@@ -1,6 +1,6 @@
 import { createSocket } from "node:dgram";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Datagrams, Endpoint } from "../../src/io/index.js";
+import type { Datagrams, Endpoint, MulticastBinding } from "../../src/io/index.js";
 import { createDatagramsFactory, formatEndpoint } from "../../src/node/index.js";
 
 const open: Datagrams[] = [];
@@ -111,6 +111,68 @@ describe("createDatagramsFactory", () => {
     a.send(Uint8Array.of(2), b.local);
     expect((await got).octets).toEqual(Uint8Array.of(2));
     echo.close();
+  });
+});
+
+describe("bindMulticast", () => {
+  const LOOPBACK = "127.0.0.1";
+  const join = async (
+    binding: Partial<MulticastBinding> & { readonly group: string; readonly port: number },
+  ): Promise<Datagrams> => {
+    const socket = await factory.bindMulticast({ interface: LOOPBACK, ...binding });
+    open.push(socket);
+    return socket;
+  };
+  const freePort = async (): Promise<number> => {
+    const socket = await factory.bind({ host: "0.0.0.0", port: 0 });
+    socket.close();
+    return socket.local.port;
+  };
+
+  it.each(["239.255.77.1", "232.77.1.1"])(
+    "reaches every member of %s on the port, by address or by name of the interface",
+    async (group) => {
+      const port = await freePort();
+      const source = group.startsWith("232.") ? { source: LOOPBACK } : {};
+      const members = [await join({ group, port, ...source }), await join({ group, port, ...source, interface: "lo" })];
+      const sender = await join({ group, port: 0 });
+      expect(sender.local.host).toBe(LOOPBACK);
+      const got = members.map(next);
+      sender.send(Uint8Array.of(5), { host: group, port });
+      for (const { octets, from } of await Promise.all(got)) {
+        expect(octets).toEqual(Uint8Array.of(5));
+        expect(from).toEqual(sender.local);
+      }
+    },
+  );
+
+  it("hears neither other groups nor, where it names a source, other senders", async () => {
+    const port = await freePort();
+    const heard: number[] = [];
+    const member = await join({ group: "239.255.77.2", port });
+    const choosy = await join({ group: "232.77.1.2", port, source: "127.0.0.2" });
+    for (const socket of [member, choosy]) socket.onDatagram = ([octet]) => heard.push(octet as number);
+    const sender = await join({ group: "239.255.77.2", port: 0 });
+    sender.send(Uint8Array.of(1), { host: "239.255.77.3", port });
+    sender.send(Uint8Array.of(2), { host: LOOPBACK, port });
+    sender.send(Uint8Array.of(3), { host: "232.77.1.2", port });
+    const got = next(member);
+    sender.send(Uint8Array.of(4), { host: "239.255.77.2", port });
+    expect((await got).octets).toEqual(Uint8Array.of(4));
+    expect(heard).toEqual([]);
+  });
+
+  it("refuses what is no group, an interface that is not there, and a source-specific group without a source", async () => {
+    for (const binding of [
+      { group: "127.0.0.1", port: 5004 },
+      { group: "239.300.0.1", port: 5004 },
+      { group: "239.255.77.4", port: 5004, interface: "no-such-interface" },
+      { group: "239.255.77.4", port: 5004, interface: "192.0.2.1" },
+      { group: "239.255.77.4", port: 5004, ttl: 256 },
+      { group: "232.77.1.3", port: 5004 },
+    ]) {
+      await expect(join(binding)).rejects.toMatchObject({ code: "node.multicast" });
+    }
   });
 });
 

@@ -9,7 +9,7 @@ function setting(wrap: (factory: DatagramsFactory) => DatagramsFactory = (factor
   let pairs = 0;
   const ports = createDatagramPorts(
     wrap({
-      bind: (local) => server.datagrams.bind(local),
+      ...server.datagrams,
       bindPair: (host) => {
         pairs++;
         return server.datagrams.bindPair(host);

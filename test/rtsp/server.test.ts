@@ -5,7 +5,6 @@ import { describe, expect, it } from "vitest";
 import { concatBytes, utf8, utf8Text } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
 import { createMediaKeying } from "../../src/gsa/index.js";
-import type { Stream } from "../../src/io/index.js";
 import { peerProfile } from "../../src/peers/index.js";
 import {
   createMikeyServerKeying,
@@ -15,40 +14,10 @@ import {
   header,
   type MediaSource,
   type Presentation,
-  type RtspItem,
   type RtspResponse,
 } from "../../src/rtsp/index.js";
 import { createSetting, H264, manualSource, PCMU, type Setting } from "./support.js";
-
-interface Talk {
-  readonly stream: Stream;
-  readonly items: RtspItem[];
-  closed: boolean;
-  /** Sends text and gives the responses that came. */
-  say(text: string | Uint8Array): Promise<RtspResponse[]>;
-}
-
-async function talk(setting: Setting, from?: string): Promise<Talk> {
-  const stream = await setting.dial(from);
-  const items: RtspItem[] = [];
-  const parser = createRtspParser();
-  const conversation: Talk = {
-    stream,
-    items,
-    closed: false,
-    say: async (text) => {
-      const before = items.length;
-      stream.write(typeof text === "string" ? utf8(text) : text);
-      await setting.network.advance(10);
-      return items.slice(before).filter((item) => item.kind === "response");
-    },
-  };
-  stream.onData = (octets) => parser.push(octets, (item) => items.push(item));
-  stream.onClose = () => {
-    conversation.closed = true;
-  };
-  return conversation;
-}
+import { talk } from "./talk.js";
 
 const R = "rtsp://server/s";
 const TCP = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
@@ -391,8 +360,9 @@ describe("a server", () => {
   });
 
   it("whose ports are gone says so", async () => {
+    const none = (): Promise<never> => Promise.reject(new Error("none"));
     const setting = createSetting({
-      server: { datagrams: { bind: () => Promise.reject(new Error("none")), bindPair: () => Promise.reject(new Error("none")) } },
+      server: { datagrams: { bind: none, bindPair: none, bindMulticast: none } },
     });
     const { say } = await talk(setting);
     expect((await say(`SETUP ${R}/track1 RTSP/1.0\r\nCSeq: 1\r\n${UDP}\r\n`))[0]?.status).toBe(503);
