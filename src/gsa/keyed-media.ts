@@ -347,19 +347,17 @@ class Media implements KeyedMedia {
   }
 
   #updateOwn(csb: Csb, added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
+    // The peer's own bundle may have brought m= lines that this one does not know yet.
+    const unknown = this.#proposals().slice(Math.ceil(csb.cryptoSessions.length / 2));
+    const news = [...unknown, ...added];
     const firstPolicy = csb.policies.size === 0 ? 0 : Math.max(...csb.policies.keys()) + 1;
-    const policies = new Map(added.map(({ policy }, index) => [firstPolicy + index, policy]));
     const key = this.#sharedKey();
     const pending = this.#context.initiator.update(csb, {
       keys: [key ?? { kind: "TGK", length: 32, spi: this.#freshSpi() }],
-      cryptoSessions: [
-        ...this.#currentSessions(csb),
-        ...added.flatMap(({ ssrc = 0, rolloverCounter = 0 }, index) => [
-          { policyNo: firstPolicy + index, ssrc, roc: rolloverCounter },
-          { policyNo: firstPolicy + index },
-        ]),
-      ],
-      ...(added.length === 0 ? {} : { policies, spDialect: this.#context.options.dialect.spDialect }),
+      cryptoSessions: [...this.#currentSessions(csb), ...sessionsFor(news, firstPolicy)],
+      ...(news.length === 0
+        ? {}
+        : { policies: policiesFor(news, firstPolicy), spDialect: this.#context.options.dialect.spDialect }),
       ...(sdpIds === undefined ? {} : { sdpIds }),
       requestResponse: true,
     });
@@ -370,25 +368,24 @@ class Media implements KeyedMedia {
   /** The party that answered the first exchange begins a bundle of its own: only an Initiator updates (RFC 3830 §4.5). */
   #beginOwn(added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
     const base = (this.#held.responder as HeldBundle).csb;
-    const proposals: readonly StreamProposal[] = [
-      ...this.#streams.map(({ policy, sender }) => {
-        const ssrc = sender?.ssrcs.length === 1 ? (sender.ssrcs[0] as number) : 0;
-        return { policy, ssrc, rolloverCounter: sender?.rolloverCounter(ssrc) ?? 0 };
-      }),
-      ...added,
-    ];
+    const proposals = [...this.#proposals(), ...added];
     return this.#context.initiator.begin({
       credential: base.credential,
-      policies: new Map(proposals.map(({ policy }, index) => [index, policy])),
-      cryptoSessions: proposals.flatMap(({ ssrc = 0, rolloverCounter = 0 }, policyNo) => [
-        { policyNo, ssrc, roc: rolloverCounter },
-        { policyNo },
-      ]),
+      policies: policiesFor(proposals, 0),
+      cryptoSessions: sessionsFor(proposals, 0),
       keys: [{ kind: "TGK", length: 32, spi: this.#freshSpi() }],
       spDialect: this.#context.options.dialect.spDialect,
       ...(base.responderId === undefined ? {} : { initiatorId: base.responderId }),
       ...(base.responderId === undefined || base.initiatorId === undefined ? {} : { responderId: base.initiatorId }),
       ...(sdpIds === undefined ? {} : { sdpIds }),
+    });
+  }
+
+  /** The m= lines that there are, with what is known of what this party sends. */
+  #proposals(): StreamProposal[] {
+    return this.#streams.map(({ policy, sender }) => {
+      const [ssrc = 0, ...others] = sender?.ssrcs ?? [];
+      return others.length > 0 ? { policy } : { policy, ssrc, rolloverCounter: sender?.rolloverCounter(ssrc) ?? 0 };
     });
   }
 
@@ -532,6 +529,18 @@ class Media implements KeyedMedia {
     });
     this.#overlaps.add(timer);
   }
+}
+
+/** Two crypto sessions per m= line (RFC 4567 §7.1), each line with a policy of its own. */
+function sessionsFor(lines: readonly StreamProposal[], firstPolicy: number): CryptoSessionRequest[] {
+  return lines.flatMap(({ ssrc = 0, rolloverCounter = 0 }, index) => [
+    { policyNo: firstPolicy + index, ssrc, roc: rolloverCounter },
+    { policyNo: firstPolicy + index },
+  ]);
+}
+
+function policiesFor(lines: readonly StreamProposal[], firstPolicy: number): ReadonlyMap<number, SrtpPolicy> {
+  return new Map(lines.map(({ policy }, index) => [firstPolicy + index, policy]));
 }
 
 /** The same crypto sessions under another bundle: all, or those that a bundle of this role protects. */

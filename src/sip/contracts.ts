@@ -135,14 +135,17 @@ export interface SipDialog {
    * The other party refused the offer with a final response (488 and its like). Rolls back.
    * @param body of the response: SDP or `application/mikey` with an ERR message
    */
-  refused(status: number, body?: ReceivedBody): RefusalAdvice;
+  refused(status: number, body?: ReceivedBody): Promise<RefusalAdvice>;
   /**
    * One early dialog of a forked INVITE, by the To tag of its response. Each branch gets keyed media of its own from the one offer;
    * packets that came early are opened by whichever branch can. Valid while the first offer is unanswered on this dialog itself.
    * @throws WatchwordError `sip.state`, `sip.branches` beyond 16
    */
   fork(remoteTag: string): SipDialog;
-  /** This branch has the call: every other branch of the offer is closed. */
+  /**
+   * The dialog is confirmed (2xx, ACK): every other branch of a forked offer is closed. Until then an answered call that ends keeps its keys
+   * for 32 s, in case the same offer comes again in a retried INVITE.
+   */
   confirm(): void;
   /** The body for BYE, or undefined where there is nothing to prove or nobody to read it (docs/protocol.md §8). */
   end(): SipBody | undefined;

@@ -1,0 +1,218 @@
+import { WatchwordError } from "../bytes/index.js";
+import {
+  createSdpEditor,
+  formatKeyMgmtAttribute,
+  type KeyMgmtAttribute,
+  parseDescription,
+  readKeyMgmt,
+  type SdpEditor,
+  type SdpSection,
+} from "../sdp/index.js";
+import { type Capability, readCapabilities } from "./capabilities.js";
+import type { MediaDirection } from "./contracts.js";
+import { SipRefusal } from "./refusal.js";
+
+/** The key management protocol that is spoken here (RFC 4567 §9.3). */
+export const PROTOCOL = "mikey";
+/** docs/protocol.md §4.1. */
+const ANNOUNCEMENT = "x-watchword";
+const ANNOUNCED_VERSION = "1";
+
+/** Most m= lines of a dialog: two crypto sessions each fit the map of a key message (RFC 3830 §6.1). */
+const MAX_LINES = 32;
+
+/** One m= line of a description, as keying sees it. */
+export interface DescribedLine {
+  readonly index: number;
+  /** `RTP/SAVP`, …; of a potential configuration where that is taken (RFC 5939). */
+  readonly profile: string;
+  /** Port 0 (RFC 3264 §6). */
+  readonly rejected: boolean;
+  /** As its author states it. */
+  readonly direction: MediaDirection;
+  /** Keys in a=crypto (RFC 4568). */
+  readonly hasCrypto: boolean;
+  /** The key message that applies: of its own section, else of the session. */
+  readonly keys: KeyMgmtAttribute | undefined;
+  /** The potential configuration that has the key message. */
+  readonly capability: Capability | undefined;
+}
+
+/** One key message of a description and the m= lines that it is for. */
+export interface DescribedMessage {
+  readonly section: SdpSection;
+  /** In the order of the message's crypto sessions. */
+  readonly lines: readonly number[];
+  readonly octets: Uint8Array;
+  /** Every protocol that the section offers, in order (RFC 4567 §4.1.4). */
+  readonly protocols: readonly string[];
+}
+
+export interface KeyedDescription {
+  readonly lines: readonly DescribedLine[];
+  readonly messages: readonly DescribedMessage[];
+  /** `a=x-watchword:1`. */
+  readonly announced: boolean;
+}
+
+/**
+ * Reads what keying needs of an offer or answer. A malformed key-mgmt line is a failure, never an absence.
+ * @param profiles transport profiles that may be keyed
+ * @throws CodecError; SipRefusal `sip.media`
+ */
+export function readDescription(sdp: string, profiles: readonly string[]): KeyedDescription {
+  const { media } = parseDescription(sdp);
+  if (media.length > MAX_LINES) throw new SipRefusal("sip.media", `more than ${MAX_LINES} m= lines`);
+  const editor = createSdpEditor(sdp);
+  const { attributes, effective } = readKeyMgmt(sdp);
+  const problem = attributes.find((attribute) => attribute.protocol === PROTOCOL && attribute.problem !== undefined)?.problem;
+  if (problem !== undefined) throw problem;
+  const capabilities = readCapabilities(editor, attributes, profiles);
+  const lines = media.map((section, index): DescribedLine => {
+    const capability = profiles.includes(section.profile) ? undefined : capabilities.get(index);
+    const bundled = editor.attributes({ section: index, name: "bundle-only" }).length > 0;
+    return {
+      index,
+      profile: capability?.profile ?? section.profile,
+      rejected: section.port === 0 && !bundled,
+      direction: directionOf(editor, index, section.connection?.address),
+      hasCrypto: editor.attributes({ section: index, name: "crypto" }).length > 0,
+      keys: capability?.keys ?? effective[index]?.find(({ protocol }) => protocol === PROTOCOL),
+      capability,
+    };
+  });
+  return { lines, messages: messagesOf(lines, attributes), announced: announces(editor) };
+}
+
+/** Every key message once, those of m= lines that are overridden or rejected too: each has to succeed (RFC 4567 §4.1.2). */
+function messagesOf(lines: readonly DescribedLine[], attributes: readonly KeyMgmtAttribute[]): DescribedMessage[] {
+  const taken = new Set(lines.flatMap(({ capability }) => (capability === undefined ? [] : [capability.keys])));
+  const bySection = new Map<SdpSection, KeyMgmtAttribute>();
+  for (const attribute of attributes) {
+    if (attribute.protocol !== PROTOCOL || bySection.has(attribute.section)) continue;
+    if (attribute.capability === undefined || taken.has(attribute)) bySection.set(attribute.section, attribute);
+  }
+  return [...bySection.values()].map(({ section, data, capability }) => ({
+    section,
+    lines: section === "session" ? lines.map(({ index }) => index) : [section],
+    octets: data as Uint8Array,
+    protocols: attributes
+      .filter((other) => other.section === section && (other.capability === undefined) === (capability === undefined))
+      .map(({ protocol }) => protocol),
+  }));
+}
+
+const DIRECTIONS: readonly MediaDirection[] = ["sendrecv", "sendonly", "recvonly", "inactive"];
+
+/** RFC 3264 §5.1, and the hold of old: an address of zeros means that nothing may be sent there (§8.4); with ICE it means nothing. */
+function directionOf(editor: SdpEditor, index: number, address: string | undefined): MediaDirection {
+  const stated = (section: SdpSection): MediaDirection | undefined =>
+    DIRECTIONS.find((direction) => editor.attributes({ section, name: direction }).length > 0);
+  const direction = stated(index) ?? stated("session") ?? "sendrecv";
+  const ice = editor.attributes({ name: "ice-ufrag" }).length > 0;
+  const sessionAddress = editor.section("session").find(({ type }) => type === "c")?.value;
+  const nowhere = !ice && (address ?? sessionAddress?.split(" ")[2] ?? "") === "0.0.0.0";
+  return nowhere ? directionFrom(sends(direction), false) : direction;
+}
+
+export function sends(direction: MediaDirection): boolean {
+  return direction === "sendrecv" || direction === "sendonly";
+}
+
+export function receives(direction: MediaDirection): boolean {
+  return direction === "sendrecv" || direction === "recvonly";
+}
+
+function directionFrom(send: boolean, receive: boolean): MediaDirection {
+  if (send) return receive ? "sendrecv" : "sendonly";
+  return receive ? "recvonly" : "inactive";
+}
+
+/** What both descriptions together allow, seen from the first's side (RFC 3264 §6.1). */
+export function agreedDirection(local: DescribedLine, remote: DescribedLine): MediaDirection {
+  if (local.rejected || remote.rejected) return "inactive";
+  return directionFrom(sends(local.direction) && receives(remote.direction), receives(local.direction) && sends(remote.direction));
+}
+
+function announces(editor: SdpEditor): boolean {
+  return editor.attributes({ section: "session", name: ANNOUNCEMENT }).some(({ value }) => value === ANNOUNCED_VERSION);
+}
+
+/** A key message to put into a description. */
+export interface KeyMessage {
+  readonly section: SdpSection;
+  readonly octets: Uint8Array;
+}
+
+/** How a local description is completed. */
+export interface Completion {
+  readonly messages: readonly KeyMessage[];
+  /** Transport profile by m= line. */
+  readonly profiles: readonly string[];
+  /** `a=acfg` by m= line (RFC 5939 §3.5.2). */
+  readonly configurations?: ReadonlyMap<number, string>;
+  readonly announce: boolean;
+}
+
+/**
+ * A local description with its profiles, key messages and announcement; every other octet stays. Key messages go before those of other
+ * protocols (order of preference, RFC 4567 §4.1.2) and take the place of any that were there.
+ */
+export function completeDescription(sdp: string, completion: Completion): string {
+  const editor = createSdpEditor(sdp);
+  for (const { line } of mikeyLines(editor).toReversed()) editor.remove(line.number);
+  completion.profiles.forEach((profile, index) => {
+    const line = editor.section(index)[0];
+    if (line === undefined) return;
+    editor.replace(line.number, line.text.replace(/^(m=\S+ +\S+ +)\S+/, `$1${profile}`));
+  });
+  for (const [index, configuration] of completion.configurations ?? []) editor.append(index, `a=acfg:${configuration}`);
+  for (const { section, octets } of completion.messages) {
+    const text = `a=key-mgmt:${formatKeyMgmtAttribute(PROTOCOL, octets)}`;
+    const other = editor.attributes({ section, name: "key-mgmt" })[0];
+    if (other === undefined) editor.append(section, text);
+    else editor.insertBefore(other.line.number, text);
+  }
+  if (completion.announce && !announces(editor)) editor.append("session", `a=${ANNOUNCEMENT}:${ANNOUNCED_VERSION}`);
+  return editor.format();
+}
+
+/** The other protocols that a local description offers in a section, behind ours. */
+export function protocolsOf(sdp: string, section: SdpSection): string[] {
+  const others = readKeyMgmt(sdp).attributes.filter(
+    (attribute) => attribute.section === section && attribute.capability === undefined && attribute.protocol !== PROTOCOL,
+  );
+  return [PROTOCOL, ...others.map(({ protocol }) => protocol)];
+}
+
+/** Plain RTP profiles and what protects them (RFC 3711 §12, RFC 5124). */
+const SECURE: ReadonlyMap<string, string> = new Map([
+  ["RTP/AVP", "RTP/SAVP"],
+  ["RTP/AVPF", "RTP/SAVPF"],
+]);
+
+/** The profile of every m= line of a local offer, made secure. @throws WatchwordError `sip.media` where an active one cannot be */
+export function securedProfiles(lines: readonly DescribedLine[], profiles: readonly string[]): string[] {
+  return lines.map(({ profile, rejected, index }) => {
+    const secured = profiles.includes(profile) ? profile : (SECURE.get(profile) ?? profile);
+    if (!rejected && !profiles.includes(secured)) {
+      throw new WatchwordError("sip.media", `m= line ${index + 1} has profile ${profile.slice(0, 40)}, which cannot be keyed`);
+    }
+    return secured;
+  });
+}
+
+/** A description without key messages, for a stack that does not know them; with RTP/AVP for one that knows no SRTP either. */
+export function plainDescription(sdp: string, plainProfiles: boolean): string {
+  const editor = createSdpEditor(sdp);
+  for (const { line } of mikeyLines(editor).toReversed()) editor.remove(line.number);
+  if (!plainProfiles) return editor.format();
+  for (const line of editor.lines.filter(({ type }) => type === "m")) {
+    editor.replace(line.number, line.text.replace(/^(m=\S+ +\S+ +RTP\/)S(AVPF?)(?= )/, "$1$2"));
+  }
+  return editor.format();
+}
+
+function mikeyLines(editor: SdpEditor) {
+  return editor.attributes({ name: "key-mgmt" }).filter(({ value = "" }) => value.trim().split(/[ \t]/)[0] === PROTOCOL);
+}
