@@ -26,7 +26,7 @@ function readSecond(description: string, output: string): RunningProcess {
 }
 
 describePeer("ffmpeg", "takes exported keys", () => {
-  it.each(POLICIES)("decodes $name from the exported description [export of keys]", async ({ name: _name, ...policy }) => {
+  it.each(POLICIES)("decodes $name from the exported description [export of keys, $suite]", async ({ name: _name, ...policy }) => {
     const { stream, packets } = sealTone(policy.suite, { policy });
     const target = await freeTarget();
     const folder = temporaryFolder(test, "ffmpeg");
@@ -40,7 +40,7 @@ describePeer("ffmpeg", "takes exported keys", () => {
   });
 
   it.each(POLICIES)(
-    "sends $name under the exported arguments, RTP and RTCP [export of keys]",
+    "sends $name under the exported arguments, RTP and RTCP [export of keys, $suite]",
     async ({ name: _name, ...policy }) => {
       const { stream } = sealTone(policy.suite, { policy, count: 0 });
       const receiver = srtpReceiver({ suite: policy.suite, octets: masterKey(policy.suite), policy });

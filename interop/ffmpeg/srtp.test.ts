@@ -32,8 +32,8 @@ function temporaryFolder(): string {
   return folder;
 }
 
-describePeer("ffmpeg", "SRTP media both ways", () => {
-  it.each(ROWS)("we open what ffmpeg sends with $name, RTP and RTCP", async ({ name, suite, policy }) => {
+describePeer("ffmpeg", "SRTP media both ways [SRTP both ways]", () => {
+  it.each(ROWS)("we open what ffmpeg sends with $name, RTP and RTCP [$suite]", async ({ name, suite, policy }) => {
     const octets = masterKey(suite);
     const receiver = srtpReceiver({ suite, octets, ...(policy === undefined ? {} : { policy }) });
     const [rtp, rtcp] = await datagrams.bindPair("127.0.0.1");
@@ -78,7 +78,7 @@ describePeer("ffmpeg", "SRTP media both ways", () => {
   });
 
   it.each(ROWS.filter(({ name }) => name.startsWith("AES")))(
-    "ffmpeg decodes what we send with $name",
+    "ffmpeg decodes what we send with $name [$suite]",
     async ({ name, suite, policy }) => {
       const octets = masterKey(suite);
       const sender = srtpSender({ suite, octets, ...(policy === undefined ? {} : { policy }) });

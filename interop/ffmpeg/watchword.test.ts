@@ -41,7 +41,7 @@ async function written(path: string, writer: RunningProcess): Promise<void> {
   await expect.poll(() => existsSync(path), { timeout: 10_000, message: `${path}\n${writer.stderr}` }).toBe(true);
 }
 
-describePeer("ffmpeg", "reads what watchword play --out rtp:// forwards", () => {
+describePeer("ffmpeg", "reads what watchword play --out rtp:// forwards [decodes behind our client]", () => {
   it("decodes the tone of watchword serve", async () => {
     const server = await serve(test, [...PLAIN, "--suite", "AEAD_AES_128_GCM"]);
     const folder = temporaryFolder();
@@ -86,7 +86,7 @@ describePeer("ffmpeg", "reads what watchword play --out rtp:// forwards", () => 
   });
 });
 
-describePeer("ffmpeg", "is the encoder behind watchword serve --source rtp", () => {
+describePeer("ffmpeg", "is the encoder behind watchword serve --source rtp [encodes for our server]", () => {
   describePeer("gstreamer", "played by rtspsrc", () => {
     it("becomes an SRTP source of H.264", async () => {
       const folder = temporaryFolder();

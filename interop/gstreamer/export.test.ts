@@ -35,7 +35,7 @@ const ROWS: readonly (SrtpPolicy & { readonly name: string; readonly mki?: Uint8
 
 describePeer("gstreamer", "takes exported keys", () => {
   it.each(ROWS)(
-    "srtpdec opens $name by the exported caps [export of keys]",
+    "srtpdec opens $name by the exported caps [export of keys, $suite]",
     async ({ name: _name, mki, rolloverCounter, ...policy }) => {
       const { stream, packets }: SealedTone = sealTone(policy.suite, {
         policy,

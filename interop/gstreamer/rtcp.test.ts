@@ -23,7 +23,7 @@ function presentation(suite: SuiteName): Presentation {
   };
 }
 
-describePeer("gstreamer", "SRTCP both ways", () => {
+describePeer("gstreamer", "SRTCP both ways [SRTCP both ways]", () => {
   it("our server opens rtspsrc's reports, and rtspsrc our server's", async () => {
     const ended: RtspServerEvent[] = [];
     const service = await startRtspService({

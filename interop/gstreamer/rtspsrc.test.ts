@@ -24,15 +24,18 @@ function expectTone(report: RtspsrcReport): void {
   expect(report.requests.at(-1)).toBe("TEARDOWN");
 }
 
-describePeer("gstreamer", "rtspsrc plays watchword serve", () => {
-  it.concurrent.for(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }, test) => {
-    const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
-    expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
-    const stopped = await server.process.stop("SIGINT");
-    expect(stopped.code, stopped.stderr).toBe(0);
-  });
+describePeer("gstreamer", "rtspsrc plays watchword serve [plays our server]", () => {
+  it.concurrent.for(MATRIX)(
+    "$transport, $profile, $suite [RTP over $transport, $profile, $suite]",
+    async ({ transport, profile, suite }, test) => {
+      const server = await serve(test, [...PLAIN, "--suite", suite, "--rtp-profile", profile]);
+      expectTone(await rtspsrc(test, server.url, ["--transport", transport, ...PLAY]));
+      const stopped = await server.process.stop("SIGINT");
+      expect(stopped.code, stopped.stderr).toBe(0);
+    },
+  );
 
-  it("udp, RTP/SAVP, AES_CM_128_HMAC_SHA1_32, whose SRTCP tag is short too", async (test) => {
+  it("udp, RTP/SAVP, AES_CM_128_HMAC_SHA1_32, whose SRTCP tag is short too [AES_CM_128_HMAC_SHA1_32]", async (test) => {
     const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_32"]);
     expectTone(await rtspsrc(test, server.url, ["--transport", "udp", ...PLAY]));
   });
@@ -52,7 +55,7 @@ const certificate = writeCertificate(folder);
 /** One RTP profile is enough here: TLS is below it. */
 const ROWS = MATRIX.filter(({ profile }) => profile === "RTP/SAVP");
 
-describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
+describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps [plays our server over TLS]", () => {
   it.concurrent.for(ROWS)("$transport, $suite", async ({ suite, transport }, test) => {
     const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
     const server = await serve(test, ["--profile", "gstreamer", ...tls, "--suite", suite]);
@@ -61,7 +64,7 @@ describePeer("gstreamer", "rtspsrc plays watchword serve over rtsps", () => {
   });
 });
 
-describePeer("gstreamer", "one path for all, with two key messages in its description", () => {
+describePeer("gstreamer", "one path for all, with two key messages in its description [plays what offers two key messages]", () => {
   it("is played by rtspsrc under the first, and by who has a pre-shared key under the second", async (test) => {
     const psk = `viewer:${"5a".repeat(32)}`;
     const tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key];
@@ -83,7 +86,7 @@ describePeer("gstreamer", "one path for all, with two key messages in its descri
   });
 });
 
-describePeer("gstreamer", "rtspsrc is not disturbed by de-registration", () => {
+describePeer("gstreamer", "rtspsrc is not disturbed by de-registration [not disturbed by our de-registration]", () => {
   it("plays and leaves although the SDP announces it and the TEARDOWN carries it both ways", async (test) => {
     const server = await serve(test, [...PLAIN, "--suite", "AES_CM_128_HMAC_SHA1_80"]);
     const relay = await startRelay(test, {

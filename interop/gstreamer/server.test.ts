@@ -35,26 +35,29 @@ function expectSent(dump: string, server: GstServerReport, report: PlayReport): 
   expect(report).toMatchObject({ lost: 0, authenticationFailures: 0, replays: 0 });
 }
 
-describePeer("gstreamer", "watchword play plays gst-rtsp-server", () => {
-  it.concurrent.for(MATRIX)("$transport, $profile, $suite", async ({ transport, profile, suite }, test) => {
-    const server = await gstServer(test, ["--profile", profile, "--suite", suite]);
-    const dump = newDump();
-    const url = `rtsp://127.0.0.1:${server.port}/test`;
-    const { result, report } = await play(test, [url, ...PLAIN, "--transport", transport, "--out", dump, ...PLAY]);
-    expect(result.code, result.stderr).toBe(0);
-    const met = await server.report();
-    expectSent(dump, met, report);
-    expect(report).toMatchObject({ suite, keyedBy: "null", teardownProof: "absent" });
-    expect(met.requests.at(-1)).toEqual({ method: "teardown", keyMgmt: null });
-    expect(met.requests.find(({ method }) => method === "setup")?.keyMgmt).toContain("prot=mikey");
-    for (const counts of met.decrypters) expect(counts["recv-drop-count"]).toBe(0);
-  });
+describePeer("gstreamer", "watchword play plays gst-rtsp-server [played by our client]", () => {
+  it.concurrent.for(MATRIX)(
+    "$transport, $profile, $suite [RTP over $transport, $profile, $suite]",
+    async ({ transport, profile, suite }, test) => {
+      const server = await gstServer(test, ["--profile", profile, "--suite", suite]);
+      const dump = newDump();
+      const url = `rtsp://127.0.0.1:${server.port}/test`;
+      const { result, report } = await play(test, [url, ...PLAIN, "--transport", transport, "--out", dump, ...PLAY]);
+      expect(result.code, result.stderr).toBe(0);
+      const met = await server.report();
+      expectSent(dump, met, report);
+      expect(report).toMatchObject({ suite, keyedBy: "null", teardownProof: "absent" });
+      expect(met.requests.at(-1)).toEqual({ method: "teardown", keyMgmt: null });
+      expect(met.requests.find(({ method }) => method === "setup")?.keyMgmt).toContain("prot=mikey");
+      for (const counts of met.decrypters) expect(counts["recv-drop-count"]).toBe(0);
+    },
+  );
 });
 
 /** One RTP profile is enough here: TLS is below it. */
 const ROWS = MATRIX.filter(({ profile }) => profile === "RTP/SAVP");
 
-describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () => {
+describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps [played by our client over TLS]", () => {
   it.concurrent.for(ROWS)("$transport, $suite", async ({ suite, transport }, test) => {
     const server = await gstServer(test, ["--tls", certificate.both, "--suite", suite]);
     const dump = newDump();
@@ -67,7 +70,7 @@ describePeer("gstreamer", "watchword play plays gst-rtsp-server over rtsps", () 
   });
 });
 
-describePeer("gstreamer", "watchword play finds out what gst-rtsp-server is", () => {
+describePeer("gstreamer", "watchword play finds out what gst-rtsp-server is [found out by --profile auto]", () => {
   it("and says so", async (test) => {
     const server = await gstServer(test, []);
     const dump = newDump();
@@ -103,7 +106,7 @@ describePeer("gstreamer", "watchword play and the streams of gst-rtsp-server", (
   });
 });
 
-describePeer("gstreamer", "gst-rtsp-server is not disturbed by de-registration", () => {
+describePeer("gstreamer", "gst-rtsp-server is not disturbed by de-registration [not disturbed by our de-registration]", () => {
   it("ends the session on a TEARDOWN that carries a de-registration", async (test) => {
     const server = await gstServer(test, []);
     const relay = await startRelay(test, {

@@ -65,8 +65,8 @@ const ROWS: readonly (Row & { readonly title: string })[] = SUITES.flatMap((row)
 const rtp = tonePackets(60, { ssrc: SSRC, sequence: 65_500, timestamp: 0xffff_f000 });
 const rtcp = [rtcpReport(SSRC), rtcpReport(SSRC), rtcpReport(SSRC)];
 
-describePeer("gstreamer", "srtpenc and srtpdec", () => {
-  it.each(ROWS)("srtpdec opens what we protect: $title, over a ROC wrap", async ({ title: _title, ...keyed }) => {
+describePeer("gstreamer", "srtpenc and srtpdec [SRTP both ways]", () => {
+  it.each(ROWS)("srtpdec opens what we protect: $title, over a ROC wrap [$suite]", async ({ title: _title, ...keyed }) => {
     const octets = masterKey(keyed.suite);
     const sender = srtpSender({ ...keyed, octets });
     const opened = await gstreamer(
@@ -84,7 +84,7 @@ describePeer("gstreamer", "srtpenc and srtpdec", () => {
     expect(sender.rolloverCounter(SSRC)).toBe(1);
   });
 
-  it.each(ROWS)("we open what srtpenc protects: $title, over a ROC wrap", async ({ title: _title, ...keyed }) => {
+  it.each(ROWS)("we open what srtpenc protects: $title, over a ROC wrap [$suite]", async ({ title: _title, ...keyed }) => {
     const octets = masterKey(keyed.suite);
     const receiver = srtpReceiver({ ...keyed, octets });
     const sealed = await gstreamer({ onTestFinished }, { direction: "protect", ...keyed, key: octets, rtp, rtcp });
@@ -108,7 +108,7 @@ describePeer("gstreamer", "srtpenc and srtpdec", () => {
     }
   });
 
-  it("srtpdec joins a stream whose ROC is not 0", async () => {
+  it("srtpdec joins a stream whose ROC is not 0 [late join]", async () => {
     const suite = "AES_CM_128_HMAC_SHA1_80";
     const key = masterKey(suite);
     const sender = srtpSender({ suite, octets: key });
@@ -118,7 +118,7 @@ describePeer("gstreamer", "srtpenc and srtpdec", () => {
     expect(opened.rtp).toEqual(rtp);
   });
 
-  it("srtpdec follows a change of the key by the MKI, and so do we", async () => {
+  it("srtpdec follows a change of the key by the MKI, and so do we [MKI, change of key]", async () => {
     const suite = "AES_CM_128_HMAC_SHA1_80";
     const [first, second] = [masterKey(suite), masterKey(suite, 99)];
     const [mki, mki2] = [Uint8Array.of(0, 1), Uint8Array.of(0, 2)];

@@ -8,6 +8,7 @@ import { describePeer } from "../peers.js";
 import { startProcess } from "../process.js";
 
 const test = { onTestFinished };
+const SUITES = ["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"] as const;
 const PACKETS = 120;
 /** Janus writes through a buffer of the C library. */
 const BUFFER = 4096;
@@ -82,10 +83,10 @@ function recordedPayloads(path: string): Uint8Array[] {
 }
 
 describePeer("janus", "takes exported keys", () => {
-  it("records in the clear what comes to the exported mountpoints, in two suites [export of keys]", async () => {
+  it(`records in the clear what comes to the exported mountpoints [export of keys, ${SUITES.join(", ")}]`, async () => {
     const folder = temporaryFolder(test, "janus");
     const ask = await startJanus(folder);
-    for (const [index, suite] of (["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"] as const).entries()) {
+    for (const [index, suite] of SUITES.entries()) {
       const id = index + 1;
       const { stream, packets } = sealTone(suite, { count: PACKETS });
       const target = await freeTarget();

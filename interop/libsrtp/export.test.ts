@@ -45,7 +45,7 @@ const ROWS: readonly Row[] = [
 ];
 
 describePeer("libsrtp", "takes exported keys", () => {
-  it.each(ROWS)("opens $name by the exported policy, SRTP and SRTCP [export of keys]", async (row) => {
+  it.each(ROWS)("opens $name by the exported policy, SRTP and SRTCP [export of keys, $suite]", async (row) => {
     const { name: _name, mki, rolloverCounter, anySsrc, ...policy } = row;
     const { stream, packets, sender } = sealTone(policy.suite, {
       policy,

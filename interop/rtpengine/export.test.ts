@@ -75,7 +75,7 @@ const ROWS: readonly (SrtpPolicy & { readonly name: string; readonly mki?: Uint8
 ];
 
 describePeer("rtpengine", "takes exported keys", () => {
-  it("hands on in the clear what the exported offers describe, in six suites [export of keys]", async () => {
+  it(`hands on in the clear what the exported offers describe [export of keys, MKI, ${ROWS.map(({ suite }) => suite).join(", ")}]`, async () => {
     const ask = await startRtpengine();
     for (const { name, mki, ...policy } of ROWS) {
       const { stream, packets }: SealedTone = sealTone(policy.suite, { count: PACKETS, ...(mki === undefined ? {} : { mki }) });

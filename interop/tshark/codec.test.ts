@@ -54,7 +54,7 @@ const cases = payloadCases.map(({ name, value }) =>
     : { name, value },
 );
 
-describePeer("tshark", "payloads of src/mikey", () => {
+describePeer("tshark", "payloads of src/mikey [dissects our messages]", () => {
   const rows = cases.map(({ name, value }) => ({
     name,
     marked: !ENDS_MESSAGE.test(name),

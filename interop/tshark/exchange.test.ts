@@ -181,7 +181,7 @@ async function registrationRows(): Promise<Row[]> {
 
 const sessionRows = await registrationRows();
 
-describePeer("tshark", "messages of our exchanges", () => {
+describePeer("tshark", "messages of our exchanges [dissects our messages]", () => {
   const rows = [...sessionRows, ...pskRows, ...nullRows, ...mapRows, ...errorRows, refusalRow];
   let seen: Dissection[];
   beforeAll(async () => {

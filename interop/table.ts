@@ -1,0 +1,54 @@
+/**
+ * The table "peer x feature" of README.md, from what the suites in interop/ showed.
+ *
+ *     table.ts REPORT.json            writes interop/features.json and the table, from a run in which no suite of a peer failed or was skipped
+ *     table.ts --check REPORT.json    fails unless the run showed exactly what interop/features.json says
+ *     table.ts --check                fails unless the table is the one that interop/features.json gives
+ */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { differences, type Features, placeTable, type Report, readFeatures } from "./features.js";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const DATA = join(import.meta.dirname, "features.json");
+const README = join(ROOT, "README.md");
+
+const check = process.argv.includes("--check");
+const [reportPath] = process.argv.slice(2).filter((argument) => argument !== "--check");
+const known: Features = existsSync(DATA) ? (JSON.parse(readFileSync(DATA, "utf8")) as Features) : { peers: {}, features: {} };
+const report = reportPath === undefined ? undefined : readReport(reportPath);
+
+const problems = check ? checkTable(report) : report === undefined ? ["a report is needed"] : writeTable(report);
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) {
+  console.error("peers: npm run peers:table runs the suites and writes the table");
+  process.exitCode = 1;
+} else {
+  console.log(`peers: ${Object.keys(known.peers).length} peers, ${Object.keys(known.features).length} features`);
+}
+
+/** The suites of peers in a report; the rest of it is not looked at. */
+function readReport(path: string): Report {
+  const { testResults } = JSON.parse(readFileSync(path, "utf8")) as Report;
+  return { testResults: testResults.filter(({ name }) => name.includes("/interop/")) };
+}
+
+function checkTable(run: Report | undefined): string[] {
+  if (run !== undefined) return differences(known, readFeatures(run, known));
+  const readme = readFileSync(README, "utf8");
+  return placeTable(readme, known) === readme ? [] : ["README.md: the table is not the one of interop/features.json"];
+}
+
+function writeTable(run: Report): string[] {
+  const tests = run.testResults.flatMap(({ assertionResults }) => assertionResults);
+  const unfit = tests
+    .filter(({ status }) => status !== "passed")
+    .map(({ ancestorTitles, title, status }) => `${status}: ${[...ancestorTitles, title].join(" > ")}`);
+  if (unfit.length > 0 || tests.length === 0) return [...unfit, "the table is written from a full run in which everything passed"];
+  const features = readFeatures(run, known);
+  writeFileSync(DATA, `${JSON.stringify(features, undefined, 2)}\n`);
+  writeFileSync(README, placeTable(readFileSync(README, "utf8"), features));
+  for (const line of differences(known, features))
+    console.log(line.replace(/^shown and not claimed/, "new").replace(/^claimed and not shown/, "gone"));
+  return [];
+}
