@@ -24,13 +24,13 @@ if (problems.length > 0) {
   console.error("peers: npm run peers:table runs the suites and writes the table");
   process.exitCode = 1;
 } else {
-  console.log(`peers: ${Object.keys(known.peers).length} peers, ${Object.keys(known.features).length} features`);
+  console.log(check ? "peers: the table is true" : "peers: interop/features.json and README.md are written");
 }
 
 /** The suites of peers in a report; the rest of it is not looked at. */
 function readReport(path: string): Report {
   const { testResults } = JSON.parse(readFileSync(path, "utf8")) as Report;
-  return { testResults: testResults.filter(({ name }) => name.includes("/interop/")) };
+  return { testResults: testResults.filter(({ name }) => name.startsWith(`${import.meta.dirname}/`)) };
 }
 
 function checkTable(run: Report | undefined): string[] {
