@@ -46,9 +46,15 @@ function writeTable(run: Report): string[] {
     .map(({ ancestorTitles, title, status }) => `${status}: ${[...ancestorTitles, title].join(" > ")}`);
   if (unfit.length > 0 || tests.length === 0) return [...unfit, "the table is written from a full run in which everything passed"];
   const features = readFeatures(run, known);
-  writeFileSync(DATA, `${JSON.stringify(features, undefined, 2)}\n`);
+  writeFileSync(DATA, formatData(features));
   writeFileSync(README, placeTable(readFileSync(README, "utf8"), features));
   for (const line of differences(known, features))
     console.log(line.replace(/^shown and not claimed/, "new").replace(/^claimed and not shown/, "gone"));
   return [];
+}
+
+/** One line for each peer and feature, as the formatter leaves it. */
+function formatData(features: Features): string {
+  const text = JSON.stringify(features, undefined, 2);
+  return `${text.replace(/\[\s+([^\]]*?)\s+\]/g, (_, items: string) => `[${items.split(/,\s+/).join(", ")}]`)}\n`;
 }
