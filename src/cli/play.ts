@@ -20,9 +20,9 @@ import {
   type ClientTransport,
   createAutoClientKeying,
   createMikeyClientKeying,
-  type DescribedPresentation,
   identityOf,
   type MediaTrack,
+  mediaTracksOf,
   parseRtspUri,
   type RtspClient,
 } from "../rtsp/index.js";
@@ -183,7 +183,7 @@ class Player {
     const client = await this.#connect(url);
     try {
       const described = await client.describe();
-      const tracks = tracksOf(described);
+      const tracks = mediaTracksOf(described.description);
       this.#sink = await openSink(this.#flags.out, tracks);
       this.#export?.describe(tracks);
       for (const index of described.description.media.keys()) await client.setup(index, transport);
@@ -298,23 +298,6 @@ export function clientKeying(
     ...(psk === undefined && profile.nullDirections === "each"
       ? {}
       : { initiate: { policy: peerPolicy(profile, suite), ...(psk === undefined ? {} : { psk: psk.key }) } }),
-  });
-}
-
-/** What the m= lines carry. */
-function tracksOf({ description }: DescribedPresentation): MediaTrack[] {
-  return description.media.map((section): MediaTrack => {
-    const payloadType = Number(section.formats[0] ?? 0);
-    const map = section.rtpMaps.find((entry) => entry.payloadType === payloadType);
-    const parameters = section.formatParameters.find((entry) => entry.payloadType === payloadType);
-    return {
-      media: section.kind === "video" ? "video" : "audio",
-      payloadType,
-      rtpmap:
-        map === undefined ? "PCMU/8000" : `${map.encoding}/${map.clockRate}${map.channels === undefined ? "" : `/${map.channels}`}`,
-      clockRate: map?.clockRate ?? 8000,
-      ...(parameters === undefined ? {} : { fmtp: parameters.config }),
-    };
   });
 }
 

@@ -1,3 +1,5 @@
+import type { Description } from "../sdp/index.js";
+
 /** One RTP stream of a source, in SDP's terms (RFC 4566 §5.14, RFC 3551). */
 export interface MediaTrack {
   readonly media: "audio" | "video";
@@ -20,4 +22,21 @@ export interface MediaSource {
   /** Resolves when packets can flow. */
   start(): Promise<void>;
   stop(): void;
+}
+
+/** What the m= lines of a description carry, in the first of their formats: what a sink has to be told. */
+export function mediaTracksOf({ media }: Description): MediaTrack[] {
+  return media.map((section): MediaTrack => {
+    const payloadType = Number(section.formats[0] ?? 0);
+    const map = section.rtpMaps.find((entry) => entry.payloadType === payloadType);
+    const parameters = section.formatParameters.find((entry) => entry.payloadType === payloadType);
+    const channels = map?.channels === undefined ? "" : `/${map.channels}`;
+    return {
+      media: section.kind === "video" ? "video" : "audio",
+      payloadType,
+      rtpmap: map === undefined ? "PCMU/8000" : `${map.encoding}/${map.clockRate}${channels}`,
+      clockRate: map?.clockRate ?? 8000,
+      ...(parameters === undefined ? {} : { fmtp: parameters.config }),
+    };
+  });
 }
