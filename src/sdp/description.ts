@@ -20,6 +20,11 @@ export interface RtpMap {
   readonly channels?: number;
 }
 
+/** Who sends, as the reader of the description sees it. */
+export type MediaDirection = "sendrecv" | "sendonly" | "recvonly" | "inactive";
+
+const DIRECTIONS: readonly string[] = ["sendrecv", "sendonly", "recvonly", "inactive"] satisfies MediaDirection[];
+
 /** One m= section as an RTSP client or server needs it. */
 export interface MediaSection {
   /** `audio`, `video`, `application`, … */
@@ -33,6 +38,8 @@ export interface MediaSection {
   readonly formatParameters: readonly { readonly payloadType: number; readonly config: string }[];
   /** `a=control`, absolute or relative (RFC 2326 §C.1.1). */
   readonly control?: string;
+  /** `a=sendonly`, `a=recvonly`, … of the section, else of the session (RFC 4566 §6); undefined where neither says. */
+  readonly direction?: MediaDirection;
   /** Synchronisation sources of `a=ssrc` (RFC 5576), each once. */
   readonly ssrcs: readonly number[];
 }
@@ -89,6 +96,7 @@ export function parseDescription(sdp: string, limits?: SdpLimits): Description {
           .filter(({ payload }) => isPayloadType(Number(payload)))
           .map(({ payload, config }) => ({ payloadType: Number(payload), config: String(config) })),
         ...optional("control", text(media.control)),
+        ...optional("direction", readDirection(editor, index) ?? readDirection(editor, "session")),
         ssrcs: [...new Set((media.ssrcs ?? []).map(({ id }) => Number(id)).filter((id) => id >= 0 && id <= 0xffffffff))],
       };
     }),
@@ -111,6 +119,7 @@ export interface MediaDescriptionInput {
   /** kbit/s for `b=AS`. */
   readonly bandwidth?: number;
   readonly control: string;
+  readonly direction?: MediaDirection;
   /** Further attributes behind a=control in order, `name:value` or `name`: key-mgmt lines belong here. */
   readonly attributes?: readonly string[];
   readonly ssrc?: number;
@@ -161,6 +170,7 @@ export function formatDescription(input: DescriptionInput): string {
     lines.push(`a=rtpmap:${media.payloadType} ${media.rtpmap}`);
     if (media.formatParameters !== undefined) lines.push(`a=fmtp:${media.payloadType} ${media.formatParameters}`);
     lines.push(`a=control:${media.control}`);
+    if (media.direction !== undefined) lines.push(`a=${media.direction}`);
     lines.push(...(media.attributes ?? []).map((attribute) => `a=${attribute}`));
     if (media.ssrc !== undefined) lines.push(`a=ssrc:${media.ssrc} cname:${media.cname ?? "watchword"}`);
   }
@@ -193,6 +203,11 @@ function relevantLines(editor: SdpEditor): string {
     if (name !== undefined && ATTRIBUTES.has(name) && line.text.length <= MAX_LINE) kept.push(line.text);
   }
   return kept.join("\r\n");
+}
+
+function readDirection(editor: SdpEditor, section: "session" | number): MediaDirection | undefined {
+  const found = editor.attributes({ section }).find(({ name, value }) => value === undefined && DIRECTIONS.includes(name));
+  return found?.name as MediaDirection | undefined;
 }
 
 function readConnection(editor: SdpEditor, section: "session" | number): Connection | undefined {
