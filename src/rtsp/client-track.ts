@@ -142,6 +142,21 @@ export class ClientTrack {
     this.#reportsSent++;
   }
 
+  /**
+   * Sends a packet of ours, under our key where there are keys. Its SSRC becomes ours: where one key serves both directions, nothing
+   * else keeps two packets from one keystream (RFC 3711 §9.1).
+   * @throws WatchwordError of srtp
+   */
+  send(packet: Uint8Array): void {
+    const { ssrc, media, stream, carrier } = this.options;
+    const out = new Uint8Array(packet.length + OVERHEAD);
+    out.set(packet);
+    new DataView(out.buffer).setUint32(8, ssrc);
+    const own = out.subarray(0, packet.length);
+    if (media === undefined) carrier.sendRtp(own);
+    else if (stream?.sender !== undefined) carrier.sendRtp(out.subarray(0, stream.sender.protect(own, out)));
+  }
+
   close(): void {
     this.options.carrier.close();
   }

@@ -38,6 +38,7 @@ import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
 import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
 import { type ClientKeying, findSpec, type KeyingStream, keyingFailure, keyMgmtUri } from "./keying.js";
+import { BACKCHANNEL } from "./media.js";
 import { header, headers, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { formatTransport } from "./transport.js";
@@ -62,6 +63,8 @@ export interface RtspClientOptions {
   readonly keying?: ClientKeying;
   /** The From header: who asks, where there is no authentication (RFC 4567 §7). */
   readonly from?: string;
+  /** Ask for the ONVIF backchannel: streams to send on are then described too, or the server answers 551. Default false. */
+  readonly backchannel?: boolean;
   /** Default `watchword`. */
   readonly userAgent?: string;
   readonly logger?: Logger;
@@ -119,6 +122,11 @@ export interface RtspClient {
    */
   setup(track: number, transport: ClientTransport): Promise<void>;
   play(): Promise<void>;
+  /**
+   * Sends plain RTP on a stream of the backchannel while playing. The packet's SSRC becomes ours.
+   * @throws WatchwordError `rtsp.state`, `rtsp.track` for a stream that the server sends on, and of srtp
+   */
+  send(track: number, packet: Uint8Array): void;
   pause(): Promise<void>;
   /**
    * Ends the session, with a proof where the server understands it (docs/protocol.md §6), and closes the connection.
@@ -215,7 +223,7 @@ class Client implements RtspClient {
   }
 
   async describe(): Promise<DescribedPresentation> {
-    const response = await this.#connection.request("DESCRIBE", this.#uri, [["Accept", "application/sdp"]]);
+    const response = await this.#connection.request("DESCRIBE", this.#uri, [["Accept", "application/sdp"], ...this.#require]);
     const type = header(response, "Content-Type")?.split(";")[0]?.trim().toLowerCase();
     if (type !== undefined && type !== "application/sdp") throw new WatchwordError("rtsp.content", "the description is not SDP");
     const sdp = bodyText(response);
@@ -226,7 +234,8 @@ class Client implements RtspClient {
     const announced = createSdpEditor(sdp)
       .attributes({ section: "session", name: "x-watchword" })
       .some(({ value }) => value?.trim() === "1");
-    this.#streams = description.media.map((_section, index) => ({ index, ssrc: this.#randomSsrc() }));
+    const theirs = new Set(description.media.flatMap(({ ssrcs }) => ssrcs));
+    this.#streams = description.media.map((_section, index) => ({ index, ssrc: this.#randomSsrc(theirs) }));
     const keyMgmt = readKeyMgmt(sdp);
     this.#described = { description, sdp, keyMgmt, potential: readPotentialConfigurations(sdp, keyMgmt), uri, announced };
     return this.#described;
@@ -271,7 +280,12 @@ class Client implements RtspClient {
       try {
         while (response === undefined) {
           const { fields, body } = carryKeyMgmt(keys?.spec === undefined ? [] : [keys.spec]);
-          const all: RtspHeaders = [["Transport", formatTransport([offered.spec])], ...fields, ...this.#sessionHeader()];
+          const all: RtspHeaders = [
+            ["Transport", formatTransport([offered.spec])],
+            ...fields,
+            ...this.#sessionHeader(),
+            ...this.#require,
+          ];
           try {
             response = await this.#connection.request("SETUP", uri, all, body);
           } catch (error) {
@@ -295,7 +309,10 @@ class Client implements RtspClient {
       const media = await keys?.complete(response);
       if (this.#connection.closed) throw new WatchwordError("rtsp.connection-closed", "the connection ended during SETUP");
       const stream = media?.streams[media.streams.length === 1 ? 0 : index];
-      if (media !== undefined && stream?.receiver === undefined) {
+      if (media !== undefined && this.#isSent(index) && stream?.sender === undefined) {
+        throw new WatchwordError("rtsp.no-sender-key", "the exchange gave no key for what the client sends");
+      }
+      if (media !== undefined && !this.#isSent(index) && stream?.receiver === undefined) {
         throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the server sends");
       }
       const map = section.rtpMaps.find(({ payloadType }) => String(payloadType) === section.formats[0]);
@@ -344,12 +361,30 @@ class Client implements RtspClient {
     // Packets may overtake the response.
     this.#state = "playing";
     try {
-      await this.#request("PLAY", [["Range", "npt=now-"]]);
+      await this.#request("PLAY", [["Range", "npt=now-"], ...this.#require]);
     } catch (error) {
       if (this.#state === "playing") this.#state = "ready";
       throw error;
     }
     this.#startTimers();
+  }
+
+  send(index: number, packet: Uint8Array): void {
+    if (this.#state !== "playing") throw new WatchwordError("rtsp.state", "media is sent while playing");
+    const entry = this.#tracks.get(index);
+    if (entry === undefined || !this.#isSent(index))
+      throw new WatchwordError("rtsp.track", `stream ${index} is not one to send on`);
+    if (packet.length < 12) throw new WatchwordError("rtsp.format", "an RTP packet has at least 12 octets");
+    entry.track.send(packet);
+  }
+
+  /** Whether a stream is one that the client sends on. */
+  #isSent(index: number): boolean {
+    return this.#options.backchannel === true && this.#described?.description.media[index]?.direction === "sendonly";
+  }
+
+  get #require(): RtspHeaders {
+    return this.#options.backchannel === true ? [["Require", BACKCHANNEL]] : [];
   }
 
   async pause(): Promise<void> {
@@ -458,9 +493,13 @@ class Client implements RtspClient {
     return this.#session === undefined ? [] : [["Session", this.#session.id]];
   }
 
-  #randomSsrc(): number {
+  /** Unlike all that are known: one key may serve both directions (RFC 3711 §9.1). */
+  #randomSsrc(taken: Set<number>): number {
     const [a = 0, b = 0, c = 0, d = 0] = this.#options.random.bytes(4);
-    return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+    let ssrc = ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+    while (taken.has(ssrc)) ssrc = (ssrc + 1) >>> 0;
+    taken.add(ssrc);
+    return ssrc;
   }
 
   /** Requests of the server: new keys, and signs of life. */

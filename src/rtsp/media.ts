@@ -40,3 +40,14 @@ export function mediaTracksOf({ media }: Description): MediaTrack[] {
     };
   });
 }
+
+/** What the client sends to a path that is played: the ONVIF backchannel. Its streams come behind those of the source. */
+export interface Backchannel {
+  /** `ssrc` is that of our reports. */
+  readonly tracks: readonly MediaTrack[];
+  /** One plain, authentic packet of a client, while it plays. @param track index in `tracks` */
+  receive(track: number, packet: Uint8Array): void;
+}
+
+/** The feature tag by which a client asks for the backchannel (ONVIF Streaming, back channel connection). */
+export const BACKCHANNEL = "www.onvif.org/ver20/backchannel";

@@ -15,6 +15,7 @@ import type { MediaCarrier } from "./carrier.js";
 import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
 import { emptyUriTolerated, type KeyingPeer, type KeyingStream, keyingFailure, type ServerKeying } from "./keying.js";
+import { BACKCHANNEL, type MediaTrack } from "./media.js";
 import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
 import { type AnnouncedTrack, type Announcement, readAnnouncement } from "./publishing.js";
 import { RtspRefusal } from "./refusal.js";
@@ -70,14 +71,32 @@ const OK: Answer = { status: 200, fields: [] };
 
 /** Answers one request. @throws RtspRefusal for every other status */
 export async function handleRequest(core: ServerCore, connection: ServerConnection, request: RtspRequest): Promise<Answer> {
-  // RFC 2326 §12.32, §12.27: no option is implemented, so every one that is required is unsupported.
-  const required = [...headers(request, "Require"), ...headers(request, "Proxy-Require")].flatMap(parseTokenList);
-  if (required.length > 0) throw new RtspRefusal(551, [["Unsupported", required.filter(isPrintable).join(", ")]]);
+  // RFC 2326 §12.32, §12.27: what is required and not there is unsupported.
+  const missing = requiredOptions(request).filter((option) => option !== BACKCHANNEL || !hasBackchannel(core, request));
+  if (missing.length > 0) throw new RtspRefusal(551, [["Unsupported", missing.filter(isPrintable).join(", ")]]);
   const method = METHODS[request.method];
   if (method === undefined || !Object.hasOwn(METHODS, request.method)) {
     throw new RtspRefusal(NOT_EVERYWHERE.includes(request.method) ? 405 : 501, [["Allow", methodsOf(core)]]);
   }
   return method({ core, connection, request });
+}
+
+function requiredOptions(request: RtspRequest): string[] {
+  return [...headers(request, "Require"), ...headers(request, "Proxy-Require")].flatMap(parseTokenList);
+}
+
+function hasBackchannel(core: ServerCore, request: RtspRequest): boolean {
+  try {
+    return locate({ core, request }).running.presentation.backchannel !== undefined;
+  } catch (error) {
+    if (error instanceof RtspRefusal) return false;
+    throw error;
+  }
+}
+
+/** The streams of a presentation, its backchannel behind what it plays. */
+function streamsOf({ source, backchannel }: Presentation): readonly MediaTrack[] {
+  return [...source.tracks, ...(backchannel?.tracks ?? [])];
 }
 
 /** What is offered at all: publishing only where a path takes it. */
@@ -108,7 +127,9 @@ async function describe(exchange: Exchange): Promise<Answer> {
   await ready(target.running);
 
   connection.dropDescribed();
-  const { described, attributes, shared } = await describeKeys(target.running, peer);
+  const asked = presentation.backchannel !== undefined && requiredOptions(request).includes(BACKCHANNEL);
+  const tracks = asked ? streamsOf(presentation) : source.tracks;
+  const { described, attributes, shared } = await describeKeys(target.running, peer, tracks.length);
   if (keying !== undefined) connection.described = described;
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
@@ -118,13 +139,15 @@ async function describe(exchange: Exchange): Promise<Answer> {
     address: connection.stream.channel.local.host,
     name: presentation.name ?? presentation.path.slice(1),
     attributes: [...announced, ...shared],
-    media: source.tracks.map((track, index) => ({
+    media: tracks.map((track, index) => ({
       kind: track.media,
       profile: presentation.capabilities === true && keying !== undefined ? profile.replace("SAVP", "AVP") : profile,
       payloadType: track.payloadType,
       rtpmap: track.rtpmap,
       control: trackName(index),
       attributes: attributes[index] ?? [],
+      // As the client sees it.
+      ...(asked ? { direction: index < source.tracks.length ? "recvonly" : "sendonly" } : {}),
       ...groupAddress(target.running, index),
       ...(track.fmtp === undefined ? {} : { formatParameters: track.fmtp }),
       ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }),
@@ -144,9 +167,10 @@ async function describe(exchange: Exchange): Promise<Answer> {
 async function describeKeys(
   running: RunningPresentation,
   peer: KeyingPeer,
+  count: number,
 ): Promise<{ readonly described: DescribedKeys; readonly attributes: readonly string[][]; readonly shared: readonly string[] }> {
   const { presentation, group } = running;
-  const { keying, profile, capabilities, source } = presentation;
+  const { keying, profile, capabilities } = presentation;
   const described: DescribedKeys = { presentation, peer, offers: [], offerForAll: undefined, session: undefined };
   const attributes: string[][] = [];
   let first = 1;
@@ -160,12 +184,12 @@ async function describeKeys(
     // Streams that are shared have a sender, and so an exchange, each.
     if (keying?.offerAll !== undefined && capabilities !== true && group === undefined) {
       described.offerForAll = await keying.offerAll(
-        source.tracks.map((_track, index) => stream(running, index)),
+        Array.from({ length: count }, (_, index) => stream(running, index)),
         peer,
       );
       return { described, attributes, shared: lines(described.offerForAll) };
     }
-    for (const index of source.tracks.keys()) {
+    for (let index = 0; index < count; index++) {
       const offer = await keying?.offer(stream(running, index), peer);
       described.offers.push(offer);
       attributes.push(lines(offer));
@@ -188,7 +212,7 @@ async function setup(exchange: Exchange): Promise<Answer> {
   const target = locate(exchange);
   const peer = authenticate(exchange, target);
   const { presentation } = target.running;
-  const tracks = presentation.source.tracks;
+  const tracks = streamsOf(presentation);
   // RFC 2326 §11.3.10: a presentation of several streams is set up stream by stream.
   const index = target.track ?? (tracks.length === 1 ? 0 : undefined);
   if (index === undefined) throw new RtspRefusal(459);
@@ -237,6 +261,7 @@ async function setup(exchange: Exchange): Promise<Answer> {
     uri: trackUri,
     media: keyed?.media,
     tolerances: keyed?.tolerances ?? [],
+    ...receiverOf(presentation, index),
     ...(group === undefined ? {} : { group: group.stream(index) }),
   });
   session.touch();
@@ -253,6 +278,12 @@ async function setup(exchange: Exchange): Promise<Answer> {
     // A group may have got a new key after the description.
     ...(group === undefined ? {} : { after: () => void group.tell(session) }),
   };
+}
+
+/** Where the packets of a backchannel stream go. */
+function receiverOf({ source, backchannel }: Presentation, index: number): { receive?: (packet: Uint8Array) => void } {
+  const track = index - source.tracks.length;
+  return backchannel === undefined || track < 0 ? {} : { receive: (packet) => backchannel.receive(track, packet) };
 }
 
 /** Keys for a stream, and what goes back with them. */
@@ -286,9 +317,12 @@ async function keyTrack(
     const offer = takeOffer(connection, presentation.path, index, sessionId);
     const outcome = await keying.accept(offer, message, stream(target.running, index), peer, sessionId);
     const { streams } = outcome.media;
-    if (streams[streams.length === 1 ? 0 : index]?.sender === undefined) {
+    const keyed = streams[streams.length === 1 ? 0 : index];
+    if (index >= presentation.source.tracks.length ? keyed?.receiver === undefined : keyed?.sender === undefined) {
       outcome.media.close();
-      throw new WatchwordError("rtsp.no-sender-key", "the exchange gave no key for what the server sends");
+      throw index >= presentation.source.tracks.length
+        ? new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the client sends")
+        : new WatchwordError("rtsp.no-sender-key", "the exchange gave no key for what the server sends");
     }
     const specs = outcome.response === undefined ? [] : [{ protocol: "mikey", uri: trackUri, data: outcome.response }];
     return { media: outcome.media, carriage: carryKeyMgmt(specs), tolerances };
@@ -600,7 +634,7 @@ function trackName(index: number): string {
 
 /** A stream as keying sees it. */
 function stream({ presentation, group }: RunningPresentation, index: number): KeyingStream {
-  const ssrc = presentation.source.tracks[index]?.ssrc;
+  const ssrc = streamsOf(presentation)[index]?.ssrc;
   const shared = group?.stream(index).shared;
   return { index, ...(ssrc === undefined ? {} : { ssrc }), ...(shared === undefined ? {} : { shared }) };
 }
@@ -628,7 +662,7 @@ async function ready(running: RunningPresentation): Promise<void> {
 }
 
 /** @throws RtspRefusal 400 for what is no URI, 404 for what is not served */
-function locate({ core, request }: Exchange): Target {
+function locate({ core, request }: Pick<Exchange, "core" | "request">): Target {
   let uri: RtspUri;
   try {
     uri = parseRtspUri(request.uri);

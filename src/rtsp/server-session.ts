@@ -66,6 +66,8 @@ export interface SessionTrack {
   readonly tolerances?: readonly string[];
   /** The stream is sent to a multicast group, not by the session. */
   readonly group?: GroupStream | undefined;
+  /** The client sends on it while it plays. */
+  readonly receive?: ((packet: Uint8Array) => void) | undefined;
 }
 
 /** A stream and what changes about it: a class, so that all of them have one shape, which the fan-out is several times as fast with. */
@@ -208,12 +210,18 @@ export class ServerSession {
     const first = (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK;
     const state = new TrackState(added, first);
     this.#tracks.push(state);
-    if (this.facts.publish === undefined) added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
-    else state.incoming = this.#receiveMedia(state, this.facts.publish.into);
+    const { receive } = added;
+    if (this.facts.publish !== undefined) state.incoming = this.#receiveMedia(state, "recording", this.facts.publish.into);
+    else if (receive === undefined) added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
+    else state.incoming = this.#receiveMedia(state, "playing", { rtp: (_index, packet) => receive(packet), rtcp: () => {} });
   }
 
-  /** What the client publishes: opened, handed on while it records, and reported on. */
-  #receiveMedia({ index, uri, track, carrier, media, stream }: TrackState, into: PublishedSource): ClientTrack {
+  /** What the client sends: opened, handed on while it records or plays, and reported on. */
+  #receiveMedia(
+    { index, uri, track, carrier, media, stream }: TrackState,
+    during: "recording" | "playing",
+    into: Pick<PublishedSource, "rtp" | "rtcp">,
+  ): ClientTrack {
     const [a = 0, b = 0, c = 0, d = 0] = this.#context.random(4);
     return new ClientTrack({
       index,
@@ -222,17 +230,17 @@ export class ServerSession {
       carrier,
       media,
       stream,
-      ssrc: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
+      ssrc: during === "playing" && track.ssrc !== undefined ? track.ssrc : ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
       cname: "watchword",
       tolerances: [],
       now: () => this.#context.clock.now(),
       onRtp: (packet) => {
         this.touch();
-        if (this.#state === "recording") into.rtp(index, packet);
+        if (this.#state === during) into.rtp(index, packet);
       },
       onRtcp: (packet) => {
         this.touch();
-        if (this.#state === "recording") into.rtcp(index, packet);
+        if (this.#state === during) into.rtcp(index, packet);
       },
     });
   }
@@ -243,6 +251,10 @@ export class ServerSession {
     if (this.#state !== "ready" || publish === undefined) return;
     this.#state = "recording";
     if (!publish.into.published) publish.into.begin(publish.tracks);
+    this.#startReports();
+  }
+
+  #startReports(): void {
     this.#reportTimer = this.#context.timers.every(REPORT_INTERVAL, () => {
       for (const { incoming } of this.#tracks) incoming?.sendReport();
     });
@@ -264,7 +276,9 @@ export class ServerSession {
 
   /** RFC 2326 §12.33: the sequence number that each stream will start with. */
   get nextSequences(): readonly { readonly uri: string; readonly sequence: number }[] {
-    return this.#tracks.map(({ uri, next, group }) => ({ uri, sequence: group?.next ?? next }));
+    return this.#tracks.flatMap(({ uri, next, group, incoming }) =>
+      incoming === undefined ? [{ uri, sequence: group?.next ?? next }] : [],
+    );
   }
 
   /** @param rekeyEvery seconds, 0 for never */
@@ -272,6 +286,7 @@ export class ServerSession {
     if (this.#state !== "ready") return;
     this.#state = "playing";
     for (const track of this.#tracks) track.offset = undefined;
+    if (this.#tracks.some(({ incoming }) => incoming !== undefined)) this.#startReports();
     if (rekeyEvery > 0) {
       this.#rekeyTimer = this.#context.timers.every(rekeyEvery * 1000, () => this.#rekeyQuietly());
     }

@@ -13,7 +13,7 @@ import {
 import type { Authenticator } from "./authentication.js";
 import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
 import type { ServerKeying } from "./keying.js";
-import type { MediaSource } from "./media.js";
+import type { Backchannel, MediaSource } from "./media.js";
 import { createResponse, RTSP_VERSION, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
 import type { Publishing } from "./publishing.js";
 import { RtspRefusal } from "./refusal.js";
@@ -37,6 +37,8 @@ export interface Presentation {
   /** RTP/SAVP or RTP/SAVPF with `keying`, RTP/AVP or RTP/AVPF without: keys are never announced for plain RTP. */
   readonly profile: MediaProfile;
   readonly keying?: ServerKeying;
+  /** What clients may send, where they ask for it. */
+  readonly backchannel?: Backchannel;
   /** Who may see it. Without it, anybody. */
   readonly authenticator?: Authenticator;
   /** Seconds between new keys while playing, where the client's keys can be changed. Default 0: never. */
@@ -394,7 +396,7 @@ export class ServerCore implements ConnectionHandler {
 
 function checkPresentations(presentations: readonly Presentation[]): void {
   const paths = new Set<string>();
-  for (const { path, profile, keying, multicast, publish, source } of presentations) {
+  for (const { path, profile, keying, multicast, publish, source, backchannel } of presentations) {
     if (!/^(\/[\x21\x24-\x2e\x30-\x3e\x40-\x7e]+)+$/.test(path) || paths.has(path)) {
       throw new WatchwordError("rtsp.path", `"${path}" is not a path of its own`);
     }
@@ -411,6 +413,7 @@ function checkPresentations(presentations: readonly Presentation[]): void {
     }
     if (multicast === undefined) continue;
     checkMulticast(multicast, source.tracks.length);
+    if (backchannel !== undefined) throw new WatchwordError("rtsp.multicast", `${path}: a multicast path has no backchannel`);
     if (keying !== undefined && keying.share === undefined) {
       throw new WatchwordError("rtsp.multicast", `${path}: its keying makes a key per session`);
     }
