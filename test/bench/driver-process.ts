@@ -8,6 +8,7 @@ const DRIVER = fileURLToPath(new URL("driver.ts", import.meta.url));
 /** A contender in its own long-lived process. It works only between a request and its answer, so that contenders take turns. */
 export class DriverProcess {
   readonly name: string;
+  readonly command: string | undefined;
   readonly #child: ChildProcess;
   readonly #lines: Interface;
   readonly #waiting: ((line: string) => void)[] = [];
@@ -16,6 +17,7 @@ export class DriverProcess {
   /** @param command default: the TypeScript contender of that name */
   constructor(name: string, command?: string) {
     this.name = name;
+    this.command = command;
     const [file, ...args] =
       command === undefined ? [process.execPath, "--expose-gc", "--import", "tsx", DRIVER, name] : ([command] as const);
     this.#child = spawn(file as string, args, { stdio: ["pipe", "pipe", "inherit"] });

@@ -22,19 +22,21 @@ function begin(name: SuiteName, payload: number, packets: number): string {
   return workload === undefined ? "none" : "ok";
 }
 
-/** Nanoseconds of protect and of unprotect in one fresh session. */
+/** Nanoseconds of protect and of unprotect in one fresh session, after a burst that brings memory into the caches. */
 function round(bursts: number): string {
   const { layOut, open } = workload as Workload;
   const pair = open();
   let [sealing, opening] = [0n, 0n];
-  for (let burst = 0; burst < bursts; burst++) {
+  for (let burst = 0; burst <= bursts; burst++) {
     layOut(burst * count);
     const start = process.hrtime.bigint();
     pair.protect(0, count);
     const between = process.hrtime.bigint();
     pair.unprotect(0, count);
-    opening += process.hrtime.bigint() - between;
+    const end = process.hrtime.bigint();
+    if (burst === 0) continue;
     sealing += between - start;
+    opening += end - between;
   }
   pair.close();
   return `${sealing} ${opening}`;
@@ -68,22 +70,23 @@ function percentile(milliseconds: Float64Array, share: number): number {
   return Math.round((sorted[Math.floor(sorted.length * share)] as number) * 1e6);
 }
 
-/** Resident octets per session that has carried some packets. */
+/** Resident octets per session that has carried some packets, with as many sessions there before: what comes once is not counted. */
 function memory(sessions: number): string {
   const { layOut, open } = contender(suite, 160, WARM_PACKETS) as Workload;
   layOut(0);
-  globalThis.gc?.();
-  const before = process.memoryUsage.rss();
-  const held = Array.from({ length: sessions }, () => {
-    const pair = open();
-    pair.protect(0, WARM_PACKETS);
-    pair.unprotect(0, WARM_PACKETS);
-    return pair;
-  });
-  globalThis.gc?.();
-  const octets = Math.round((process.memoryUsage.rss() - before) / sessions);
+  const held: Pair[] = [];
+  const resident = [0, 0].map(() => {
+    for (let i = 0; i < sessions; i++) {
+      const pair = open();
+      pair.protect(0, WARM_PACKETS);
+      pair.unprotect(0, WARM_PACKETS);
+      held.push(pair);
+    }
+    globalThis.gc?.();
+    return process.memoryUsage.rss();
+  }) as [number, number];
   for (const pair of held) pair.close();
-  return `${octets}`;
+  return `${Math.round((resident[1] - resident[0]) / sessions)}`;
 }
 
 function answer(line: string): string {

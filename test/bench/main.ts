@@ -13,7 +13,7 @@ const quick = words.has("--quick");
 
 async function everything(): Promise<string> {
   const srtp = await benchSrtp(
-    quick ? { quick, rounds: 5, warmUp: 2, milliseconds: 10 } : { quick, rounds: 11, warmUp: 5, milliseconds: 25 },
+    quick ? { quick, rounds: 15, warmUp: 150, milliseconds: 5 } : { quick, rounds: 41, warmUp: 300, milliseconds: 5 },
   );
   const pool = await benchPool(quick ? { rounds: 3, packets: 500 } : { rounds: 7, packets: 2000 });
   const mikey = benchMikey(quick ? 200 : 1000);

@@ -10,16 +10,19 @@ export type Times = Readonly<Record<Operation, readonly number[]>>;
 export interface RoundOptions {
   /** Rounds that count. */
   readonly rounds: number;
-  /** Rounds that only warm the compiler. */
+  /** About how long each contender warms its compiler, milliseconds. */
   readonly warmUp: number;
-  /** About how long one contender works in a round, both operations together. */
+  /**
+   * About how long one contender works in a round, both operations together. Where others use the processors too, a process that has
+   * slept is left to run for a few milliseconds: most rounds of that length are undisturbed, hardly any of a longer one are.
+   */
   readonly milliseconds: number;
 }
 
 /** Packets laid out at a time. */
 const PACKETS = 512;
 /** Sequence numbers do not turn over within a round. */
-const MAX_BURSTS = 64;
+const MAX_BURSTS = 60;
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -40,9 +43,14 @@ export async function pairedRounds(
   const entered: { driver: DriverProcess; bursts: number; times: Record<Operation, number[]> }[] = [];
   for (const driver of drivers) {
     if (!(await driver.begin(suite, payload, PACKETS))) continue;
-    for (let round = 0; round < warmUp; round++) await driver.round(4);
-    const [protect, unprotect] = await driver.round(4);
-    const bursts = Math.round((4 * milliseconds * 1e6) / (protect + unprotect));
+    // The last round before this budget is used up tells how many bursts fill one.
+    let [spent, burst] = [0, 0];
+    while (spent < warmUp * 1e6) {
+      const [protect, unprotect] = await driver.round(1);
+      burst = protect + unprotect;
+      spent += 2 * burst;
+    }
+    const bursts = Math.round((milliseconds * 1e6) / burst);
     entered.push({ driver, bursts: Math.min(MAX_BURSTS, Math.max(1, bursts)), times: { protect: [], unprotect: [] } });
   }
   for (let round = 0; round < rounds; round++) {
