@@ -161,7 +161,7 @@ abstract class KernelCipher implements PacketCipher {
       const isStaged = !kernel.holds(output);
       const isLong = isStaged && length + overhead > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
-      const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed) : 0;
+      const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, true) : 0;
       // A packet that is longer than its place on the stage goes there alone; and making keystream may take the place of what the
       // packets before this one wait for.
       if (i > first && (isLong || (found === 0 && needed > 0) || i - first === MAX_JOBS)) {
@@ -170,11 +170,8 @@ abstract class KernelCipher implements PacketCipher {
       }
       const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : output.byteOffset;
       if (isStaged || !isInPlace(input, output)) kernel.octets.set(input, at);
-      let keystreamAt = found;
-      if (needed > 0) {
-        if (found === 0) keystreamAt = (keystream as KernelKeystream).make(job.ssrc, job.index, needed);
-        else (keystream as KernelKeystream).note(job.ssrc, needed);
-      }
+      const isMissing = found === 0 && needed > 0;
+      const keystreamAt = isMissing ? (keystream as KernelKeystream).make(job.ssrc, job.index, needed) : found;
       this.describeSeal(FIRST_JOB + (i - first) * JOB_WORDS, job, at, length, keystreamAt);
       results[i] = length + overhead;
       i++;
@@ -197,7 +194,7 @@ abstract class KernelCipher implements PacketCipher {
       const isStaged = !(isInPlace(input, job.output) && kernel.holds(input));
       const isLong = isStaged && input.length > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
-      const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed) : 0;
+      const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, false) : 0;
       // A packet whose keystream is not there goes first in its turn, so that it is there for those behind it.
       const isLate = found === 0 && needed > 0;
       if (i > first && (isLong || isLate || i - first === MAX_JOBS)) {

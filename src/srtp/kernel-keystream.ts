@@ -49,10 +49,15 @@ export class KernelKeystream {
     this.#prefetch = prefetch;
   }
 
-  /** @returns the address of the keystream of this packet, at least `length` octets, or 0 where it has not been made */
-  find(ssrc: number, index: number, length: number): number {
-    const stream = this.#stream(ssrc);
+  /**
+   * @param isAuthentic whether the packet may be remembered for its length: that of the next stretch depends on it
+   * @returns the address of the keystream of this packet, at least `length` octets, or 0 where it has not been made
+   */
+  find(ssrc: number, index: number, length: number, isAuthentic: boolean): number {
+    const last = this.#last;
+    const stream = last !== undefined && last.ssrc === ssrc ? last : this.#stream(ssrc);
     if (stream === undefined) return 0;
+    if (isAuthentic && length > stream.longest) stream.longest = length;
     const { current } = stream;
     const ahead = index - current.base;
     if (ahead >= 0) return ahead < current.count && length <= current.slot ? current.at + ahead * current.slot : 0;

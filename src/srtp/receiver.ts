@@ -190,7 +190,8 @@ class Receiver implements SrtpReceiver {
     if (stream === undefined) return false;
     const { highest } = stream.window;
     const index = estimateIndex(stream.rolloverCounter, stream.highest, rtpSequence(packet));
-    if (highest < 0 || Math.abs(index - highest) >= NEAR || index >= RTP_LIFETIME || !stream.window.isNew(index)) return false;
+    if (highest < 0 || index < 0 || index >= RTP_LIFETIME) return false;
+    if (Math.abs(index - highest) >= NEAR || !stream.window.isNew(index)) return false;
     if (at > 0 && (this.#gatheredKey !== key || index <= stream.gathered)) return false;
     stream.gathered = index;
     if (at === this.#jobs.length) this.#jobs.push(emptyJob());

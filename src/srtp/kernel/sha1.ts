@@ -73,7 +73,7 @@ export function addSha1(module: ModuleBuilder): Sha1Functions {
   const outerAt = module.constant(Array.from({ length: LANES }, () => outerBlock()).flat());
 
   const compress = module.function(undefined, [I32, I32], [], (body, data, blocks) => {
-    emitCompress(body, data as Local, blocks as Local, swapAt, constantsAt);
+    emitCompress(body, data as Local, blocks as Local, constantsAt);
   });
   const pad = module.function(undefined, [I32, I32, I32, I32, I32], [I32], emitPad);
   const hmac = module.function("hmac", [I32], [], (body, job) => {
@@ -121,7 +121,7 @@ export function addSha1(module: ModuleBuilder): Sha1Functions {
   });
 
   const compressLanes = module.function(undefined, [I32], [], (body, turns) => {
-    emitCompressLanes(body, turns as Local, swapAt, constantsAt);
+    emitCompressLanes(body, turns as Local, constantsAt);
   });
   const hmac4 = module.function(undefined, [I32, I32, I32, I32], [], (body, ...jobs) => {
     emitHmacLanes(body, jobs, { pad, compressLanes, swapAt, outerAt });
@@ -146,12 +146,12 @@ function copyState(from: Operand, to: number, offset = 0): Code {
  * Compresses `blocks` blocks into the state (FIPS 180-4 §6.1.2). The schedule is made four words at a time; rounds take its words
  * from memory, where the constant is already added.
  */
-function emitCompress(body: FunctionBody, data: Local, blocks: Local, swapAt: number, constantsAt: number): void {
+function emitCompress(body: FunctionBody, data: Local, blocks: Local, constantsAt: number): void {
   const state = body.locals(I32, 5);
   const before = body.locals(I32, 5);
   const words = body.locals(V128, 8);
   const x = body.local(V128);
-  const swap = body.hold(V128, v128.load(swapAt));
+  const swap = body.hold(V128, v128.const(SWAP_WORDS));
   const constants = ROUND_CONSTANTS.map((_, i) => body.hold(V128, v128.load(constantsAt, 16 * i)));
   const group = (g: number): Local => words[g & 7] as Local;
 
@@ -245,13 +245,13 @@ function transpose(rows: readonly Operand[]): Code[] {
  * Compresses `turns` blocks in each of four lanes, a lane being a word of every vector. A lane whose message is at its end keeps its
  * state while others go on.
  */
-function emitCompressLanes(body: FunctionBody, turns: Local, swapAt: number, constantsAt: number): void {
+function emitCompressLanes(body: FunctionBody, turns: Local, constantsAt: number): void {
   const state = body.locals(V128, 5);
   const before = body.locals(V128, 5);
   const words = body.locals(V128, 16);
   const rows = body.locals(V128, LANES);
   const [constant, active] = body.locals(V128, 2) as [Local, Local];
-  const swap = body.hold(V128, v128.load(swapAt));
+  const swap = body.hold(V128, v128.const(SWAP_WORDS));
   const turn = body.hold(I32, 0);
   const next = rows.map((_, lane) => body.hold(I32, i32.load(LANE_TABLE, NEXT + 4 * lane)));
   const word = (t: number): Local => words[t & 15] as Local;
