@@ -1,6 +1,11 @@
-import type { Session, SessionDescriptionHandler, SessionDescriptionHandlerFactory } from "sip.js";
+import type {
+  Session,
+  SessionDescriptionHandler,
+  SessionDescriptionHandlerFactory,
+  SessionDescriptionHandlerOptions,
+} from "sip.js";
 import type { ProofVerdict } from "../../gsa/index.js";
-import type { SipDialog, SipKeying, SipRefusal, SipStream } from "../index.js";
+import type { RefusalAdvice, SipDialog, SipKeying, SipRefusal, SipStream } from "../index.js";
 
 /**
  * The media of one session as the adapter needs it: anything that can describe itself and takes streams. Descriptions are plain; the
@@ -10,7 +15,7 @@ export interface MediaPort {
   /** SSRC of what it sends on an m= line, where it knows it before its description is made. */
   ssrcFor?(index: number): number | undefined;
   /** A local description: an offer, or the answer to `remote`. RTP/AVP is turned into RTP/SAVP afterwards. */
-  describe(type: "offer" | "answer", remote: string | undefined): Promise<string>;
+  describe(type: "offer" | "answer", remote: string | undefined, options?: SessionDescriptionHandlerOptions): Promise<string>;
   /** The verified description of the other party, key messages taken out, profile as it was on the wire. */
   setRemote(type: "offer" | "answer", remote: string): Promise<void>;
   /** An m= line's SRTP: packets from the network go into `receive`, packets to send through `protect`. Called once per line, before keys. */
@@ -27,13 +32,15 @@ export type MediaPortFactory = (session: Session) => MediaPort;
 export interface KeyedSessionEvents {
   /** Keys are in force: after the first exchange, and after every rekey. */
   onKeyed?(session: Session, handler: KeyedSessionDescriptionHandler): void;
-  /** An offer or answer was refused, here or by the other party. */
+  /** An offer or answer of the other party was refused; sip.js then answers, or hangs up. */
   onRefused?(session: Session, refusal: SipRefusal): void;
+  /** The other party refused the INVITE. With `retry`, HELLO is left out of the next offer to it: the call may be placed once more. */
+  onRefusedByPeer?(session: Session, refusal: RefusalAdvice & { readonly status: number }): void;
   /** How the session ended: `received` with the BYE of the other party, `acknowledged` with the answer to ours. */
   onProof?(session: Session, proof: { readonly by: "received" | "acknowledged"; readonly verdict: ProofVerdict }): void;
   /** A key message in INFO or MESSAGE. True: it was taken (200); otherwise 415. */
   onMikey?(session: Session, octets: Uint8Array, method: "INFO" | "MESSAGE"): boolean | Promise<boolean>;
-  /** The refusal may have been about HELLO: `keying` leaves it out of the next offer to this party, so the call may be placed once more. */
+  /** As `onRefusedByPeer` with `retry`. */
   onRetryAdvised?(session: Session): void;
 }
 

@@ -1,2 +1,3 @@
 export * from "./contracts.js";
+export { createSessionDescriptionHandlerFactory } from "./handler.js";
 export * from "./responses.js";

@@ -1,4 +1,4 @@
-import type { SipRefusal } from "../index.js";
+import type { SipBody, SipRefusal } from "../index.js";
 
 /** What `Invitation.reject` and its like take. */
 export interface RejectOptions {
@@ -15,4 +15,9 @@ export function rejectOptions(refusal: SipRefusal, host = "watchword"): RejectOp
     extraHeaders: refusal.warningHeaders(host),
     ...(body === undefined ? {} : { body: { body: body.content, contentType: body.contentType } }),
   };
+}
+
+/** Header lines beside a key message in a body: what it is for (RFC 3261 §20.11), and that sip.js carries text only. */
+export function mikeyHeaders(body: SipBody): string[] {
+  return [`Content-Disposition: ${body.contentDisposition}`, "Content-Transfer-Encoding: base64"];
 }
