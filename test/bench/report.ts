@@ -87,8 +87,12 @@ export function srtpReport(bench: SrtpBench): string {
     ...(bench.others.length > 0 ? ["#### Every other suite", otherSuitesTable(bench.others)] : []),
     "#### Latency of single calls, 160 octets, the clock included",
     latencyTable(bench),
-    "#### Resident memory: a sender and a receiver of AES_CM_128_HMAC_SHA1_80 after 64 packets of 160 octets",
-    table(["", "KiB per session"], memory),
+    ...(memory.length > 0
+      ? [
+          "#### Resident memory: a sender and a receiver of AES_CM_128_HMAC_SHA1_80 after 64 packets of 160 octets",
+          table(["", "KiB per session"], memory),
+        ]
+      : []),
   ].join("\n\n");
 }
 

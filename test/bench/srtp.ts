@@ -45,11 +45,12 @@ export interface SrtpBench {
 }
 
 export interface SrtpBenchOptions extends RoundOptions {
-  /** Default: every suite. Quick: only those in which others are compared. */
+  /** Leaves out suites in which nobody is compared, and memory, for which processes have to start. */
   readonly quick: boolean;
 }
 
-const LATENCY_BURSTS = 20;
+/** Bursts for percentiles, and fewer for a quick look. */
+const [LATENCY_BURSTS, QUICK_LATENCY_BURSTS] = [20, 4];
 const MEMORY_SESSIONS = 500;
 /** Calls of these are more than one packet. */
 const isSingle = (name: string): boolean => !/batch|zero-copy/.test(name);
@@ -81,7 +82,11 @@ export async function benchSrtp(options: SrtpBenchOptions): Promise<SrtpBench> {
       }
       for (const driver of drivers.filter(({ name }) => isSingle(name))) {
         if (!(await driver.begin(suite, 160, 512))) continue;
-        latencies.push({ name: driver.name, suite, percentiles: await driver.latency(LATENCY_BURSTS) });
+        latencies.push({
+          name: driver.name,
+          suite,
+          percentiles: await driver.latency(options.quick ? QUICK_LATENCY_BURSTS : LATENCY_BURSTS),
+        });
       }
     }
     const others: Comparison[] = [];
@@ -91,7 +96,8 @@ export async function benchSrtp(options: SrtpBenchOptions): Promise<SrtpBench> {
         others.push({ suite, payload, times: await pairedRounds(ours, suite, payload, { ...options, rounds: 11 }) });
       }
     }
-    for (const { name, command } of drivers.filter(({ name: one }) => isSingle(one) && !one.includes("objects"))) {
+    const remembered = drivers.filter(({ name }) => isSingle(name) && !name.includes("objects"));
+    for (const { name, command } of options.quick ? [] : remembered) {
       // In a fresh process: one that has worked has memory to spare.
       const fresh = new DriverProcess(name, command);
       await fresh.begin(SUITES.AES_CM_128_HMAC_SHA1_80.name, 160, 64);
