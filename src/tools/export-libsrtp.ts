@@ -24,7 +24,7 @@ export interface LibsrtpPolicy {
   readonly roc: number;
 }
 
-/** Without AES-192: libsrtp 2.5 derives other session keys than RFC 6188 for it, and opens nothing that others send. */
+/** Without AES-192: libsrtp 2.5 derives other session keys than RFC 6188 for it, and opens nothing that others send under RFC 6188. */
 const CIPHERS: Partial<Record<SuiteName, string>> = {
   AES_CM_128_HMAC_SHA1_80: "SRTP_AES_ICM_128",
   AES_CM_128_HMAC_SHA1_32: "SRTP_AES_ICM_128",
