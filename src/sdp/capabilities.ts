@@ -8,10 +8,13 @@ export interface PotentialConfiguration {
   readonly profile: string;
   /** Its key management, in the order of the configuration. */
   readonly keyMgmt: readonly KeyMgmtAttribute[];
+  /** What an answer that takes it says in a=acfg (§3.5.2): `1 t=1 a=1,2`; undefined where no a=pcfg says it. */
+  readonly accepted: string | undefined;
 }
 
 const SECURE = /^RTP\/SAVPF?$/;
 const MAX_NUMBER = 2 ** 31 - 1;
+const MAX_ALTERNATIVES = 16;
 
 /**
  * The preferred secure configuration of every m= section that RFC 5939 capabilities describe: `a=tcap` for the transport, `a=acap`
@@ -37,8 +40,8 @@ export function readPotentialConfigurations(
       .attributes({ section, name: "pcfg" })
       .flatMap(({ value }) => potentialConfiguration(value ?? "", transports, own, current))
       .sort((a, b) => a.number - b.number)[0];
-    if (chosen !== undefined) return { profile: chosen.profile, keyMgmt: chosen.keyMgmt };
-    return SECURE.test(current) && own.length > 0 ? { profile: current, keyMgmt: own } : undefined;
+    if (chosen !== undefined) return { profile: chosen.profile, keyMgmt: chosen.keyMgmt, accepted: chosen.accepted };
+    return SECURE.test(current) && own.length > 0 ? { profile: current, keyMgmt: own, accepted: undefined } : undefined;
   });
 }
 
@@ -56,27 +59,39 @@ function transportCapabilities(lines: readonly SdpAttributeLine[]): Map<number, 
   return found;
 }
 
-/** `a=pcfg:1 t=1 a=1,2`; of alternatives (`|`) the first, without what is optional (`[…]`), deletions (`-m:`) passed over. */
+/**
+ * `a=pcfg:1 t=1 a=1,2`; of alternatives (`|`) the first that will do, without what is optional (`[…]`), deletions (`-m:`) passed over.
+ * An extension that has to be understood (`+x=`) makes it none (§3.5.1).
+ */
 function potentialConfiguration(
   value: string,
   transports: ReadonlyMap<number, string>,
   capabilities: readonly KeyMgmtAttribute[],
   current: string,
-): { number: number; profile: string; keyMgmt: readonly KeyMgmtAttribute[] }[] {
+): (PotentialConfiguration & { readonly number: number })[] {
   const [number = "", ...lists] = value.trim().slice(0, 1024).split(/ +/);
-  if (!/^\d{1,10}$/.test(number)) return [];
+  if (!/^\d{1,10}$/.test(number) || lists.some((item) => item.startsWith("+"))) return [];
   const list = (name: string): string | undefined => lists.find((item) => item.startsWith(`${name}=`))?.slice(name.length + 1);
-  const transport = list("t")?.split("|").map(Number);
-  const profile = transport === undefined ? current : transport.map((key) => transports.get(key)).find(isSecure);
-  if (profile === undefined || !SECURE.test(profile)) return [];
-  const wanted = (list("a") ?? "")
-    .split("|")[0]
-    ?.replace(/^-(?:ms|m|s):?/, "")
-    .replace(/\[[^\]]*\]/g, "")
-    .split(",")
-    .map(Number);
-  const keyMgmt = capabilities.filter(({ capability }) => capability !== undefined && wanted?.includes(capability) === true);
-  return keyMgmt.length === 0 ? [] : [{ number: Number(number), profile, keyMgmt }];
+  const transport = list("t")
+    ?.split("|")
+    .map(Number)
+    .find((key) => isSecure(transports.get(key)));
+  const profile = list("t") === undefined ? current : transports.get(transport ?? -1);
+  if (!isSecure(profile)) return [];
+  for (const alternative of (list("a") ?? "")
+    .replace(/^-(?:ms|m|s):?/, "")
+    .split("|")
+    .slice(0, MAX_ALTERNATIVES)) {
+    const wanted = alternative
+      .replace(/\[[^\]]*\]/g, "")
+      .split(",")
+      .map(Number);
+    const keyMgmt = capabilities.filter(({ capability }) => capability !== undefined && wanted.includes(capability));
+    if (keyMgmt.length === 0) continue;
+    const accepted = [number, ...(transport === undefined ? [] : [`t=${transport}`]), `a=${wanted.join(",")}`].join(" ");
+    return [{ number: Number(number), profile, keyMgmt, accepted }];
+  }
+  return [];
 }
 
 function isSecure(profile: string | undefined): profile is string {

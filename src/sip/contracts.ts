@@ -1,5 +1,8 @@
 import type { KeyedMedia, MediaKeying, ProofVerdict } from "../gsa/index.js";
+import type { MediaDirection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
+
+export type { MediaDirection } from "../sdp/index.js";
 
 /** A message body as any SIP stack takes it. */
 export interface SipBody {
@@ -37,9 +40,6 @@ export interface DialogFacts {
   /** SSRC of what this party sends on an m= line, where it is known when the key message is made. Default: unknown, 0. */
   readonly ssrcFor?: (index: number) => number | undefined;
 }
-
-/** RFC 3264 §5.1, as this party sees it. */
-export type MediaDirection = "sendrecv" | "sendonly" | "recvonly" | "inactive";
 
 /** Where an offer/answer exchange of a dialog stands (RFC 3264; the names are those of JSEP). */
 export type SignalingState = "stable" | "have-local-offer" | "have-remote-offer" | "closed";

@@ -1,15 +1,18 @@
 import { WatchwordError } from "../bytes/index.js";
 import {
+  type Connection,
   createSdpEditor,
   formatKeyMgmtAttribute,
   type KeyMgmtAttribute,
+  type MediaDirection,
+  type MediaSection,
+  type PotentialConfiguration,
   parseDescription,
   readKeyMgmt,
+  readPotentialConfigurations,
   type SdpEditor,
   type SdpSection,
 } from "../sdp/index.js";
-import { type Capability, readCapabilities } from "./capabilities.js";
-import type { MediaDirection } from "./contracts.js";
 import { SipRefusal } from "./refusal.js";
 
 /** The key management protocol that is spoken here (RFC 4567 §9.3). */
@@ -34,8 +37,8 @@ export interface DescribedLine {
   readonly hasCrypto: boolean;
   /** The key message that applies: of its own section, else of the session. */
   readonly keys: KeyMgmtAttribute | undefined;
-  /** The potential configuration that has the key message. */
-  readonly capability: Capability | undefined;
+  /** What the answer says in a=acfg where the key message is a capability (RFC 5939). */
+  readonly configuration: string | undefined;
 }
 
 /** One key message of a description and the m= lines that it is for. */
@@ -61,24 +64,25 @@ export interface KeyedDescription {
  * @throws CodecError; SipRefusal `sip.media`
  */
 export function readDescription(sdp: string, profiles: readonly string[]): KeyedDescription {
-  const { media } = parseDescription(sdp);
+  const { media, connection } = parseDescription(sdp);
   if (media.length > MAX_LINES) throw new SipRefusal("sip.media", `more than ${MAX_LINES} m= lines`);
   const editor = createSdpEditor(sdp);
-  const { attributes, effective } = readKeyMgmt(sdp);
+  const known = readKeyMgmt(sdp);
+  const { attributes, effective } = known;
   const problem = attributes.find((attribute) => attribute.protocol === PROTOCOL && attribute.problem !== undefined)?.problem;
   if (problem !== undefined) throw problem;
-  const capabilities = readCapabilities(editor, attributes, profiles);
+  const potential = readPotentialConfigurations(sdp, known).map((configuration) => negotiable(configuration, profiles));
   const lines = media.map((section, index): DescribedLine => {
-    const capability = profiles.includes(section.profile) ? undefined : capabilities.get(index);
+    const configuration = profiles.includes(section.profile) ? undefined : potential[index];
     const bundled = editor.attributes({ section: index, name: "bundle-only" }).length > 0;
     return {
       index,
-      profile: capability?.profile ?? section.profile,
+      profile: configuration?.profile ?? section.profile,
       rejected: section.port === 0 && !bundled,
-      direction: directionOf(editor, index, section.connection?.address),
+      direction: directionOf(section, editor, connection),
       hasCrypto: editor.attributes({ section: index, name: "crypto" }).length > 0,
-      keys: capability?.keys ?? effective[index]?.find(({ protocol }) => protocol === PROTOCOL),
-      capability,
+      keys: (configuration?.keyMgmt ?? effective[index])?.find(({ protocol }) => protocol === PROTOCOL),
+      configuration: configuration?.accepted,
     };
   });
   return { lines, messages: messagesOf(lines, attributes), announced: announces(editor) };
@@ -86,7 +90,7 @@ export function readDescription(sdp: string, profiles: readonly string[]): Keyed
 
 /** Every key message once, those of m= lines that are overridden or rejected too: each has to succeed (RFC 4567 §4.1.2). */
 function messagesOf(lines: readonly DescribedLine[], attributes: readonly KeyMgmtAttribute[]): DescribedMessage[] {
-  const taken = new Set(lines.flatMap(({ capability }) => (capability === undefined ? [] : [capability.keys])));
+  const taken = new Set(lines.flatMap(({ keys }) => (keys?.capability === undefined ? [] : [keys])));
   const bySection = new Map<SdpSection, KeyMgmtAttribute>();
   for (const attribute of attributes) {
     if (attribute.protocol !== PROTOCOL || bySection.has(attribute.section)) continue;
@@ -102,16 +106,20 @@ function messagesOf(lines: readonly DescribedLine[], attributes: readonly KeyMgm
   }));
 }
 
-const DIRECTIONS: readonly MediaDirection[] = ["sendrecv", "sendonly", "recvonly", "inactive"];
+/** A potential configuration that an answer can choose and that has a message of ours. */
+function negotiable(
+  configuration: PotentialConfiguration | undefined,
+  profiles: readonly string[],
+): PotentialConfiguration | undefined {
+  if (configuration?.accepted === undefined || !profiles.includes(configuration.profile)) return undefined;
+  return configuration.keyMgmt.some(({ protocol }) => protocol === PROTOCOL) ? configuration : undefined;
+}
 
 /** RFC 3264 §5.1, and the hold of old: an address of zeros means that nothing may be sent there (§8.4); with ICE it means nothing. */
-function directionOf(editor: SdpEditor, index: number, address: string | undefined): MediaDirection {
-  const stated = (section: SdpSection): MediaDirection | undefined =>
-    DIRECTIONS.find((direction) => editor.attributes({ section, name: direction }).length > 0);
-  const direction = stated(index) ?? stated("session") ?? "sendrecv";
+function directionOf(section: MediaSection, editor: SdpEditor, ofSession: Connection | undefined): MediaDirection {
+  const direction = section.direction ?? "sendrecv";
   const ice = editor.attributes({ name: "ice-ufrag" }).length > 0;
-  const sessionAddress = editor.section("session").find(({ type }) => type === "c")?.value;
-  const nowhere = !ice && (address ?? sessionAddress?.split(" ")[2] ?? "") === "0.0.0.0";
+  const nowhere = !ice && (section.connection ?? ofSession)?.address === "0.0.0.0";
   return nowhere ? directionFrom(sends(direction), false) : direction;
 }
 

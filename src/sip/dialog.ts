@@ -230,8 +230,8 @@ class Dialog implements SipDialog {
         );
       }
       const configurations = new Map<number, string>();
-      for (const { index, capability } of remote.lines) {
-        if (capability !== undefined && lines[index]?.rejected === false) configurations.set(index, capability.configuration);
+      for (const { index, configuration } of remote.lines) {
+        if (configuration !== undefined && lines[index]?.rejected === false) configurations.set(index, configuration);
       }
       const messages = parts.flatMap(({ section, response }) => (response === undefined ? [] : [{ section, octets: response }]));
       const answer = completeDescription(localSdp, {

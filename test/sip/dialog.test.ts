@@ -176,7 +176,6 @@ describe("an offer and its answer", () => {
   });
 
   it.each([
-    ["delete-attributes", "a=pcfg:1 t=1 a=-m:4"],
     ["an extension that has to be understood", "a=pcfg:1 t=1 a=4 +x=1"],
     ["no keyable transport", "a=pcfg:1 t=3 a=4"],
     ["no key message", "a=pcfg:1 t=1 a=5"],
