@@ -92,9 +92,12 @@ function bytes(dice: Dice, length: number): Uint8Array {
   return Uint8Array.from({ length }, () => dice(256));
 }
 
-function masterKey(dice: Dice, suite: SrtpPolicy["suite"], mki: number): SrtpMasterKey {
+/** @param number of the key in its scenario, so that no two have one MKI */
+function masterKey(dice: Dice, suite: SrtpPolicy["suite"], mkiLength: number, number: number): SrtpMasterKey {
   const { keyLength, saltLength } = suiteOf(suite);
-  return { key: bytes(dice, keyLength), salt: bytes(dice, saltLength), ...(mki > 0 && { mki: bytes(dice, mki) }) };
+  const mki = bytes(dice, mkiLength);
+  if (mkiLength > 0) mki[0] = number;
+  return { key: bytes(dice, keyLength), salt: bytes(dice, saltLength), ...(mkiLength > 0 && { mki }) };
 }
 
 function policyOf(dice: Dice): SrtpPolicy {
@@ -114,7 +117,7 @@ function policyOf(dice: Dice): SrtpPolicy {
 function scenario(dice: Dice, slots: PacketSlots, report: { packets: number; opened: number; refused: number }): void {
   const policy = policyOf(dice);
   const mki = dice(3) === 0 ? 1 + dice(4) : 0;
-  const keys = [masterKey(dice, policy.suite, mki), ...(dice(4) === 0 ? [masterKey(dice, policy.suite, mki)] : [])];
+  const keys = [masterKey(dice, policy.suite, mki, 0), ...(dice(4) === 0 ? [masterKey(dice, policy.suite, mki, 1)] : [])];
   const common: SrtpOptions = { policy, keys, replayWindow: 64 << dice(3), maxSsrcs: 3 };
   const search = { searchRolloverCounter: dice(3) === 0 };
   const contestants = CONTENDERS.map(({ title, form, crypto, backend }): Contestant => {
@@ -160,7 +163,7 @@ function scenario(dice: Dice, slots: PacketSlots, report: { packets: number; ope
       else report.refused++;
     }
     rtcp(dice, contestants, ssrcs, report);
-    if (dice(8) === 0) rekey(dice, contestants, policy, mki);
+    if (dice(8) === 0) rekey(dice, contestants, masterKey(dice, policy.suite, mki, 2 + turn));
     sameState(contestants, ssrcs);
   }
   for (const { sender, receiver } of contestants) {
@@ -205,8 +208,7 @@ function rtcp(dice: Dice, contestants: readonly Contestant[], ssrcs: readonly nu
   }
 }
 
-function rekey(dice: Dice, contestants: readonly Contestant[], policy: SrtpPolicy, mki: number): void {
-  const key = masterKey(dice, policy.suite, mki);
+function rekey(dice: Dice, contestants: readonly Contestant[], key: SrtpMasterKey): void {
   const removes = dice(2) === 0;
   for (const { sender, receiver } of contestants) {
     for (const session of [sender, receiver]) session.addKey(key);
