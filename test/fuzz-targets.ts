@@ -43,7 +43,7 @@ import {
   parseKeyMgmtParameter,
   readKeyMgmt,
 } from "../src/sdp/index.js";
-import { createSrtpReceiver, createSrtpSender } from "../src/srtp/index.js";
+import { createSrtpReceiver, createSrtpSender, type SrtpPolicy } from "../src/srtp/index.js";
 import { formatInspections, inspectionJson, inspectOctets, redact } from "../src/tools/index.js";
 import { csMapCases, keyDataCases, payloadCases } from "./mikey/codec-cases.js";
 import { ALICE, BOB, NOW, PSK, request } from "./mikey/exchange-fixture.js";
@@ -290,7 +290,14 @@ const rtsp: FuzzTarget = {
   },
 };
 
-const SRTP_SUITES = ["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"] as const;
+/** Policies under which every packet is authenticated. */
+const SRTP_POLICIES: readonly SrtpPolicy[] = [
+  { suite: "AES_CM_128_HMAC_SHA1_80" },
+  { suite: "AES_CM_128_HMAC_SHA1_32" },
+  { suite: "AEAD_AES_128_GCM" },
+  { suite: "AES_CM_128_HMAC_SHA1_80", encryptedExtensionIds: [3], rolloverCarrying: { mode: 2, rate: 2 } },
+  { suite: "AEAD_AES_128_GCM", encryptedExtensionIds: [3], rolloverCarrying: { mode: 3, rate: 2 } },
+];
 const MKI = Uint8Array.of(0, 0, 0, 1);
 
 interface SrtpSamples {
@@ -298,10 +305,10 @@ interface SrtpSamples {
   readonly rtcp: readonly Uint8Array[];
 }
 
-const srtpSamples: readonly SrtpSamples[] = SRTP_SUITES.map((suite) => {
-  const sender = createSrtpSender({ policy: { suite }, keys: [masterKey(suite, 1, MKI)], crypto: nodeCrypto });
+const srtpSamples: readonly SrtpSamples[] = SRTP_POLICIES.map((policy, index) => {
+  const sender = createSrtpSender({ policy, keys: [masterKey(policy.suite, 1 + index, MKI)], crypto: nodeCrypto });
   const out = new Uint8Array(2048);
-  const rtp = [{ sequence: 1 }, { sequence: 2, csrcs: 2 }, { sequence: 3, extension: 2 }].map((shape) =>
+  const rtp = [{ sequence: 1 }, { sequence: 2, csrcs: 2 }, { sequence: 3, extension: 3 }].map((shape) =>
     out.slice(0, sender.protect(rtpPacket(shape), out)),
   );
   const report = Uint8Array.of(0x80, 201, 0, 1, 0xca, 0xfe, 0xba, 0xbe);
@@ -314,8 +321,9 @@ const srtp: FuzzTarget = {
   run(input) {
     const out = new Uint8Array(input.length + 64);
     let accepted = false;
-    SRTP_SUITES.forEach((suite, index) => {
-      const receiver = createSrtpReceiver({ policy: { suite }, keys: [masterKey(suite, 1, MKI)], crypto: nodeCrypto });
+    SRTP_POLICIES.forEach((policy, index) => {
+      const { suite } = policy;
+      const receiver = createSrtpReceiver({ policy, keys: [masterKey(suite, 1 + index, MKI)], crypto: nodeCrypto });
       const samples = srtpSamples[index] as SrtpSamples;
       for (const [open, genuine] of [
         [receiver.unprotect.bind(receiver), samples.rtp],
