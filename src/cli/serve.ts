@@ -9,12 +9,15 @@ import {
   createAuthenticator,
   createMikeyServerKeying,
   createPskDirectory,
+  createPublishedSource,
   identityOf,
   type MediaProfile,
   type MediaSource,
   type MulticastDelivery,
   nameOfIdentity,
   type Presentation,
+  type PublishedSource,
+  type Publishing,
   type RtspServerEvent,
 } from "../rtsp/index.js";
 import type { SuiteName } from "../srtp/index.js";
@@ -41,7 +44,7 @@ import {
 interface ServeOptions {
   readonly listen: Endpoint;
   readonly path: string;
-  readonly source: "tone" | "rtp";
+  readonly source: "tone" | "rtp" | "publish";
   readonly sdp?: string;
   readonly suite: SuiteName;
   readonly profile: ProfileChoice;
@@ -51,6 +54,7 @@ interface ServeOptions {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly user?: readonly User[];
+  readonly publishUser?: readonly User[];
   readonly mki?: number;
   readonly rekey?: number;
   readonly rekeyForm?: PeerProfile["rekeyForm"];
@@ -79,7 +83,12 @@ export function serveCommand(): Command {
         .default({ host: "127.0.0.1", port: 8554 }, "127.0.0.1:8554"),
     )
     .option("--path <path>", "path of the stream", parsePath, "/live")
-    .option("--source <kind>", "tone (built in) or rtp (with --sdp)", parseSource, "tone")
+    .option(
+      "--source <kind>",
+      "tone (built in), rtp (with --sdp), or publish (what a client sends by ANNOUNCE and RECORD)",
+      parseSource,
+      "tone",
+    )
     .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
     .option("--suite <name>", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
     .addOption(profileOption("what the clients need"))
@@ -93,6 +102,7 @@ export function serveCommand(): Command {
       "require RTSP authentication; repeatable. The name also says which pre-shared key is meant",
       collectUser,
     )
+    .option("--publish-user <name:password>", "who may publish, with --source publish; repeatable (default: --user)", collectUser)
     .option(
       "--mki <octets>",
       "length of the master key identifier, 0 for none (default: as the profile says)",
@@ -133,6 +143,7 @@ Examples:
   watchword serve --profile gstreamer --allow-null-keying --path /gst
   watchword serve --profile auto --tls-cert cert.pem --tls-key key.pem --psk-file keys.txt
   watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
+  watchword serve --source publish --publish-user studio:secret --profile gstreamer --tls-cert cert.pem --tls-key key.pem
   watchword serve --psk-file keys.txt --multicast 239.1.2.3:5004 --interface eth0 --rekey-on-leave
 
 With --source rtp, camera.sdp holds for example:
@@ -175,6 +186,10 @@ function checkTogether(options: ServeOptions): void {
       "nothing would protect the keys: give --psk or --psk-file, or --tls-cert and --tls-key, or, on a network that you trust, --allow-null-keying",
     );
   }
+  if (options.source !== "publish" && options.publishUser !== undefined)
+    throw new UsageError("--publish-user and --source publish go together");
+  if (options.source === "publish" && publishers(options).length === 0 && psks.length === 0)
+    throw new UsageError("anybody could publish: give --publish-user or --user, or --psk or --psk-file");
   if (psks.length > 0 && options.allowNullKeying === true) {
     throw new UsageError("a path with a pre-shared key never takes NULL keying; leave --allow-null-keying out");
   }
@@ -206,6 +221,11 @@ function profileOf({ profile, rekeyForm, psk, pskFile }: ServeOptions): PeerProf
   return { ...chosen, rekeyForm, nullRekey: chosen.nullRekey === "never" ? "replacement" : chosen.nullRekey };
 }
 
+/** Who may publish by name and password. */
+function publishers({ publishUser, user }: ServeOptions): readonly User[] {
+  return publishUser ?? user ?? [];
+}
+
 function keysOf(options: ServeOptions): readonly Psk[] {
   return [...(options.psk ?? []), ...(options.pskFile ?? [])];
 }
@@ -215,9 +235,12 @@ function mkiLength(options: ServeOptions): number {
 }
 
 function presentationFor(options: ServeOptions): Presentation {
+  const published = options.source === "publish" ? createPublishedSource() : undefined;
   return keyedPresentation({
     path: options.path,
-    source: options.source === "tone" ? createToneSource() : createRtpSource({ sdp: readTextFile(options.sdp as string) }),
+    source:
+      published ?? (options.source === "tone" ? createToneSource() : createRtpSource({ sdp: readTextFile(options.sdp as string) })),
+    ...(published === undefined ? {} : { publish: { into: published, publishers: publishers(options) } }),
     profile: options.rtpProfile,
     dialect: {
       ...profileOf(options),
@@ -266,6 +289,8 @@ export interface KeyedPresentationOptions {
   /** Seconds. */
   readonly rekeyInterval?: number;
   readonly multicast?: MulticastDelivery;
+  /** Who may publish into the source, keyed as who plays. */
+  readonly publish?: { readonly into: PublishedSource; readonly publishers: readonly User[] };
 }
 
 /** A path whose sessions are keyed by MIKEY: by pre-shared keys where there are any, otherwise NULL-keyed. */
@@ -314,7 +339,12 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     ...(users.length === 0 ? {} : { authenticator: authenticatorFor(users) }),
     ...(options.rekeyInterval === undefined ? {} : { rekeyInterval: options.rekeyInterval }),
     ...(options.multicast === undefined ? {} : { multicast: options.multicast }),
+    ...(options.publish === undefined ? {} : { publish: publishingBy(options.publish) }),
   };
+}
+
+function publishingBy({ into, publishers }: NonNullable<KeyedPresentationOptions["publish"]>): Publishing {
+  return { into, ...(publishers.length === 0 ? {} : { authenticator: authenticatorFor(publishers) }) };
 }
 
 function authenticatorFor(users: readonly User[]): Authenticator {
@@ -365,8 +395,8 @@ function status(line: string): void {
 }
 
 function parseSource(text: string): ServeOptions["source"] {
-  if (text === "tone" || text === "rtp") return text;
-  throw new InvalidArgumentError("expected tone or rtp");
+  if (text === "tone" || text === "rtp" || text === "publish") return text;
+  throw new InvalidArgumentError("expected tone, rtp or publish");
 }
 
 function parseRtpProfile(text: string): ServeOptions["rtpProfile"] {

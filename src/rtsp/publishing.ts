@@ -69,6 +69,8 @@ export interface AnnouncedTrack {
   readonly profile: string;
   /** Absolute control URI. */
   readonly uri: string;
+  /** SSRC of our reports on it, which the key message of the response names. */
+  readonly reportSsrc: number;
   /** Key message of the description, which stands in for one that SETUP does not bring. */
   readonly message: Uint8Array | undefined;
 }
@@ -88,10 +90,11 @@ const MAX_TRACKS = 8;
  * Reads the description of ANNOUNCE.
  * @param base URI that relative control URIs are for
  * @param keyed whether the streams have to be SRTP
+ * @param newSsrc an SSRC for our reports
  * @throws CodecError of sdp; WatchwordError `rtsp.content` for media that cannot be served on, `rtsp.plain-refused` for streams that would not be
  * protected
  */
-export function readAnnouncement(body: Uint8Array, base: string, keyed: boolean): AnnouncedTrack[] {
+export function readAnnouncement(body: Uint8Array, base: string, keyed: boolean, newSsrc: () => number): AnnouncedTrack[] {
   const sdp = utf8Text(body);
   if (sdp === undefined) throw new WatchwordError("rtsp.content", "the description is no text");
   const { media } = parseDescription(sdp);
@@ -111,6 +114,7 @@ export function readAnnouncement(body: Uint8Array, base: string, keyed: boolean)
       track: trackOf(section, index),
       profile: section.profile,
       uri: resolveControl(base, section.control),
+      reportSsrc: newSsrc(),
       message: line?.data,
     };
   });

@@ -409,15 +409,15 @@ async function announce(exchange: Exchange): Promise<Answer> {
   let tracks: readonly AnnouncedTrack[];
   const keying = publish.keying ?? presentationKeying;
   try {
-    tracks = readAnnouncement(request.body, target.base, keying !== undefined);
+    tracks = readAnnouncement(request.body, target.base, keying !== undefined, () => core.newSsrc());
   } catch (error) {
     const plain = error instanceof WatchwordError && error.code === "rtsp.plain-refused";
     throw new RtspRefusal(plain ? 403 : 400, [], { cause: error });
   }
   const announced: Announcement = { path, peer, tracks, offers: [] };
   try {
-    for (const [index, { track }] of tracks.entries()) {
-      announced.offers.push(await keying?.offer({ index, ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }) }, peer));
+    for (const [index, { reportSsrc }] of tracks.entries()) {
+      announced.offers.push(await keying?.offer({ index, ssrc: reportSsrc }, peer));
     }
   } catch (error) {
     for (const offer of announced.offers) offer?.abandon();
@@ -480,7 +480,7 @@ async function setupPublisher(exchange: Exchange, announced: Announcement): Prom
       user: peer.user,
       remote: peer.remote,
       timeout: core.sessionTimeout * 1000,
-      publish: { into: publish.into, tracks: announced.tracks.map(({ track }) => track) },
+      publish: { into: publish.into, announced: announced.tracks },
     });
   session.addTrack({ index, track: stream.track, carrier, uri: stream.uri, media });
   session.touch();
@@ -503,7 +503,7 @@ async function keyPublisher(
   peer: KeyingPeer,
   sessionId: string,
 ): Promise<KeyedMedia> {
-  const { track, uri, message: described } = announced.tracks[index] as AnnouncedTrack;
+  const { reportSsrc, uri, message: described } = announced.tracks[index] as AnnouncedTrack;
   const offer = announced.offers[index];
   announced.offers[index] = undefined;
   let present = true;
@@ -513,8 +513,7 @@ async function keyPublisher(
     const brought = messageFor(carried?.specs ?? [], [uri, request.uri], emptyUriTolerated(keying.habits));
     const message = brought.message ?? described;
     if (message === undefined) throw new MikeyError("mikey.absent", "the publisher gave no key for what it sends");
-    const stream = { index, ...(track.ssrc === undefined ? {} : { ssrc: track.ssrc }) };
-    const { media } = await keying.accept(offer, message, stream, peer, sessionId);
+    const { media } = await keying.accept(offer, message, { index, ssrc: reportSsrc }, peer, sessionId);
     if (media.streams[0]?.receiver !== undefined) return media;
     media.close();
     throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the client sends");

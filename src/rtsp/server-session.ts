@@ -8,7 +8,7 @@ import { carriedKeyMgmt, carryKeyMgmt } from "./key-mgmt-carriage.js";
 import { emptyUriTolerated, findSpec, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
-import type { PublishedSource } from "./publishing.js";
+import type { AnnouncedTrack, PublishedSource } from "./publishing.js";
 import { looksLikeRtcp } from "./rtcp.js";
 import type { Scratch } from "./scratch.js";
 import type { GroupStream } from "./server-group.js";
@@ -134,7 +134,7 @@ export interface SessionFacts {
   /** How the client wants new keys carried. */
   readonly habits?: KeyingHabits;
   /** The client sends, and this becomes of it. Undefined where it plays. */
-  readonly publish?: { readonly into: PublishedSource; readonly tracks: readonly MediaTrack[] };
+  readonly publish?: { readonly into: PublishedSource; readonly announced: readonly AnnouncedTrack[] };
 }
 
 /** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
@@ -211,18 +211,29 @@ export class ServerSession {
     const state = new TrackState(added, first);
     this.#tracks.push(state);
     const { receive } = added;
-    if (this.facts.publish !== undefined) state.incoming = this.#receiveMedia(state, "recording", this.facts.publish.into);
-    else if (receive === undefined) added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
-    else state.incoming = this.#receiveMedia(state, "playing", { rtp: (_index, packet) => receive(packet), rtcp: () => {} });
+    const { publish } = this.facts;
+    if (publish !== undefined) {
+      const ssrc = publish.announced[added.index]?.reportSsrc ?? 0;
+      state.incoming = this.#receiveMedia(state, "recording", ssrc, publish.into);
+    } else if (receive === undefined) {
+      added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
+    } else {
+      const [a = 0, b = 0, c = 0, d = 0] = this.#context.random(4);
+      const ssrc = added.track.ssrc ?? ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+      state.incoming = this.#receiveMedia(state, "playing", ssrc, { rtp: (_index, packet) => receive(packet), rtcp: () => {} });
+    }
   }
 
-  /** What the client sends: opened, handed on while it records or plays, and reported on. */
+  /**
+   * What the client sends: opened, handed on while it records or plays, and reported on.
+   * @param ssrc of our reports
+   */
   #receiveMedia(
     { index, uri, track, carrier, media, stream }: TrackState,
     during: "recording" | "playing",
+    ssrc: number,
     into: Pick<PublishedSource, "rtp" | "rtcp">,
   ): ClientTrack {
-    const [a = 0, b = 0, c = 0, d = 0] = this.#context.random(4);
     return new ClientTrack({
       index,
       uri,
@@ -230,7 +241,7 @@ export class ServerSession {
       carrier,
       media,
       stream,
-      ssrc: during === "playing" && track.ssrc !== undefined ? track.ssrc : ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
+      ssrc,
       cname: "watchword",
       tolerances: [],
       now: () => this.#context.clock.now(),
@@ -250,7 +261,7 @@ export class ServerSession {
     const { publish } = this.facts;
     if (this.#state !== "ready" || publish === undefined) return;
     this.#state = "recording";
-    if (!publish.into.published) publish.into.begin(publish.tracks);
+    if (!publish.into.published) publish.into.begin(publish.announced.map(({ track }) => track));
     this.#startReports();
   }
 

@@ -241,6 +241,11 @@ export class ServerCore implements ConnectionHandler {
     return formatHex(this.options.random.bytes(16));
   }
 
+  newSsrc(): number {
+    const [a = 0, b = 0, c = 0, d = 0] = this.options.random.bytes(4);
+    return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+  }
+
   createSession(connection: ServerConnection, running: RunningPresentation, facts: SessionFacts): ServerSession {
     const session: ServerSession = new ServerSession(facts, {
       clock: this.options.clock,
