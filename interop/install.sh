@@ -9,6 +9,8 @@ packages=(
   gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly
   gstreamer1.0-libav
+  gstreamer1.0-rtsp
+  iproute2
   python3-gi
   gir1.2-gst-rtsp-server-1.0
   gir1.2-gst-plugins-base-1.0

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { describe, it } from "vitest";
 
 /** The programs that the suites run against. */
-export type PeerName = "gstreamer" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
+export type PeerName = "gstreamer" | "gstreamer-record" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
 
 interface Peer {
   /** Commands that all have to succeed; the first one's output tells the version. */
@@ -36,6 +36,13 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
     ],
     version: /GStreamer (\S+)/,
   },
+  "gstreamer-record": {
+    probes: [
+      ["gst-launch-1.0", "--version"],
+      ...["rtspclientsink", "rtspsrc", "clocksync"].map((element) => ["gst-inspect-1.0", "--exists", element] as const),
+    ],
+    version: /GStreamer (\S+)/,
+  },
   ffmpeg: { probes: [["ffmpeg", "-version"]], version: /ffmpeg version (\d[\w.]*)/ },
   libsrtp: { probes: [["sh", "-c", LIBSRTP]], version: /libsrtp2? (\S+)/ },
   rtpengine: { probes: [["sh", "-c", "rtpengine --version 2>&1"]], version: /Version: (\d[\w.]*)/ },
@@ -46,7 +53,7 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
 const found = new Map<PeerName, string | undefined>();
 
 /** The peer's version, or undefined where it is not installed. */
-function peerVersion(name: PeerName): string | undefined {
+export function peerVersion(name: PeerName): string | undefined {
   if (!found.has(name)) found.set(name, probe(PEERS[name]));
   return found.get(name);
 }

@@ -2,7 +2,8 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Finishing, lastJson, type ProcessOptions, type ProcessResult, type RunningProcess, startProcess } from "./process.js";
 
-const MAIN = resolve(import.meta.dirname, "../dist/cli/main.js");
+/** The compiled command line. */
+export const MAIN = resolve(import.meta.dirname, "../dist/cli/main.js");
 
 /** The compiled command line, as a user runs it. */
 export function startWatchword(test: Finishing, args: readonly string[], options?: ProcessOptions): RunningProcess {

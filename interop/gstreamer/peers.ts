@@ -40,6 +40,8 @@ export interface RtspsrcReport {
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
   readonly requests: readonly string[];
+  /** MKIs of the keys taken, where that was asked for. */
+  readonly keys?: readonly string[];
 }
 
 /** rtspsrc plays a URL. */

@@ -5,8 +5,10 @@ Every depayloaded frame is hashed in order, every decoded buffer counted. Ends a
 after --seconds, or on SIGTERM, always through a TEARDOWN; the last line on standard output is the report as JSON.
 """
 import argparse
+import base64
 import hashlib
 import json
+import re
 import signal
 import time
 
@@ -22,7 +24,11 @@ CHAINS = {
     "PCMA": ("rtppcmadepay", "alawdec"),
     "H264": ("rtph264depay", "avdec_h264"),
 }
-TRANSPORTS = {"udp": GstRtsp.RTSPLowerTrans.UDP, "tcp": GstRtsp.RTSPLowerTrans.TCP}
+TRANSPORTS = {
+    "udp": GstRtsp.RTSPLowerTrans.UDP,
+    "tcp": GstRtsp.RTSPLowerTrans.TCP,
+    "multicast": GstRtsp.RTSPLowerTrans.UDP_MCAST,
+}
 
 
 def arguments():
@@ -36,6 +42,8 @@ def arguments():
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
     parser.add_argument("--user")
     parser.add_argument("--password")
+    parser.add_argument("--interface", help="network interface to receive multicast on")
+    parser.add_argument("--take-keys", action="store_true", help="take new keys while playing, and keys with an MKI, as an application can")
     parser.add_argument("--teardown-key-mgmt", help="KeyMgmt header value to add to the TEARDOWN")
     return parser.parse_args()
 
@@ -46,6 +54,7 @@ class Player:
         self.loop = GLib.MainLoop()
         self.report = {"tracks": {}, "decrypters": [], "errors": [], "warnings": [], "requests": [], "seconds": 0}
         self.decrypters = []
+        self.sources = set()
         self.finished = False
         self.pipeline = Gst.Pipeline.new("player")
         self.source = Gst.ElementFactory.make("rtspsrc", "source")
@@ -57,6 +66,13 @@ class Player:
         if options.user:
             self.source.set_property("user-id", options.user)
             self.source.set_property("user-pw", options.password)
+        if options.interface:
+            self.source.set_property("multicast-iface", options.interface)
+        self.keys = []
+        if options.take_keys:
+            self.report["keys"] = []
+            self.source.connect("on-sdp", self.on_description)
+            self.source.connect("handle-request", self.on_server_request)
         self.source.connect("pad-added", self.on_pad)
         self.source.connect("before-send", self.on_request)
         self.pipeline.connect("deep-element-added", self.on_element)
@@ -69,6 +85,48 @@ class Player:
         factory = element.get_factory()
         if factory and factory.get_name() == "srtpdec":
             self.decrypters.append(element)
+            if self.options.take_keys:
+                element.connect("request-key", self.on_key_wanted)
+                element.get_static_pad("rtp_sink").add_probe(Gst.PadProbeType.BUFFER, self.on_sealed_packet, element)
+
+    def on_sealed_packet(self, _pad, info, element):
+        # The caps brought a key without its MKI; srtpdec asks for a key only where it has none.
+        ssrc = int.from_bytes(info.get_buffer().extract_dup(8, 4), "big")
+        element.emit("remove-key", ssrc)
+        self.sources.add(ssrc)
+        return Gst.PadProbeReturn.REMOVE
+
+    def on_description(self, _source, description):
+        for index in range(description.medias_len()):
+            self.add_key(description.get_media(index).get_attribute_val("key-mgmt").split(" ")[1])
+
+    def on_server_request(self, _source, request, _response):
+        result, value = request.get_header(GstRtsp.RTSPHeaderField.KEYMGMT, 0)
+        if result != GstRtsp.RTSPResult.OK:
+            return
+        self.add_key(re.search('data="([^"]+)"', value)[1])
+        # The next packet has srtpdec ask again, and it is given the old and the new key.
+        for element in self.decrypters:
+            for ssrc in self.sources:
+                element.emit("remove-key", ssrc)
+
+    def add_key(self, text):
+        """Key and MKI of a NULL-keyed message: GStreamer's own reader passes the MKI over."""
+        octets = base64.b64decode(text)
+        kemac = octets.rfind(bytes((0x00, 0x21, 0x00, 0x1E)))
+        key = octets[kemac + 4 : kemac + 34]
+        length = octets[kemac + 34]
+        self.keys = [*self.keys[-1:], (octets[kemac + 35 : kemac + 35 + length].hex(), key.hex())]
+        self.report["keys"].append(self.keys[-1][0])
+
+    def on_key_wanted(self, _element, ssrc):
+        fields = [f"ssrc=(uint){ssrc}", "roc=(uint)0"]
+        for number, (mki, key) in enumerate(reversed(self.keys)):
+            suffix = "" if number == 0 else str(number + 1)
+            fields += [f"mki{suffix}=(buffer){mki}", f"srtp-key{suffix}=(buffer){key}"]
+        for kind in ("srtp", "srtcp"):
+            fields += [f"{kind}-cipher=(string)aes-128-icm", f"{kind}-auth=(string)hmac-sha1-80"]
+        return Gst.Caps.from_string(f"application/x-srtp, {', '.join(fields)}")
 
     def on_request(self, _source, message):
         kind = message.parse_request().method

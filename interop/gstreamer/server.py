@@ -42,6 +42,9 @@ def arguments():
     parser.add_argument("--profile", choices=sorted(PROFILES), default="RTP/SAVP")
     parser.add_argument("--suite", choices=sorted(SUITES), default="AES_CM_128_HMAC_SHA1_80")
     parser.add_argument("--tracks", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--multicast", help="address of the group to send to")
+    parser.add_argument("--interface", help="network interface to multicast on")
     parser.add_argument("--tls", help="PEM file with certificate and private key")
     parser.add_argument("--first-sequence", type=int, default=-1, help="sequence number of the first packet")
     parser.add_argument("--seconds", type=float, default=30)
@@ -55,7 +58,7 @@ class Server:
         self.report = {"tracks": {}, "requests": [], "decrypters": [], "closed": 0}
         self.decrypters = []
         self.server = GstRtspServer.RTSPServer()
-        self.server.set_address("127.0.0.1")
+        self.server.set_address(options.address)
         self.server.set_service("0")
         self.server.get_mount_points().add_factory("/test", self.factory())
         if options.tls:
@@ -70,6 +73,13 @@ class Server:
         factory.set_launch(f"( {' '.join(chains)} )")
         factory.set_profiles(PROFILES[self.options.profile])
         factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP | GstRtsp.RTSPLowerTrans.TCP)
+        if self.options.multicast:
+            pool = GstRtspServer.RTSPAddressPool()
+            pool.add_range(self.options.multicast, self.options.multicast, 5000, 5010, 1)
+            factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP_MCAST)
+            factory.set_address_pool(pool)
+            factory.set_multicast_iface(self.options.interface)
+            factory.set_shared(True)
         factory.connect("media-configure", self.on_media)
         if self.options.tls:
             permissions = "anyone, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
