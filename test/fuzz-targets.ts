@@ -47,6 +47,7 @@ import { createSrtpReceiver, createSrtpSender, type SrtpPolicy } from "../src/sr
 import { formatInspections, inspectionJson, inspectOctets, redact } from "../src/tools/index.js";
 import { csMapCases, keyDataCases, payloadCases } from "./mikey/codec-cases.js";
 import { ALICE, BOB, NOW, PSK, request } from "./mikey/exchange-fixture.js";
+import { serverSeeds, talkToServer } from "./rtsp/server-fuzz.js";
 import { masterKey, rtpPacket } from "./srtp/packets.js";
 import { STRICT, STRICT_BASE64, STRICT_OCTETS } from "./tools/messages.js";
 
@@ -57,7 +58,7 @@ export interface FuzzTarget {
   /** Inputs that are accepted, to start from. */
   seeds(): readonly Uint8Array[];
   /** True where the input was accepted. Throws where something is wrong: the input is then a crash. */
-  run(input: Uint8Array): boolean;
+  run(input: Uint8Array): boolean | Promise<boolean>;
 }
 
 const CORPUS = join(import.meta.dirname, "corpus");
@@ -419,5 +420,15 @@ const inspector: FuzzTarget = {
   },
 };
 
+const server: FuzzTarget = {
+  name: "server",
+  seeds: () => serverSeeds.map((text) => Uint8Array.from(text, (unit) => unit.charCodeAt(0))),
+  async run(input) {
+    const { statuses, fault } = await talkToServer(input);
+    if (fault !== undefined) throw new Violation(fault);
+    return statuses.includes(200);
+  },
+};
+
 /** Everything that reads what strangers send. */
-export const fuzzTargets: readonly FuzzTarget[] = [mikey, contents, sdp, texts, rtsp, srtp, exchange, inspector];
+export const fuzzTargets: readonly FuzzTarget[] = [mikey, contents, sdp, texts, rtsp, server, srtp, exchange, inspector];

@@ -2,7 +2,15 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { defaultCrypto } from "../crypto/index.js";
 import { createMediaKeying } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
-import { createRtpSource, createToneSource, type RtspService, startRtspService, systemClock, systemTimers } from "../node/index.js";
+import {
+  createRtpSource,
+  createToneSource,
+  openFileLimit,
+  type RtspService,
+  startRtspService,
+  systemClock,
+  systemTimers,
+} from "../node/index.js";
 import { anyClientProfile, type PeerProfile, peerPolicy, peerProfile } from "../peers/index.js";
 import {
   type Authenticator,
@@ -14,6 +22,7 @@ import {
   type MediaProfile,
   type MediaSource,
   type MulticastDelivery,
+  maxConnectionsOf,
   nameOfIdentity,
   type Presentation,
   type PublishedSource,
@@ -169,10 +178,19 @@ async function serve(options: ServeOptions): Promise<void> {
       : { tls: { cert: options.tlsCert, key: options.tlsKey } }),
   });
   announce(service, options);
+  checkConnections(service, options);
   const waiting = untilStopped(options.duration);
   await waiting.over;
   waiting.cancel();
   await service.close();
+}
+
+/** Said at the start and not when the first client is turned away. */
+function checkConnections({ maxConnections }: RtspService, options: ServeOptions): void {
+  if (maxConnections >= maxConnectionsOf(options)) return;
+  status(
+    `this process may open ${openFileLimit()} files: it takes ${maxConnections} connections at a time; raise the limit (ulimit -n) for more`,
+  );
 }
 
 /** @throws UsageError for options that do not belong together */

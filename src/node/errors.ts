@@ -3,6 +3,8 @@ import { WatchwordError } from "../bytes/index.js";
 /** What the operating system's and Node's error codes mean here: our stable code and what a user can do about it. */
 const MEANINGS: Readonly<Record<string, readonly [code: string, text: string]>> = {
   EADDRINUSE: ["node.address-in-use", "the address is in use: choose another port, or 0 for a free one"],
+  EMFILE: ["node.too-many-files", "no file descriptor is left: raise the limit of open files (ulimit -n)"],
+  ENFILE: ["node.too-many-files", "the system has no file descriptor left"],
   EADDRNOTAVAIL: ["node.address-not-available", "this machine has no such address"],
   EACCES: ["node.permission", "permission denied"],
   EPERM: ["node.permission", "permission denied"],

@@ -1,5 +1,6 @@
 export * from "./crypto.js";
 export * from "./datagrams.js";
+export * from "./descriptors.js";
 export * from "./media.js";
 export * from "./random.js";
 export * from "./rtp-forwarder.js";

@@ -127,6 +127,11 @@ export interface Authenticator {
 /** Nonces whose counts are remembered at a time; beyond them the oldest become stale. */
 const MAX_NONCES = 4096;
 
+/** Milliseconds. @param nonce one of ours */
+function timeOf(nonce: string): number {
+  return Number.parseInt(nonce.slice(0, 12), 16);
+}
+
 interface Outcome {
   readonly user?: string;
   readonly stale?: boolean;
@@ -146,6 +151,8 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const withoutQop = options.withoutQop ?? true;
   const nonceKey = crypto.hmac("sha256", crypto.randomBytes(32));
   const counts = new Map<string, number>();
+  /** Time of the newest nonce whose count was forgotten: nonces not remembered are taken only where they are newer. */
+  let forgotten = 0;
   /** Stands in for the password of a user that does not exist, so that both cases cost the same. */
   const nobody = formatHex(crypto.randomBytes(16));
 
@@ -158,7 +165,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const nonceState = (nonce: string): "fresh" | "stale" | "foreign" => {
     if (!/^[0-9a-f]{60}$/.test(nonce)) return "foreign";
     if (!equalBytes(utf8(nonceTag(nonce.slice(0, 28))), utf8(nonce.slice(28)))) return "foreign";
-    const age = clock.now() - Number.parseInt(nonce.slice(0, 12), 16);
+    const age = clock.now() - timeOf(nonce);
     return age >= 0 && age <= lifetime ? "fresh" : "stale";
   };
   const challenges = (secure: boolean, stale: boolean): string[] => {
@@ -198,11 +205,14 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     return { user: username };
   };
   const countUp = (nonce: string, count: number): boolean => {
-    if (count <= (counts.get(nonce) ?? 0)) return false;
+    const last = counts.get(nonce);
+    if (last === undefined ? timeOf(nonce) <= forgotten || count === 0 : count <= last) return false;
     counts.delete(nonce);
     counts.set(nonce, count);
     if (counts.size > MAX_NONCES)
       for (const oldest of counts.keys()) {
+        // Without its count, what was recorded under it could be replayed.
+        forgotten = Math.max(forgotten, timeOf(oldest));
         counts.delete(oldest);
         break;
       }

@@ -22,6 +22,7 @@ export * from "./rtcp.js";
 export {
   createRtspServer,
   type MediaProfile,
+  maxConnectionsOf,
   type Presentation,
   type RtspServer,
   type RtspServerEvent,

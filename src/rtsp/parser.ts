@@ -176,14 +176,19 @@ class Parser implements RtspParser {
       if (line.startsWith(" ") || line.startsWith("\t")) {
         // RFC 2326 §4.2 (RFC 2616 §2.2): a folded line continues the value.
         const last = fields.at(-1);
-        if (last === undefined) throw this.#fault("rtsp.header", 400, 0, "a continuation of no header");
+        if (last === undefined || hasControl(line)) throw this.#fault("rtsp.header", 400, 0, "a continuation of no header");
         last[1] = `${last[1]} ${line.trim()}`.trim();
         continue;
       }
       const colon = line.indexOf(":");
-      const name = line.slice(0, Math.max(colon, 0)).trimEnd();
-      if (!TOKEN.test(name) || line.includes("\0")) {
+      const written = line.slice(0, Math.max(colon, 0));
+      const name = written.trimEnd();
+      if (!TOKEN.test(name) || hasControl(line)) {
         throw this.#fault("rtsp.header", 400, 0, "a header line is name: value", knownSequenceNumber(fields));
+      }
+      // Readers differ over a space before the colon (RFC 7230 §3.2.4), so it must not decide where the message ends.
+      if (name !== written && FRAMING.test(name)) {
+        throw this.#fault("rtsp.header", 400, 0, `a space between ${name} and its colon`, knownSequenceNumber(fields));
       }
       fields.push([name, line.slice(colon + 1).trim()]);
     }
@@ -205,6 +210,10 @@ class Parser implements RtspParser {
 
   /** Two Content-Lengths that differ would let two readers see two messages. */
   #bodyLength(fields: RtspHeaders): number {
+    // RTSP has no transfer codings (RFC 2326 §4.2): who sends one counts octets otherwise than we do.
+    if (fields.some(([name]) => name.toLowerCase() === "transfer-encoding")) {
+      throw this.#fault("rtsp.header", 400, 0, "RTSP has no Transfer-Encoding", knownSequenceNumber(fields));
+    }
     const values = new Set(fields.filter(([name]) => name.toLowerCase() === "content-length").map(([, value]) => value));
     if (values.size === 0) return 0;
     const [value = ""] = values;
@@ -220,6 +229,18 @@ class Parser implements RtspParser {
   #fault(code: string, status: number, at: number, detail: string, sequenceNumber?: number): RtspSyntaxError {
     return new RtspSyntaxError(code, status, this.#consumed + at, detail, sequenceNumber);
   }
+}
+
+/** Headers that say where a message ends, to us or to others. */
+const FRAMING = /^(content-length|transfer-encoding)$/i;
+
+/** A control character but tab: a carriage return alone is the end of a line to some readers. */
+function hasControl(line: string): boolean {
+  for (let at = 0; at < line.length; at++) {
+    const unit = line.charCodeAt(at);
+    if ((unit < 32 && unit !== 9) || unit === 127) return true;
+  }
+  return false;
 }
 
 function knownSequenceNumber(fields: RtspHeaders): number | undefined {

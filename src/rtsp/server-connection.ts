@@ -15,7 +15,7 @@ import {
   type RtspResponse,
   sequenceNumber,
 } from "./message.js";
-import { createRtspParser, type RtspLimits, RtspSyntaxError } from "./parser.js";
+import { createRtspParser, type RtspLimits, type RtspParser, RtspSyntaxError } from "./parser.js";
 import type { Announcement } from "./publishing.js";
 import { Scratch } from "./scratch.js";
 import type { Presentation } from "./server.js";
@@ -25,12 +25,18 @@ import type { ServerSession } from "./server-session.js";
 export interface ConnectionLimits extends RtspLimits {
   /** Media is dropped while more than this waits for the reader. Default 512 KiB. */
   readonly dropAbove?: number;
-  /** The connection ends when more than this waits, or when media was dropped for `stallTimeout`. Default 4 MiB. */
+  /** The connection ends when more than this waits, or when media was dropped for `stallTimeout`. Default 2 MiB. */
   readonly closeAbove?: number;
   /** Default 10 s. */
   readonly stallTimeout?: number;
-  /** A connection without a session that says nothing complete for so long ends. Default 60 s. */
+  /** A connection without a session that says nothing complete for so long ends; so do keys that DESCRIBE promised. Default 60 s. */
   readonly idleTimeout?: number;
+  /** A message or frame that was begun has to be complete after so long, whatever else the connection is good for. Default 20 s. */
+  readonly messageTimeout?: number;
+  /** Responses that may wait for the reader of a connection without a session. Default 256 KiB. */
+  readonly closeIdleAbove?: number;
+  /** Sessions that one connection may hold. Default 32. */
+  readonly maxSessionsPerConnection?: number;
   /** Requests that may wait while one is worked on. Default 32. */
   readonly maxPipelined?: number;
   /** How long the client may take to answer a request of ours. Default 10 s. */
@@ -47,6 +53,8 @@ export interface DescribedKeys {
   offerForAll: MediaOffer | undefined;
   /** The session that the first SETUP made; the promise is for one session only. */
   session: string | undefined;
+  /** When it was promised, milliseconds. */
+  readonly at: number;
 }
 
 /** Frames on their way to a stream; longer ones than 65535 octets are none (RFC 2326 §10.12). */
@@ -82,7 +90,10 @@ export class ServerConnection {
   #ending = false;
   #closed = false;
   #sequence = 1;
+  readonly #parser: RtspParser;
   #idleSince: number;
+  /** Since when a message is under way; undefined between messages. */
+  #partialSince: number | undefined;
   #stalledSince: number | undefined;
   /** What DESCRIBE last promised here. */
   described: DescribedKeys | undefined;
@@ -94,12 +105,12 @@ export class ServerConnection {
     this.#handler = handler;
     this.#idleSince = handler.now();
     this.channels = createFrameChannels((channel, data) => this.#sendFrame(channel, data));
-    const parser = createRtspParser(handler.limits);
+    this.#parser = createRtspParser(handler.limits);
     stream.onClose = () => this.#close("connection-closed");
     stream.onData = (octets) => {
       if (this.#ending) return;
       try {
-        parser.push(octets, (item) => this.#receive(item));
+        this.#parser.push(octets, (item) => this.#receive(item));
       } catch (error) {
         this.#syntaxError(error);
       }
@@ -110,10 +121,24 @@ export class ServerConnection {
     return this.#closed;
   }
 
-  /** Called from time to time: ends a connection on which nothing happens. */
+  /** Since when nothing complete was said, milliseconds; undefined where sessions live here or a request is being answered. */
+  get idleSince(): number | undefined {
+    return this.sessions.size > 0 || this.#working ? undefined : this.#idleSince;
+  }
+
+  /** Called from time to time: ends a connection on which nothing happens, or on which a message never ends. */
   checkIdle(): void {
-    if (this.sessions.size > 0) this.#idleSince = this.#handler.now();
-    else if (this.#handler.now() - this.#idleSince > this.#handler.limits.idleTimeout) this.destroy("connection-closed");
+    const now = this.#handler.now();
+    const { idleTimeout, messageTimeout } = this.#handler.limits;
+    if (this.described !== undefined && now - this.described.at > idleTimeout) this.dropDescribed();
+    if (this.#parser.idle || this.#ending) this.#partialSince = undefined;
+    else this.#partialSince ??= now;
+    if (this.#partialSince !== undefined && now - this.#partialSince > messageTimeout) {
+      this.#handler.log("warn", "a message does not end", { remote: this.stream.channel.remote.host });
+      this.#write(encodeRtsp(createResponse(408, [])));
+      this.end();
+    } else if (this.sessions.size > 0) this.#idleSince = now;
+    else if (now - this.#idleSince > idleTimeout) this.destroy("connection-closed");
   }
 
   /** Sends a request to the client. @throws WatchwordError `rtsp.timeout`, `rtsp.connection-closed` */
@@ -155,6 +180,7 @@ export class ServerConnection {
 
   #receive(item: RtspItem): void {
     if (this.#ending) return;
+    this.#partialSince = undefined;
     switch (item.kind) {
       case "frame":
         this.channels.receive(item.channel, item.data);
@@ -233,7 +259,8 @@ export class ServerConnection {
   #write(octets: Uint8Array): void {
     if (this.#closed) return;
     this.stream.write(octets);
-    if (this.stream.buffered > this.#handler.limits.closeAbove) {
+    const { closeAbove, closeIdleAbove } = this.#handler.limits;
+    if (this.stream.buffered > (this.sessions.size > 0 ? closeAbove : Math.min(closeAbove, closeIdleAbove))) {
       this.#handler.log("warn", "the client does not read", { remote: this.stream.channel.remote.host });
       this.destroy("slow-reader");
     }

@@ -129,7 +129,7 @@ async function describe(exchange: Exchange): Promise<Answer> {
   connection.dropDescribed();
   const asked = presentation.backchannel !== undefined && requiredOptions(request).includes(BACKCHANNEL);
   const tracks = asked ? streamsOf(presentation) : source.tracks;
-  const { described, attributes, shared } = await describeKeys(target.running, peer, tracks.length);
+  const { described, attributes, shared } = await describeKeys(target.running, peer, tracks.length, core.now());
   if (keying !== undefined) connection.described = described;
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
@@ -168,10 +168,11 @@ async function describeKeys(
   running: RunningPresentation,
   peer: KeyingPeer,
   count: number,
+  at: number,
 ): Promise<{ readonly described: DescribedKeys; readonly attributes: readonly string[][]; readonly shared: readonly string[] }> {
   const { presentation, group } = running;
   const { keying, profile, capabilities } = presentation;
-  const described: DescribedKeys = { presentation, peer, offers: [], offerForAll: undefined, session: undefined };
+  const described: DescribedKeys = { presentation, peer, offers: [], offerForAll: undefined, session: undefined, at };
   const attributes: string[][] = [];
   let first = 1;
   const lines = (offer: MediaOffer | undefined): string[] => {
@@ -224,7 +225,7 @@ async function setup(exchange: Exchange): Promise<Answer> {
   if (existing !== undefined && existing.facts.path !== presentation.path) throw new RtspRefusal(459);
   // Changing the transport of a stream that is set up is not offered (RFC 2326 §10.4 leaves it to the server).
   if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
-  if (existing === undefined && core.full) throw new RtspRefusal(453);
+  if (existing === undefined && noRoom(exchange)) throw new RtspRefusal(453);
 
   const { group } = target.running;
   const transport = chooseTransport(exchange, presentation);
@@ -238,6 +239,7 @@ async function setup(exchange: Exchange): Promise<Answer> {
     // The session may have ended, or the client may have left, while keys were made.
     if (connection.closed || existing?.state === "ended") throw new RtspRefusal(454);
     if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
+    if (existing === undefined && noRoom(exchange)) throw new RtspRefusal(453);
   } catch (error) {
     carrier.close();
     if (keyed?.media !== existing?.mediaForAll) keyed?.media.close();
@@ -284,6 +286,10 @@ async function setup(exchange: Exchange): Promise<Answer> {
 function receiverOf({ source, backchannel }: Presentation, index: number): { receive?: (packet: Uint8Array) => void } {
   const track = index - source.tracks.length;
   return backchannel === undefined || track < 0 ? {} : { receive: (packet) => backchannel.receive(track, packet) };
+}
+
+function noRoom({ core, connection }: Exchange): boolean {
+  return core.full || connection.sessions.size >= core.limits.maxSessionsPerConnection;
 }
 
 /** Keys for a stream, and what goes back with them. */
@@ -456,7 +462,7 @@ async function setupPublisher(exchange: Exchange, announced: Announcement): Prom
   const existing = header(request, "Session") === undefined ? undefined : ownSession(exchange, peer);
   if (running.publisher !== existing) throw existing === undefined ? occupied() : new RtspRefusal(459);
   if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
-  if (existing === undefined && core.full) throw new RtspRefusal(453);
+  if (existing === undefined && noRoom(exchange)) throw new RtspRefusal(453);
   const transport = chooseTransport(exchange, { profile: stream.profile }, /(^|,)\s*RECORD\s*(,|$)/);
   const { carrier, answer } = await openCarrier(exchange, transport);
   const id = existing?.facts.id ?? core.newSessionId();

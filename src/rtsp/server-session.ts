@@ -143,6 +143,8 @@ const FIRST_SEQUENCE_MASK = 0x7fff;
 const DUE_CHECK_MASK = 0x3f;
 /** RFC 3550 §6.2: the least interval of reports. */
 const REPORT_INTERVAL = 5000;
+/** Milliseconds. */
+const ABANDONED_AFTER = 10_000;
 /** Longest packet of a source that is sent on. */
 export const MAX_PACKET = 65_000;
 
@@ -152,6 +154,7 @@ export class ServerSession {
   readonly #context: SessionContext;
   readonly #tracks: TrackState[] = [];
   #state: SessionState = "ready";
+  #played = false;
   #lastSeen: number;
   #rekeying: Promise<number> | undefined;
   #rekeyTimer: Timer | undefined;
@@ -203,6 +206,11 @@ export class ServerSession {
 
   get expired(): boolean {
     return this.#context.clock.now() - this.#lastSeen > this.facts.timeout;
+  }
+
+  /** Set up, never played, and not heard of for so long that, with its connection gone, nobody will come back for it. */
+  get abandoned(): boolean {
+    return !this.#played && this.#context.clock.now() - this.#lastSeen > Math.min(ABANDONED_AFTER, this.facts.timeout);
   }
 
   addTrack(added: SessionTrack): void {
@@ -261,6 +269,7 @@ export class ServerSession {
     const { publish } = this.facts;
     if (this.#state !== "ready" || publish === undefined) return;
     this.#state = "recording";
+    this.#played = true;
     if (!publish.into.published) publish.into.begin(publish.announced.map(({ track }) => track));
     this.#startReports();
   }
@@ -296,6 +305,7 @@ export class ServerSession {
   play(rekeyEvery: number): void {
     if (this.#state !== "ready") return;
     this.#state = "playing";
+    this.#played = true;
     for (const track of this.#tracks) track.offset = undefined;
     if (this.#tracks.some(({ incoming }) => incoming !== undefined)) this.#startReports();
     if (rekeyEvery > 0) {

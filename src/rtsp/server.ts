@@ -87,9 +87,12 @@ export interface RtspServerOptions {
   readonly onEvent?: (event: RtspServerEvent) => void;
   /** The Server header. Default `watchword`. */
   readonly name?: string;
-  /** Default 256. */
+  /** Default 1024. A session more is refused with 453. */
   readonly maxSessions?: number;
-  /** Default 1024. */
+  /**
+   * Default twice `maxSessions`. One more makes the connection leave that has said nothing for longest, where there is one without a
+   * session that has been silent for a second.
+   */
   readonly maxConnections?: number;
   /** Seconds without a sign of life after which a session ends. Default 60. */
   readonly sessionTimeout?: number;
@@ -112,14 +115,20 @@ export interface RtspServer {
   close(): void;
 }
 
+/** Milliseconds of silence after which a connection without a session may make room for another. */
+const LEAST_SILENCE = 1000;
+
 const DEFAULT_LIMITS: Required<ConnectionLimits> = {
   maxHeader: 32_768,
   maxHeaderLines: 128,
   maxBody: 262_144,
   dropAbove: 512 * 1024,
-  closeAbove: 4 * 1024 * 1024,
+  closeAbove: 2 * 1024 * 1024,
+  closeIdleAbove: 256 * 1024,
   stallTimeout: 10_000,
   idleTimeout: 60_000,
+  messageTimeout: 20_000,
+  maxSessionsPerConnection: 32,
   maxPipelined: 32,
   requestTimeout: 10_000,
 };
@@ -206,11 +215,12 @@ export class ServerCore implements ConnectionHandler {
   }
 
   get full(): boolean {
-    return this.#entries.size >= (this.options.maxSessions ?? 256);
+    return this.#entries.size >= maxSessionsOf(this.options);
   }
 
   accept(stream: Stream): void {
-    if (this.#closed || this.#connections.size >= (this.options.maxConnections ?? 1024)) {
+    if (this.#connections.size >= maxConnectionsOf(this.options)) this.#makeRoom();
+    if (this.#closed || this.#connections.size >= maxConnectionsOf(this.options)) {
       this.logger.warn("connection refused", { remote: stream.channel.remote.host, connections: this.#connections.size });
       stream.destroy();
       return;
@@ -390,13 +400,38 @@ export class ServerCore implements ConnectionHandler {
     return group;
   }
 
+  /** Connections are cheap to open: those that never come to anything must not keep others out. */
+  #makeRoom(): void {
+    let longest: ServerConnection | undefined;
+    let since = this.now() - LEAST_SILENCE;
+    for (const connection of this.#connections) {
+      const { idleSince } = connection;
+      if (idleSince === undefined || idleSince > since) continue;
+      longest = connection;
+      since = idleSince;
+    }
+    if (longest === undefined) return;
+    this.logger.warn("a silent connection makes room", { remote: longest.stream.channel.remote.host });
+    longest.destroy("connection-closed");
+  }
+
   #checkTime(): void {
-    for (const session of this.sessions) {
-      if (session.expired) session.end("timeout");
+    for (const { session, connection } of [...this.#entries.values()]) {
+      if (session.expired || (connection.closed && session.abandoned)) session.end("timeout");
       else session.rekeyIfDue();
     }
     for (const connection of [...this.#connections]) connection.checkIdle();
   }
+}
+
+/** Sessions that a server holds at most. */
+function maxSessionsOf({ maxSessions }: Pick<RtspServerOptions, "maxSessions">): number {
+  return maxSessions ?? 1024;
+}
+
+/** Connections that a server holds at most. */
+export function maxConnectionsOf(options: Pick<RtspServerOptions, "maxSessions" | "maxConnections">): number {
+  return options.maxConnections ?? 2 * maxSessionsOf(options);
 }
 
 function checkPresentations(presentations: readonly Presentation[]): void {
