@@ -24,6 +24,14 @@ describe("samples", () => {
     const { stdout } = await run("encrypted-tone.ts");
     expect(stdout).toMatch(/^\d{2} packets, AEAD_AES_128_GCM, key [0-9a-f]{8}; end verified$/m);
   });
+
+  it("softphone-sipjs", async () => {
+    const { stdout } = await run("softphone-sipjs.ts");
+    const lines = stdout.trim().split("\n");
+    expect(lines.filter((line) => line.includes(" keyed ")).length, "INVITE and re-INVITE, at both ends").toBe(4);
+    expect(lines).toContain("sip:bob@example.org end received verified, media");
+    expect(lines).toContain("sip:alice@example.org end acknowledged verified, media");
+  });
 });
 
 describePeer("ffmpeg", "the samples with a real encoder and decoder", () => {

@@ -213,7 +213,7 @@ class Dialog implements SipDialog {
         this.#exchange = { by: "them", text: remoteSdp, remote, parts };
       } catch (error) {
         for (const part of parts) part.rollback();
-        throw refusalOf(error);
+        throw refusalOf(error, this.#groups.size > 0);
       }
     });
   }

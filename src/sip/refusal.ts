@@ -36,8 +36,11 @@ export class SipRefusal extends WatchwordError {
   }
 }
 
-/** What the exchange or its text said, as SIP says it. 306 where something was not understood, 399 with the reason always. */
-export function refusalOf(error: unknown): SipRefusal {
+/**
+ * What the exchange or its text said, as SIP says it. 306 where something was not understood, and for every rekey (RFC 4567 §4.1.2);
+ * 399 with the reason always.
+ */
+export function refusalOf(error: unknown, rekey = false): SipRefusal {
   if (error instanceof SipRefusal) return error;
   if (!(error instanceof WatchwordError)) throw error;
   const reply = error instanceof MikeyError ? error.reply : undefined;
@@ -45,9 +48,10 @@ export function refusalOf(error: unknown): SipRefusal {
   const text: SipWarning = { code: 399, text: error.message };
   return new SipRefusal(error.code, error.message, {
     status: status >= 500 ? 488 : status,
-    warnings: NOT_AUTHENTIC.has(error.code)
-      ? [text]
-      : [{ code: 306, text: "key-mgmt attribute not understood or not acceptable" }, text],
+    warnings:
+      NOT_AUTHENTIC.has(error.code) && !rekey
+        ? [text]
+        : [{ code: 306, text: "key-mgmt attribute not understood or not acceptable" }, text],
     reply,
     cause: error,
   });
