@@ -169,7 +169,7 @@ abstract class KernelCipher implements PacketCipher {
         first = i;
       }
       const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : output.byteOffset;
-      if (isStaged || !isInPlace(input, output)) kernel.octets.set(input, at);
+      if (isStaged || input.byteOffset !== at || input.buffer !== kernel.buffer) kernel.octets.set(input, at);
       const isMissing = found === 0 && needed > 0;
       const keystreamAt = isMissing ? (keystream as KernelKeystream).make(job.ssrc, job.index, needed) : found;
       this.describeSeal(FIRST_JOB + (i - first) * JOB_WORDS, job, at, length, keystreamAt);
@@ -191,7 +191,7 @@ abstract class KernelCipher implements PacketCipher {
       const job = jobs[i] as PacketJob;
       const { input } = job;
       const length = input.length - overhead;
-      const isStaged = !(isInPlace(input, job.output) && kernel.holds(input));
+      const isStaged = !(kernel.holds(input) && isInPlace(input, job.output));
       const isLong = isStaged && input.length > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
       const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, false) : 0;
@@ -376,7 +376,7 @@ class KernelAeadCipher extends KernelCipher {
   }
 }
 
-/** Asking a view for its buffer costs ten times as much as its offset, so that comes first. */
+/** Whether the output begins where the input does. */
 function isInPlace(input: Uint8Array, output: Uint8Array): boolean {
   return input === output || (input.byteOffset === output.byteOffset && input.buffer === output.buffer);
 }

@@ -83,10 +83,10 @@ export const HEAP_END = PAGE * MEMORY_PAGES - PAGE;
 /** Octets of the context of HMAC-SHA1: the states after the inner and the outer pad. */
 export const HMAC_CONTEXT = 64;
 /** Blocks that GHASH takes at once, each with its own power of H. */
-export const GHASH_GROUP = 4;
+export const GHASH_GROUP = 2;
 /** Octets of the tables of one power of H: 16 octets of product for each of 16 nibbles, for upper and lower nibbles. */
 export const GHASH_TABLE = 512;
-/** Octets of the context of GHASH: tables of H^4 to H. */
+/** Octets of the context of GHASH: tables of H^2 and H. */
 export const GHASH_CONTEXT = GHASH_GROUP * GHASH_TABLE;
 /** Octets of one round key of the kernel's own AES: eight planes. */
 export const AES_ROUND_KEY = 128;

@@ -61,7 +61,7 @@ export function addGhash(module: ModuleBuilder): GhashFunctions {
     }
   });
 
-  /** Makes a context from H at `KEY`: tables of H^4 to H, in the order of the blocks that they multiply. */
+  /** Makes a context from H at `KEY`: tables of H^2 and H, in the order of the blocks that they multiply. */
   module.function("prepareGhash", [I32], [], (body, context) => {
     const table = body.hold(I32, i32.add(context as Local, (GHASH_GROUP - 1) * GHASH_TABLE));
     const zero = v128.const(new Array(16).fill(0));
@@ -154,28 +154,33 @@ function emitAbsorb(body: FunctionBody, ...parameters: Local[]): void {
   const [first, second, partFirst, partSecond] = body.locals(V128, 4) as [Local, Local, Local, Local];
 
   /** Octet j of the products of all octets with their powers, one lane for each octet. */
+  const table = body.local(I32);
   const products = (j: number): Code =>
     nibbles
       .flatMap(({ upper, lower }, i) => [
-        i8x16.swizzle(v128.load(context, i * GHASH_TABLE + 16 * j), upper),
-        i8x16.swizzle(v128.load(context, i * GHASH_TABLE + LOWER_NIBBLES + 16 * j), lower),
+        i8x16.swizzle(v128.load(table, i * GHASH_TABLE + 16 * j), upper),
+        i8x16.swizzle(v128.load(table, i * GHASH_TABLE + LOWER_NIBBLES + 16 * j), lower),
       ])
-      .reduce((sum, product) => v128.xor(sum, product));
+      .reduceRight((sum, product) => v128.xor(sum, product));
   /** Moves 32 octets up by `by` places. */
   const moveUp = (lower: Local, upper: Local, by: number): Code =>
     block(set(upper, i8x16.shuffle(lower, upper, lanesFrom(16 - by))), set(lower, i8x16.shuffle(zero, lower, lanesFrom(16 - by))));
 
-  const multiply: Code[] = [];
-  for (let rest = 3; rest >= 0; rest--) {
-    multiply.push(set(partFirst, products(12 + rest)), set(partSecond, zero));
-    for (let j = 8 + rest; j >= 0; j -= 4) {
-      multiply.push(moveUp(partFirst, partSecond, 4), set(partFirst, v128.xor(partFirst, products(j))));
-    }
-    if (rest === 3) multiply.push(set(first, partFirst), set(second, partSecond));
-    else {
-      multiply.push(moveUp(first, second, 1), set(first, v128.xor(first, partFirst)), set(second, v128.xor(second, partSecond)));
-    }
-  }
+  const multiply = [
+    set(first, zero),
+    set(second, zero),
+    set(table, i32.add(context, 16 * 3)),
+    doWhile(
+      i32.geU(table, context),
+      set(partFirst, products(12)),
+      set(partSecond, zero),
+      ...[8, 4, 0].flatMap((j) => [moveUp(partFirst, partSecond, 4), set(partFirst, v128.xor(partFirst, products(j)))]),
+      moveUp(first, second, 1),
+      set(first, v128.xor(first, partFirst)),
+      set(second, v128.xor(second, partSecond)),
+      set(table, i32.sub(table, 16)),
+    ),
+  ];
   const within = [1, 2, 7].map((by) => i8x16.shrU(second, by)).reduce((sum, term) => v128.xor(sum, term), v128.xor(first, second));
   // Bits that leave an octet on the right come into the next one on the left.
   const across = [7, 6, 1].map((by) => i8x16.shl(second, by)).reduce((sum, term) => v128.xor(sum, term));
