@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { describe, it } from "vitest";
 
 /** The programs that the suites run against. */
-export type PeerName = "gstreamer" | "gstreamer-record" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
+export type PeerName = "gstreamer" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
 
 interface Peer {
   /** Commands that all have to succeed; the first one's output tells the version. */
@@ -33,13 +33,7 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
       [PYTHON, "-c", BINDINGS],
       ["gst-inspect-1.0", "--exists", "srtpdec"],
       ["gst-inspect-1.0", "--exists", "rtspsrc"],
-    ],
-    version: /GStreamer (\S+)/,
-  },
-  "gstreamer-record": {
-    probes: [
-      ["gst-launch-1.0", "--version"],
-      ...["rtspclientsink", "rtspsrc", "clocksync"].map((element) => ["gst-inspect-1.0", "--exists", element] as const),
+      ["gst-inspect-1.0", "--exists", "rtspclientsink"],
     ],
     version: /GStreamer (\S+)/,
   },

@@ -86,11 +86,15 @@ async function freePort(): Promise<number> {
   return rtp.local.port;
 }
 
-describePeer("gstreamer", "rtspsrc and watchword play receive the multicast of watchword serve on loopback", () => {
-  it("two rtspsrc and a player of ours, and one that comes later", async (test) => {
-    await expectGroup(test, LOOPBACK, LOOPBACK, `239.255.70.1:${await freePort()}`);
-  });
-});
+describePeer(
+  "gstreamer",
+  "rtspsrc and watchword play receive the multicast of watchword serve on loopback [receives our multicast]",
+  () => {
+    it("two rtspsrc and a player of ours, and one that comes later", async (test) => {
+      await expectGroup(test, LOOPBACK, LOOPBACK, `239.255.70.1:${await freePort()}`);
+    });
+  },
+);
 
 describePeer("gstreamer", "multicast between network namespaces", () => {
   describeNamespaces("from watchword serve", () => {

@@ -51,7 +51,7 @@ const CASES = [
   { transport: "tcp", tls: true },
 ] as const;
 
-describePeer("gstreamer-record", "rtspclientsink publishes to watchword serve", () => {
+describePeer("gstreamer", "rtspclientsink publishes to watchword serve [publishes to our server]", () => {
   it.concurrent.for(CASES)("$transport, TLS $tls: players of both kinds hear every frame", async ({ transport, tls }, test) => {
     const keyed = tls ? ["--profile", "gstreamer", "--tls-cert", certificate.cert, "--tls-key", certificate.key] : PLAIN;
     const server = await serve(test, [...PUBLISH, ...keyed]);

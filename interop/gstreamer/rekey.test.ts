@@ -6,7 +6,7 @@ import { rtspsrc } from "./peers.js";
 
 const FRAMES = 200;
 
-describePeer("gstreamer", "an application of rtspsrc takes new keys", () => {
+describePeer("gstreamer", "an application of rtspsrc takes new keys [new keys while playing]", () => {
   it.concurrent.for(["udp", "tcp"])("over %s, every second, and loses nothing", async (transport, test) => {
     const server = await serve(test, [
       ...["--profile", "gstreamer", "--allow-null-keying", "--mki", "4"],

@@ -238,8 +238,6 @@ describe("serve and play", () => {
       expect(outcome.stderr).toContain("rekeyed 1 stream");
       expect(lastJson(outcome)).toMatchObject({ lost: 0, authenticationFailures: 0, keyedBy: "psk", teardownProof: "verified" });
     }
-    const [one, two] = outcomes.map((outcome) => /key ([0-9a-f]{8})/.exec(outcome.stderr)?.[1]);
-    expect(one).toBe(two);
     server.child.kill("SIGINT");
     expect((await server.ended).code).toBe(0);
   });
