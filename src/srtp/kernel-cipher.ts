@@ -169,7 +169,7 @@ abstract class KernelCipher implements PacketCipher {
         first = i;
       }
       const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : output.byteOffset;
-      if (isStaged || input.byteOffset !== at || input.buffer !== kernel.buffer) kernel.octets.set(input, at);
+      if (isStaged || input.byteOffset !== at || !kernel.holds(input)) kernel.octets.set(input, at);
       const isMissing = found === 0 && needed > 0;
       const keystreamAt = isMissing ? (keystream as KernelKeystream).make(job.ssrc, job.index, needed) : found;
       this.describeSeal(FIRST_JOB + (i - first) * JOB_WORDS, job, at, length, keystreamAt);
@@ -191,7 +191,9 @@ abstract class KernelCipher implements PacketCipher {
       const job = jobs[i] as PacketJob;
       const { input } = job;
       const length = input.length - overhead;
-      const isStaged = !(kernel.holds(input) && isInPlace(input, job.output));
+      const { output } = job;
+      const isInPlace = input === output || (input.byteOffset === output.byteOffset && kernel.holds(output));
+      const isStaged = !(isInPlace && kernel.holds(input));
       const isLong = isStaged && input.length > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
       const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, false) : 0;
@@ -223,10 +225,10 @@ abstract class KernelCipher implements PacketCipher {
   /** Seals the packets that are described, and brings those on the stage to where they are wanted. */
   #sealFrom(jobs: readonly PacketJob[], first: number, end: number, results: Int32Array): void {
     const { kernel } = this;
+    const { words } = kernel;
     this.sealJobs(end - first);
-    for (let i = first; i < end; i++) {
-      const at = kernel.words[FIRST_JOB + (i - first) * JOB_WORDS + WORD.packet] as number;
-      if (at < STAGE_END) (jobs[i] as PacketJob).output.set(kernel.staged(i - first, results[i] as number));
+    for (let i = first, word = FIRST_JOB + WORD.packet; i < end; i++, word += JOB_WORDS) {
+      if ((words[word] as number) < STAGE_END) (jobs[i] as PacketJob).output.set(kernel.staged(i - first, results[i] as number));
     }
   }
 
@@ -374,9 +376,4 @@ class KernelAeadCipher extends KernelCipher {
     words[word + WORD.tagAt] = length;
     words[word + WORD.tagMask] = keystream;
   }
-}
-
-/** Whether the output begins where the input does. */
-function isInPlace(input: Uint8Array, output: Uint8Array): boolean {
-  return input === output || (input.byteOffset === output.byteOffset && input.buffer === output.buffer);
 }
