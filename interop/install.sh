@@ -19,6 +19,7 @@ packages=(
   tshark
   gcc
   libc6-dev
+  libssl-dev
   libsrtp2-dev
   rtpengine-daemon
   janus
