@@ -43,11 +43,13 @@ import {
   parseKeyMgmtParameter,
   readKeyMgmt,
 } from "../src/sdp/index.js";
+import { parseMikeyBody } from "../src/sip/index.js";
 import { createSrtpReceiver, createSrtpSender, type SrtpPolicy } from "../src/srtp/index.js";
 import { formatInspections, inspectionJson, inspectOctets, redact } from "../src/tools/index.js";
 import { csMapCases, keyDataCases, payloadCases } from "./mikey/codec-cases.js";
 import { ALICE, BOB, NOW, PSK, request } from "./mikey/exchange-fixture.js";
 import { serverSeeds, talkToServer } from "./rtsp/server-fuzz.js";
+import { offerSeeds, offerToCallee } from "./sip/dialog-fuzz.js";
 import { masterKey, rtpPacket } from "./srtp/packets.js";
 import { STRICT, STRICT_BASE64, STRICT_OCTETS } from "./tools/messages.js";
 
@@ -430,5 +432,14 @@ const server: FuzzTarget = {
   },
 };
 
+const sip: FuzzTarget = {
+  name: "sip",
+  seeds: () => offerSeeds.map(utf8),
+  async run(input) {
+    typed(() => void parseMikeyBody({ contentType: "application/mikey", content: input }));
+    return offerToCallee(textOf(input));
+  },
+};
+
 /** Everything that reads what strangers send. */
-export const fuzzTargets: readonly FuzzTarget[] = [mikey, contents, sdp, texts, rtsp, server, srtp, exchange, inspector];
+export const fuzzTargets: readonly FuzzTarget[] = [mikey, contents, sdp, texts, rtsp, server, srtp, exchange, sip, inspector];

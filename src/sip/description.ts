@@ -1,6 +1,7 @@
 import { WatchwordError } from "../bytes/index.js";
 import {
   type Connection,
+  checkText,
   createSdpEditor,
   formatKeyMgmtAttribute,
   type KeyMgmtAttribute,
@@ -67,6 +68,7 @@ export function readDescription(sdp: string, profiles: readonly string[]): Keyed
   const { media, connection } = parseDescription(sdp);
   if (media.length > MAX_LINES) throw new SipRefusal("sip.media", `more than ${MAX_LINES} m= lines`);
   const editor = createSdpEditor(sdp);
+  for (const { text } of editor.lines) checkText(text);
   const known = readKeyMgmt(sdp);
   const { attributes, effective } = known;
   const problem = attributes.find((attribute) => attribute.protocol === PROTOCOL && attribute.problem !== undefined)?.problem;

@@ -1,10 +1,10 @@
-import { CodecError, WatchwordError } from "../bytes/index.js";
+import { WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
 import { DataType, decodeMessage, MikeyError, MikeyPeerError, peerErrorOf } from "../mikey/index.js";
-import { readKeyMgmt, type SdpSection } from "../sdp/index.js";
+import type { SdpSection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
-import { mediaType, mikeyBody, parseMikeyBody } from "./bodies.js";
+import { mikeyBody } from "./bodies.js";
 import type {
   DialogFacts,
   MediaDirection,
@@ -22,11 +22,11 @@ import {
   type DescribedLine,
   type DescribedMessage,
   type KeyedDescription,
-  PROTOCOL,
   protocolsOf,
   readDescription,
   securedProfiles,
 } from "./description.js";
+import { type AnsweredPart, checkAnswer, type Exchange, type OfferedPart, proofIn, refusalMessage, reportOf } from "./exchange.js";
 import { namesParty, sipIdentity } from "./party.js";
 import { refusalOf, SipRefusal } from "./refusal.js";
 import { GatedStream } from "./stream.js";
@@ -42,7 +42,7 @@ export interface Endpoint {
   readonly helloRefused: Set<string>;
 }
 
-export const DEFAULT_PROFILES: readonly string[] = ["RTP/SAVP", "RTP/SAVPF"];
+const DEFAULT_PROFILES: readonly string[] = ["RTP/SAVP", "RTP/SAVPF"];
 const DEFAULT_POLICY: SrtpPolicy = { suite: "AES_CM_128_HMAC_SHA1_80" };
 const MAX_BRANCHES = 16;
 /** Final responses that may be about something in the offer. */
@@ -54,37 +54,6 @@ interface Group {
   /** m= lines by place in `media.streams`. */
   readonly lines: readonly number[];
 }
-
-/** One key message of an offer of ours. */
-interface OfferedPart {
-  readonly section: SdpSection;
-  readonly lines: readonly number[];
-  readonly octets: Uint8Array;
-  accept(answer: Uint8Array): Promise<KeyedMedia>;
-  fork?(answer: Uint8Array): Promise<KeyedMedia>;
-  abandon(): void;
-}
-
-/** One key message of an offer of theirs, verified. */
-interface AnsweredPart {
-  readonly section: SdpSection;
-  readonly lines: readonly number[];
-  readonly media: KeyedMedia;
-  readonly response: Uint8Array | undefined;
-  commit(): void;
-  rollback(): void;
-}
-
-/** An offer/answer exchange under way. */
-type Exchange =
-  | {
-      readonly by: "us";
-      readonly first: boolean;
-      readonly saidHello: boolean;
-      readonly local: readonly DescribedLine[];
-      readonly parts: readonly OfferedPart[];
-    }
-  | { readonly by: "them"; readonly text: string; readonly remote: KeyedDescription; readonly parts: readonly AnsweredPart[] };
 
 /** What the branches of a forked offer share: the ports, and so the streams. */
 interface Family {
@@ -572,63 +541,4 @@ class Dialog implements SipDialog {
       throw error;
     }
   }
-}
-
-/**
- * What answers which part of the offer (RFC 4567 §4.1.2). Everything that would leave a stream unprotected, or protected by something
- * else than was offered, is refused. @throws SipRefusal
- */
-function checkAnswer(
-  local: readonly DescribedLine[],
-  parts: readonly OfferedPart[],
-  remote: KeyedDescription,
-): ReadonlyMap<OfferedPart, Uint8Array> {
-  if (remote.lines.length !== local.length) {
-    throw new SipRefusal("sip.answer", `the answer has ${remote.lines.length} m= lines, the offer ${local.length} (RFC 3264 §6)`);
-  }
-  const answered = new Map<OfferedPart, Uint8Array>();
-  for (const { section, octets } of remote.messages) {
-    const part = parts.find((candidate) => candidate.section === section);
-    if (part === undefined) throw new SipRefusal("sip.answer", "the answer has a key message where the offer has none");
-    answered.set(part, octets);
-  }
-  for (const [index, line] of remote.lines.entries()) {
-    const offered = local[index] as DescribedLine;
-    if (line.rejected) continue;
-    if (offered.rejected) throw new SipRefusal("sip.answer", `the answer takes m= line ${index + 1}, which was not offered`);
-    if (line.profile !== offered.profile) {
-      const profile = line.profile.slice(0, 40);
-      throw new SipRefusal(
-        "sip.downgrade",
-        `the answer has ${profile} where ${offered.profile} was offered on m= line ${index + 1}`,
-      );
-    }
-    const part = parts.find(({ section }) => section === line.keys?.section);
-    if (part === undefined || !part.lines.includes(index)) {
-      const instead = line.hasCrypto ? "a=crypto in place of" : "no";
-      throw new SipRefusal("sip.downgrade", `the answer has ${instead} MIKEY message for m= line ${index + 1}`);
-    }
-  }
-  return answered;
-}
-
-/** The proof of a body: absent where there is no key message at all. */
-function proofIn(body: ReceivedBody | undefined): Uint8Array | "damaged" | undefined {
-  try {
-    return parseMikeyBody(body);
-  } catch (error) {
-    if (error instanceof CodecError) return "damaged";
-    throw error;
-  }
-}
-
-function reportOf({ report }: MikeyPeerError): Omit<RefusalAdvice, "retry"> {
-  return { errorNos: report.errorNos, authenticated: report.authenticated };
-}
-
-/** The key message of a refusal: a body of its own, or in a description. */
-function refusalMessage(body: ReceivedBody | undefined): Uint8Array | undefined {
-  if (body === undefined || mediaType(body.contentType) !== "application/sdp") return parseMikeyBody(body);
-  const text = typeof body.content === "string" ? body.content : String.fromCharCode(...body.content);
-  return readKeyMgmt(text).attributes.find(({ protocol, data }) => protocol === PROTOCOL && data !== undefined)?.data;
 }

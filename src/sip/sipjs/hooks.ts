@@ -163,15 +163,20 @@ function hookReinvite(_session: Session, internals: Internals, current: () => Se
 
 /** INFO and MESSAGE with a key message: without a taker sip.js would say 200 and lose it. */
 function hookMessages(session: Session, internals: Internals, { onMikey }: KeyedSessionEvents): void {
-  const deliver = async (request: Core.IncomingRequest, method: "INFO" | "MESSAGE", body: ReceivedBody): Promise<void> => {
+  const statusFor = async (method: "INFO" | "MESSAGE", body: ReceivedBody): Promise<number> => {
     try {
       const octets = parseMikeyBody(body);
-      const taken = octets !== undefined && (await onMikey?.(session, octets, method)) === true;
-      if (taken) request.accept();
-      else request.reject({ statusCode: 415 });
+      return octets !== undefined && (await onMikey?.(session, octets, method)) === true ? 200 : 415;
     } catch (error) {
-      request.reject({ statusCode: error instanceof WatchwordError ? 400 : 500 });
+      return error instanceof WatchwordError ? 400 : 500;
     }
+  };
+  const deliver = async (request: Core.IncomingRequest, method: "INFO" | "MESSAGE", body: ReceivedBody): Promise<void> => {
+    const statusCode = await statusFor(method, body);
+    // The session may have ended meanwhile; then nobody waits for an answer.
+    if (session.state !== "Established") return;
+    if (statusCode === 200) request.accept();
+    else request.reject({ statusCode });
   };
   const hook = <R extends Core.IncomingRequest>(method: "INFO" | "MESSAGE", receive: (request: R) => void) =>
     function messageRequest(this: Session, request: R): void {

@@ -1,0 +1,98 @@
+import { CodecError } from "../bytes/index.js";
+import type { KeyedMedia } from "../gsa/index.js";
+import type { MikeyPeerError } from "../mikey/index.js";
+import { readKeyMgmt, type SdpSection } from "../sdp/index.js";
+import { mediaType, parseMikeyBody } from "./bodies.js";
+import type { ReceivedBody, RefusalAdvice } from "./contracts.js";
+import { type DescribedLine, type KeyedDescription, PROTOCOL } from "./description.js";
+import { SipRefusal } from "./refusal.js";
+
+/** One key message of an offer of ours. */
+export interface OfferedPart {
+  readonly section: SdpSection;
+  readonly lines: readonly number[];
+  readonly octets: Uint8Array;
+  accept(answer: Uint8Array): Promise<KeyedMedia>;
+  fork?(answer: Uint8Array): Promise<KeyedMedia>;
+  abandon(): void;
+}
+
+/** One key message of an offer of theirs, verified. */
+export interface AnsweredPart {
+  readonly section: SdpSection;
+  readonly lines: readonly number[];
+  readonly media: KeyedMedia;
+  readonly response: Uint8Array | undefined;
+  commit(): void;
+  rollback(): void;
+}
+
+/** An offer/answer exchange under way. */
+export type Exchange =
+  | {
+      readonly by: "us";
+      readonly first: boolean;
+      readonly saidHello: boolean;
+      readonly local: readonly DescribedLine[];
+      readonly parts: readonly OfferedPart[];
+    }
+  | { readonly by: "them"; readonly text: string; readonly remote: KeyedDescription; readonly parts: readonly AnsweredPart[] };
+
+/**
+ * What answers which part of the offer (RFC 4567 §4.1.2). Everything that would leave a stream unprotected, or protected by something
+ * else than was offered, is refused. @throws SipRefusal
+ */
+export function checkAnswer(
+  local: readonly DescribedLine[],
+  parts: readonly OfferedPart[],
+  remote: KeyedDescription,
+): ReadonlyMap<OfferedPart, Uint8Array> {
+  if (remote.lines.length !== local.length) {
+    throw new SipRefusal("sip.answer", `the answer has ${remote.lines.length} m= lines, the offer ${local.length} (RFC 3264 §6)`);
+  }
+  const answered = new Map<OfferedPart, Uint8Array>();
+  for (const { section, octets } of remote.messages) {
+    const part = parts.find((candidate) => candidate.section === section);
+    if (part === undefined) throw new SipRefusal("sip.answer", "the answer has a key message where the offer has none");
+    answered.set(part, octets);
+  }
+  for (const [index, line] of remote.lines.entries()) {
+    const offered = local[index] as DescribedLine;
+    if (line.rejected) continue;
+    if (offered.rejected) throw new SipRefusal("sip.answer", `the answer takes m= line ${index + 1}, which was not offered`);
+    if (line.profile !== offered.profile) {
+      const profile = line.profile.slice(0, 40);
+      throw new SipRefusal(
+        "sip.downgrade",
+        `the answer has ${profile} where ${offered.profile} was offered on m= line ${index + 1}`,
+      );
+    }
+    const part = parts.find(({ section }) => section === line.keys?.section);
+    if (part === undefined || !part.lines.includes(index)) {
+      const instead = line.hasCrypto ? "a=crypto in place of" : "no";
+      throw new SipRefusal("sip.downgrade", `the answer has ${instead} MIKEY message for m= line ${index + 1}`);
+    }
+  }
+  return answered;
+}
+
+/** The proof of a body: absent where there is no key message at all. */
+export function proofIn(body: ReceivedBody | undefined): Uint8Array | "damaged" | undefined {
+  try {
+    return parseMikeyBody(body);
+  } catch (error) {
+    if (error instanceof CodecError) return "damaged";
+    throw error;
+  }
+}
+
+export function reportOf({ report }: MikeyPeerError): Omit<RefusalAdvice, "retry"> {
+  return { errorNos: report.errorNos, authenticated: report.authenticated };
+}
+
+/** The key message of a refusal: a body of its own, or in a description. */
+export function refusalMessage(body: ReceivedBody | undefined): Uint8Array | undefined {
+  if (body === undefined || mediaType(body.contentType) !== "application/sdp") return parseMikeyBody(body);
+  const text = typeof body.content === "string" ? body.content : String.fromCharCode(...body.content);
+  return readKeyMgmt(text).attributes.find(({ protocol, data }) => protocol === PROTOCOL && data !== undefined)?.data;
+}
