@@ -1,7 +1,7 @@
 import { WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
-import { DataType, decodeMessage, MikeyError, MikeyPeerError, peerErrorOf } from "../mikey/index.js";
+import { DataType, decodeMessage, ErrorNo, MikeyError, MikeyPeerError, peerErrorOf } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import { mikeyBody } from "./bodies.js";
@@ -228,7 +228,10 @@ class Dialog implements SipDialog {
     const { helloRefused } = this.#endpoint;
     const exchange = this.#exchange;
     const report = await this.#errorIn(body, exchange?.by === "us" ? exchange.parts : []);
-    const mayBeHello = exchange?.by === "us" && exchange.saidHello && (ABOUT_THE_OFFER.has(status) || report.errorNos.length > 0);
+    // An error that names its cause names another one.
+    const unnamed = report.errorNos.every((errorNo) => errorNo === ErrorNo.UNSPECIFIED);
+    const aboutTheOffer = ABOUT_THE_OFFER.has(status) || report.errorNos.length > 0;
+    const mayBeHello = exchange?.by === "us" && exchange.saidHello && aboutTheOffer && unnamed;
     if (mayBeHello) helloRefused.add(this.#facts.remote);
     if (exchange?.by === "us") this.#void();
     return { ...report, retry: mayBeHello };

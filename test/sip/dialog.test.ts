@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { parseBase64, utf8 } from "../../src/bytes/index.js";
-import { DataType, decodeMessage, ErrorNo, ExtensionType } from "../../src/mikey/index.js";
+import { DataType, decodeMessage, ErrorNo, ExtensionType, encodeErrorMessage } from "../../src/mikey/index.js";
+import { nodeCrypto } from "../../src/node/crypto.js";
 import { addKeyMgmt, readKeyMgmt, removeKeyMgmt } from "../../src/sdp/index.js";
-import type { SipDialog } from "../../src/sip/index.js";
+import { mikeyBody, type SipDialog } from "../../src/sip/index.js";
 import { BOB, CALL, carry, dialogs, exchange, lineOf, rtcp, rtp, scene, sdpOf } from "./support.js";
 
 const AUDIO_VIDEO = sdpOf([{}, { kind: "video", port: 4002 }]);
@@ -203,7 +204,11 @@ describe("an offer is refused", () => {
       const error = await refusal(call.callee.acceptOffer(sent));
       outcomes.add(`${error.code} ${error.message} ${error.status} ${error.warningHeaders("host").join()}`);
       const advice = await call.caller.refused(error.status, error.body);
-      expect(advice).toEqual({ retry: true, errorNos: [ErrorNo.AUTH_FAILURE], authenticated: false });
+      expect(advice, "HELLO is not what is wrong").toEqual({
+        retry: false,
+        errorNos: [ErrorNo.AUTH_FAILURE],
+        authenticated: false,
+      });
       expect(call.callee.state).toBe("stable");
     }
     expect([...outcomes]).toEqual([
@@ -347,6 +352,17 @@ describe("HELLO", () => {
   it("is never said where policy says so, and no other response asks for a retry", async () => {
     const never = dialogs(scene({ hello: "never" })).caller;
     expect(hellos(await never.createOffer(sdpOf()))).toBe(0);
+    const unspecified = dialogs(scene());
+    const offer = await unspecified.caller.createOffer(sdpOf());
+    const { csbId, prf } = messageIn(offer).header;
+    const t = messageIn(offer).payloads.find(({ kind }) => kind === "T");
+    if (t?.kind !== "T") throw new Error("no T");
+    const octets = encodeErrorMessage(nodeCrypto, { prf, csbId }, { tsType: t.tsType, value: t.value }, ErrorNo.UNSPECIFIED);
+    expect(await unspecified.caller.refused(480, mikeyBody(octets))).toEqual({
+      retry: true,
+      errorNos: [ErrorNo.UNSPECIFIED],
+      authenticated: false,
+    });
     const busy = dialogs(scene()).caller;
     await busy.createOffer(sdpOf());
     expect(await busy.refused(486)).toMatchObject({ retry: false });

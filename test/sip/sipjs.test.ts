@@ -141,7 +141,7 @@ describe("two sip.js user agents", () => {
 });
 
 describe("what is refused", () => {
-  it("another key: 488 with Warning and the MIKEY error, and the advice to try without HELLO", async () => {
+  it("another key: 488 with Warning and the MIKEY error, which is no matter of HELLO", async () => {
     const { wire, alice, bob } = await phones({ keys: [[ALICE, utf8("another key of 32 octets, really")]] });
     const { caller } = await call(alice, bob, BOB);
     expect(caller.state).toBe(SessionState.Terminated);
@@ -150,7 +150,19 @@ describe("what is refused", () => {
     expect(response).toContain("a=key-mgmt:mikey AQ");
     expect(bob.events).toEqual(["refused mikey.authentication"]);
     await until(() => alice.events.length === 1);
-    expect(alice.events).toEqual(["by peer 488 [0] true"]);
+    expect(alice.events).toEqual(["by peer 488 [0] false"]);
+  });
+
+  it("a 488 that gives no reason: the call may be tried without HELLO, once", async () => {
+    const { wire, alice, bob } = await phones();
+    answering(bob.agent, (invitation) => invitation.reject({ statusCode: 488 }));
+    for (const advice of ["true", "false"]) {
+      const caller = new Inviter(alice.agent, UserAgent.makeURI(BOB) as never);
+      await caller.invite();
+      await until(() => alice.events.at(-1) === `by peer 488 [] ${advice}`);
+    }
+    const [first, second] = wire.sent.filter((message) => message.startsWith("INVITE")).map((message) => message.length);
+    expect(second, "shorter by HELLO").toBeLessThan(first as number);
   });
 
   it("a plain INVITE", async () => {
