@@ -1,11 +1,23 @@
-import { wipe } from "../bytes/index.js";
+import { WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { PacketCipher, PacketCipherFactory, PacketCipherParameters, PacketJob } from "./contracts.js";
 import { readU32, writeU32 } from "./headers.js";
 import { type Kernel, STAGE_SLOT } from "./kernel.js";
 import { aesContextLength, kernelAes } from "./kernel-aes.js";
 import { type KernelBlocks, KernelKeystream } from "./kernel-keystream.js";
-import { GHASH_CONTEXT, HMAC_CONTEXT, JOB, JOB_OCTETS, JOBS, KEY, MAX_JOBS, STAGE, STAGE_END, TAG_MASKS } from "./kernel-layout.js";
+import {
+  GHASH_CONTEXT,
+  HMAC_CONTEXT,
+  JOB,
+  JOB_OCTETS,
+  JOBS,
+  KEY,
+  MAX_JOBS,
+  MAX_KERNEL_PACKET,
+  STAGE,
+  STAGE_END,
+  TAG_MASKS,
+} from "./kernel-layout.js";
 import { AEAD_TAG, INDEX_WORD, indexWord, packetCipherFactory } from "./packet-cipher.js";
 import { rolloverOf } from "./rollover.js";
 
@@ -117,6 +129,11 @@ function makeBlocks(kernel: Kernel, crypto: CryptoProvider, key: Uint8Array, hol
   };
 }
 
+/** Behind the areas for one packet lies the memory of others. */
+function checkLength(length: number): void {
+  if (length > MAX_KERNEL_PACKET) throw new WatchwordError("srtp.malformed", "the packet is longer than any transport carries");
+}
+
 /** What is common to all transforms: where packets lie while the kernel works on them, and when their keystream is made. */
 abstract class KernelCipher implements PacketCipher {
   readonly overhead: number;
@@ -158,6 +175,7 @@ abstract class KernelCipher implements PacketCipher {
       const job = jobs[i] as PacketJob;
       const { input, output } = job;
       const length = input.length;
+      checkLength(length + overhead);
       const isStaged = !kernel.holds(output);
       const isLong = isStaged && length + overhead > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
@@ -191,6 +209,7 @@ abstract class KernelCipher implements PacketCipher {
       const job = jobs[i] as PacketJob;
       const { input } = job;
       const length = input.length - overhead;
+      checkLength(input.length);
       const { output } = job;
       const isInPlace = input === output || (input.byteOffset === output.byteOffset && kernel.holds(output));
       const isStaged = !(isInPlace && kernel.holds(input));

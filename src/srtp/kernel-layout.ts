@@ -63,9 +63,10 @@ export const JOB = {
   authentic: 44,
 } as const;
 
+/** Longest packet that the areas below hold, before or after protection; sessions pass none that is longer. */
+export const MAX_KERNEL_PACKET = 0xffff + 0x200;
 /** Counter blocks on their way to a block cipher outside. */
 export const COUNTERS = 0x1_0000;
-export const COUNTERS_OCTETS = 0x1_0100;
 /** Keystream for one packet alone. */
 export const SINGLE_KEYSTREAM = 0x2_1000;
 /** All that GHASH covers of one packet, block by block. */

@@ -3,7 +3,14 @@ import { describe, expect, it } from "vitest";
 import type { WatchwordError } from "../../../src/bytes/index.js";
 import { nobleCrypto } from "../../../src/crypto/index.js";
 import { nodeCrypto } from "../../../src/node/crypto.js";
-import { createPacketSlots, createSrtpReceiver, createSrtpSender, loadSrtpKernel, packetBackend } from "../../../src/srtp/index.js";
+import {
+  createPacketSlots,
+  createSrtpReceiver,
+  createSrtpSender,
+  loadSrtpKernel,
+  packetBackend,
+  suiteOf,
+} from "../../../src/srtp/index.js";
 import { type Kernel, sharedKernel } from "../../../src/srtp/kernel.js";
 import { KernelHeap } from "../../../src/srtp/kernel-heap.js";
 import { HEAP, HEAP_END } from "../../../src/srtp/kernel-layout.js";
@@ -194,6 +201,23 @@ describe("a kernel that has no memory left", () => {
     for (let i = 0; i < taken.length; i += 2) kernel.heap.release(taken[i] as number, taken[i + 1] as number);
     sender.close();
     receiver.close();
+  });
+});
+
+describe("a packet that is longer than the kernel's areas", () => {
+  it("is refused where ciphers are used without a session", () => {
+    const suite = suiteOf("AES_CM_128_HMAC_SHA1_80");
+    const keys = { encryptionKey: new Uint8Array(16), authenticationKey: new Uint8Array(20), salt: new Uint8Array(14) };
+    const { factory } = packetBackend(nodeCrypto, "kernel");
+    const cipher = factory({ protocol: "rtp", suite, keys, tagLength: 10, mki: new Uint8Array(0) });
+    const [input, output] = [new Uint8Array(MIB), new Uint8Array(MIB + 10)];
+    const job = { input, output, headerLength: 12, encrypted: true, ssrc: 1, index: 1 };
+    for (const work of ["seal", "open"] as const) {
+      expect(() => cipher[work]([job], 1, new Int32Array(1))).toThrow(
+        expect.objectContaining({ code: "srtp.malformed" }) as WatchwordError,
+      );
+    }
+    cipher.wipe();
   });
 });
 
