@@ -176,6 +176,8 @@ export class KernelKeystream {
       words[base + 3] = salt.getInt32(12);
       exports.layCounters(COUNTERS, index & 0xffff, count, blocks);
     }
-    this.#blocks.encrypt(COUNTERS, to, 16 * count * blocks);
+    const octets = 16 * count * blocks;
+    this.#kernel.counterOctets = Math.max(this.#kernel.counterOctets, octets);
+    this.#blocks.encrypt(COUNTERS, to, octets);
   }
 }

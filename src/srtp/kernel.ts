@@ -3,6 +3,7 @@ import { KernelHeap } from "./kernel-heap.js";
 import {
   COUNTERS,
   GHASH_BUFFER,
+  GHASH_GROUP,
   HEAP,
   HEAP_END,
   JOBS,
@@ -45,8 +46,6 @@ export interface KernelExports {
 
 /** Octets between packets on the stage, and how many lie there at once: longer packets are there alone. */
 export const STAGE_SLOT = 2048;
-/** Octets that are wiped of areas which hold one packet: nearly all are shorter. */
-const WIPED = 2048;
 /** Most views that are kept of places on the stage: a view costs as much as the packet that it is for. */
 const MAX_VIEWS = 4096;
 
@@ -62,6 +61,8 @@ export class Kernel {
   readonly heap = new KernelHeap();
   readonly keystreams: KeystreamPool;
   readonly #views: readonly (Uint8Array | undefined)[][] = Array.from({ length: MAX_JOBS }, () => []);
+  /** Most octets of counters, and so of keystream for one packet alone, since the last wiping. */
+  counterOctets = 0;
   #viewCount = 0;
   #stageUsed = 0;
 
@@ -111,13 +112,14 @@ export class Kernel {
     this.heap.release(at, octets);
   }
 
-  /** Overwrites what packets and keys have left outside the heap. Beyond the first packets on the stage is none but ciphertext or old. */
+  /** Overwrites what packets and keys have left outside the heap. */
   wipeScratch(): void {
+    for (const area of [COUNTERS, SINGLE_KEYSTREAM]) this.octets.fill(0, area, area + this.counterOctets);
+    this.octets.fill(0, GHASH_BUFFER, GHASH_BUFFER + GHASH_GROUP * 16);
+    this.octets.fill(0, TAG_MASKS, TAG_MASKS + 16 * MAX_JOBS);
     this.octets.fill(0, SHA1_STATE, JOBS);
-    this.octets.fill(0, COUNTERS, COUNTERS + WIPED);
-    this.octets.fill(0, SINGLE_KEYSTREAM, SINGLE_KEYSTREAM + WIPED);
-    this.octets.fill(0, GHASH_BUFFER, GHASH_BUFFER + WIPED);
-    this.octets.fill(0, TAG_MASKS, STAGE + this.#stageUsed);
+    this.counterOctets = 0;
+    this.octets.fill(0, STAGE, STAGE + this.#stageUsed);
     this.#stageUsed = 0;
   }
 }

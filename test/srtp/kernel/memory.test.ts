@@ -13,7 +13,7 @@ import {
 } from "../../../src/srtp/index.js";
 import { type Kernel, sharedKernel } from "../../../src/srtp/kernel.js";
 import { KernelHeap } from "../../../src/srtp/kernel-heap.js";
-import { HEAP, HEAP_END } from "../../../src/srtp/kernel-layout.js";
+import { COUNTERS, HEAP, HEAP_END, JOBS, SHA1_STATE, SINGLE_KEYSTREAM, STAGE, TAG_MASKS } from "../../../src/srtp/kernel-layout.js";
 import { emptyStretch, KeystreamPool } from "../../../src/srtp/keystream-pool.js";
 import { masterKey, rtcpPacket, rtpPacket } from "../packets.js";
 
@@ -122,6 +122,20 @@ describe("what sessions leave behind", () => {
         else session.removeKey();
       }
       expect(digest()).toBe(before);
+    }
+  });
+
+  it.each(rows)("nothing of a long packet outside the heap once $suite on $name is closed", ({ crypto, suite }) => {
+    const options = { policy: { suite }, keys: [masterKey(suite)], crypto, backend: "kernel" as const };
+    const [sender, receiver] = [createSrtpSender(options), createSrtpReceiver(options)];
+    const packet = rtpPacket({ sequence: 1, payload: new Uint8Array(60_000).fill(0x5a) });
+    const out = new Uint8Array(packet.length + 16);
+    expect(receiver.unprotect(out.slice(0, sender.protect(packet, out)), out)).toBe(packet.length);
+    sender.close();
+    receiver.close();
+    for (const area of [SHA1_STATE, COUNTERS, SINGLE_KEYSTREAM, TAG_MASKS, STAGE]) {
+      const end = area === SHA1_STATE ? JOBS : area + (area === TAG_MASKS ? 2048 : 60_000);
+      expect(kernel.octets.subarray(area, end).every((octet) => octet === 0)).toBe(true);
     }
   });
 
