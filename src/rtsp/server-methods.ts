@@ -1,54 +1,39 @@
-import { CodecError, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
-import { MikeyError } from "../mikey/index.js";
 import {
   type Connection,
   formatDescription,
   formatKeyMgmtAttribute,
   formatPotentialConfiguration,
   formatTransportCapability,
-  type KeyMgmtSpec,
   type SdpToleranceName,
 } from "../sdp/index.js";
-import type { Authenticator } from "./authentication.js";
-import type { MediaCarrier } from "./carrier.js";
-import { formatRange, formatRtpInfo, formatSession, parseRange, parseSession, parseTokenList } from "./headers.js";
+import { formatRange, formatRtpInfo, formatSession, parseRange, parseTokenList } from "./headers.js";
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
-import { emptyUriTolerated, type KeyingPeer, type KeyingStream, keyingFailure, type ServerKeying } from "./keying.js";
+import { emptyUriTolerated, type KeyingPeer, type KeyingStream, keyingFailure } from "./keying.js";
 import { BACKCHANNEL, type MediaTrack } from "./media.js";
 import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
-import { type AnnouncedTrack, type Announcement, readAnnouncement } from "./publishing.js";
 import { RtspRefusal } from "./refusal.js";
 import type { Presentation, RunningPresentation, ServerCore } from "./server.js";
 import type { DescribedKeys, ServerConnection } from "./server-connection.js";
-import type { MulticastGroup } from "./server-group.js";
+import {
+  type Answer,
+  authenticate,
+  type Exchange,
+  findSession,
+  keyingRefusal,
+  locate,
+  messageFor,
+  noRoom,
+  optionalSession,
+  ownSession,
+  sessionFor,
+  type Target,
+} from "./server-exchange.js";
+import { announce, record, setupPublisher } from "./server-publishing.js";
 import type { ServerSession } from "./server-session.js";
-import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
-import { parseRtspUri, type RtspUri } from "./uri.js";
-
-interface Answer {
-  readonly status: number;
-  readonly fields: RtspHeaders;
-  readonly body?: Uint8Array;
-  /** Runs once the answer is on its way. */
-  readonly after?: () => void;
-}
-
-/** Where a request points. */
-interface Target {
-  readonly uri: RtspUri;
-  readonly running: RunningPresentation;
-  /** Index of the stream, undefined for the whole presentation. */
-  readonly track: number | undefined;
-  /** The URI of the whole presentation as this client writes it, without a trailing slash. */
-  readonly base: string;
-}
-
-interface Exchange {
-  readonly core: ServerCore;
-  readonly connection: ServerConnection;
-  readonly request: RtspRequest;
-}
+import { chooseTransport, joinGroup, openCarrier } from "./server-transport.js";
+import { formatTransport } from "./transport.js";
 
 type Method = (exchange: Exchange) => Promise<Answer> | Answer;
 
@@ -78,7 +63,13 @@ export async function handleRequest(core: ServerCore, connection: ServerConnecti
   if (method === undefined || !Object.hasOwn(METHODS, request.method)) {
     throw new RtspRefusal(NOT_EVERYWHERE.includes(request.method) ? 405 : 501, [["Allow", methodsOf(core)]]);
   }
-  return method({ core, connection, request });
+  try {
+    return await method({ core, connection, request });
+  } catch (error) {
+    // RFC 2326 §11.3.6: who asks for what is not allowed here is told what is.
+    const notAllowed = error instanceof RtspRefusal && error.status === 405;
+    throw notAllowed ? new RtspRefusal(405, [...error.fields, ["Allow", methodsOf(core)]], { cause: error.cause }) : error;
+  }
 }
 
 function requiredOptions(request: RtspRequest): string[] {
@@ -288,10 +279,6 @@ function receiverOf({ source, backchannel }: Presentation, index: number): { rec
   return backchannel === undefined || track < 0 ? {} : { receive: (packet) => backchannel.receive(track, packet) };
 }
 
-function noRoom({ core, connection }: Exchange): boolean {
-  return core.full || connection.sessions.size >= core.limits.maxSessionsPerConnection;
-}
-
 /** Keys for a stream, and what goes back with them. */
 interface KeyedTrack {
   readonly media: KeyedMedia;
@@ -337,13 +324,6 @@ async function keyTrack(
   }
 }
 
-/** A failure of key management as a response: its status, and the MIKEY ERR where one may be sent (RFC 4567 §4.2). */
-function keyingRefusal(error: unknown, present: boolean, uri?: string): RtspRefusal {
-  const { status, reply } = keyingFailure(error, present);
-  const spec = { protocol: "mikey", ...(uri === undefined ? {} : { uri }) };
-  return new RtspRefusal(status, carryKeyMgmt(reply === undefined ? [] : [{ ...spec, data: reply }]).fields, { cause: error });
-}
-
 /** What DESCRIBE promised for a stream, once, and for one session only: two sessions never share keys. */
 function takeOffer(connection: ServerConnection, path: string, index: number, sessionId: string): DescribedKeys["offers"][number] {
   const { described } = connection;
@@ -354,24 +334,6 @@ function takeOffer(connection: ServerConnection, path: string, index: number, se
   described.offerForAll = undefined;
   described.offers[index] = undefined;
   return offer;
-}
-
-/** The MIKEY message whose uri means this request: absent, or one of these by path, since proxies and name services change hosts. */
-function messageFor(
-  specs: readonly KeyMgmtSpec[],
-  uris: readonly string[],
-  emptyAllowed: boolean,
-): { readonly message: Uint8Array | undefined; readonly tolerances: readonly SdpToleranceName[] } {
-  const mikey = specs.filter(({ protocol }) => protocol === "mikey");
-  if (mikey.length === 0) return { message: undefined, tolerances: [] };
-  const paths = uris.map(pathOf);
-  const match = mikey.find(({ uri }) => uri === undefined || (uri === "" ? emptyAllowed : paths.includes(pathOf(uri))));
-  if (match === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "the KeyMgmt header is for another URI");
-  return { message: match.data, tolerances: match.uri === "" ? ["empty-key-mgmt-uri"] : [] };
-}
-
-function pathOf(uri: string): string {
-  return uri.replace(/^[a-z]+:\/\/[^/]*/i, "").replace(/\/+$/, "");
 }
 
 function play(exchange: Exchange): Answer {
@@ -398,148 +360,6 @@ function play(exchange: Exchange): Answer {
       if (!first) return;
       session.play(running?.group === undefined ? (running?.presentation.rekeyInterval ?? 0) : 0);
       core.emit({ type: "playing", session: session.info });
-    },
-  };
-}
-
-/** RFC 2326 §10.3: a client describes what it will send. RFC 4567 leaves the keys of it open; the form is GStreamer's. */
-async function announce(exchange: Exchange): Promise<Answer> {
-  const { core, connection, request } = exchange;
-  const target = locate(exchange);
-  const { path, publish, keying: presentationKeying } = target.running.presentation;
-  if (publish === undefined || target.track !== undefined) throw notHere(core);
-  const peer = authenticate(exchange, target, publish.authenticator);
-  if (!/^application\/sdp\s*(;|$)/i.test(header(request, "Content-Type") ?? "")) throw new RtspRefusal(415);
-  if (target.running.publisher !== undefined) throw occupied();
-  connection.dropAnnounced();
-  let tracks: readonly AnnouncedTrack[];
-  const keying = publish.keying ?? presentationKeying;
-  try {
-    tracks = readAnnouncement(request.body, target.base, keying !== undefined, () => core.newSsrc());
-  } catch (error) {
-    const plain = error instanceof WatchwordError && error.code === "rtsp.plain-refused";
-    throw new RtspRefusal(plain ? 403 : 400, [], { cause: error });
-  }
-  const announced: Announcement = { path, peer, tracks, offers: [] };
-  try {
-    for (const [index, { reportSsrc }] of tracks.entries()) {
-      announced.offers.push(await keying?.offer({ index, ssrc: reportSsrc }, peer));
-    }
-  } catch (error) {
-    for (const offer of announced.offers) offer?.abandon();
-    throw new RtspRefusal(403, [], { cause: error });
-  }
-  if (connection.closed) for (const offer of announced.offers) offer?.abandon();
-  else connection.announced = announced;
-  const specs = tracks.flatMap(({ uri }, index) => {
-    const data = announced.offers[index]?.octets;
-    return data === undefined ? [] : [{ protocol: "mikey", uri, data }];
-  });
-  const { fields, body } = carryKeyMgmt(specs);
-  return { status: 200, fields, ...(body === undefined ? {} : { body }) };
-}
-
-function notHere(core: ServerCore): RtspRefusal {
-  return new RtspRefusal(405, [["Allow", methodsOf(core)]]);
-}
-
-/** Somebody else publishes there. */
-function occupied(): RtspRefusal {
-  return new RtspRefusal(403, [], { cause: new WatchwordError("rtsp.published", "somebody publishes there already") });
-}
-
-/** SETUP of a stream that the client announced: its message keys what it sends. */
-async function setupPublisher(exchange: Exchange, announced: Announcement): Promise<Answer> {
-  const { core, connection, request } = exchange;
-  const running = core.running.find(({ presentation }) => presentation.path === announced.path);
-  const publish = running?.presentation.publish;
-  if (running === undefined || publish === undefined) throw new RtspRefusal(500);
-  const peer = authenticateFor(exchange, publish.authenticator ?? running.presentation.authenticator);
-  if (peer.user !== announced.peer.user) throw new RtspRefusal(403);
-  const index = announced.tracks.findIndex(({ uri }) => pathOf(uri) === pathOf(request.uri));
-  const stream = announced.tracks[index];
-  if (stream === undefined) throw new RtspRefusal(404);
-  const existing = header(request, "Session") === undefined ? undefined : ownSession(exchange, peer);
-  if (running.publisher !== existing) throw existing === undefined ? occupied() : new RtspRefusal(459);
-  if (existing?.tracks.some((candidate) => candidate.index === index)) throw new RtspRefusal(455);
-  if (existing === undefined && noRoom(exchange)) throw new RtspRefusal(453);
-  const transport = chooseTransport(exchange, { profile: stream.profile }, /(^|,)\s*RECORD\s*(,|$)/);
-  const { carrier, answer } = await openCarrier(exchange, transport);
-  const id = existing?.facts.id ?? core.newSessionId();
-  let media: KeyedMedia | undefined;
-  try {
-    const keying = publish.keying ?? running.presentation.keying;
-    if (keying !== undefined) media = await keyPublisher(exchange, announced, index, keying, peer, id);
-    if (connection.closed || existing?.state === "ended") throw new RtspRefusal(454);
-    if (running.publisher !== existing) throw occupied();
-  } catch (error) {
-    carrier.close();
-    media?.close();
-    throw error;
-  }
-  const session =
-    existing ??
-    core.createSession(connection, running, {
-      id,
-      path: announced.path,
-      uri: stream.uri.slice(0, Math.max(0, stream.uri.lastIndexOf("/"))),
-      user: peer.user,
-      remote: peer.remote,
-      timeout: core.sessionTimeout * 1000,
-      publish: { into: publish.into, announced: announced.tracks },
-    });
-  session.addTrack({ index, track: stream.track, carrier, uri: stream.uri, media });
-  session.touch();
-  core.emit({ type: "setup", session: session.info });
-  return {
-    status: 200,
-    fields: [
-      ["Transport", formatTransport([{ ...answer, mode: "RECORD" }])],
-      ["Session", formatSession({ id, timeout: core.sessionTimeout })],
-    ],
-  };
-}
-
-/** @throws RtspRefusal 403, 463 */
-async function keyPublisher(
-  { request }: Exchange,
-  announced: Announcement,
-  index: number,
-  keying: ServerKeying,
-  peer: KeyingPeer,
-  sessionId: string,
-): Promise<KeyedMedia> {
-  const { reportSsrc, uri, message: described } = announced.tracks[index] as AnnouncedTrack;
-  const offer = announced.offers[index];
-  announced.offers[index] = undefined;
-  let present = true;
-  try {
-    const carried = carriedKeyMgmt(request);
-    present = carried !== undefined;
-    const brought = messageFor(carried?.specs ?? [], [uri, request.uri], emptyUriTolerated(keying.habits));
-    const message = brought.message ?? described;
-    if (message === undefined) throw new MikeyError("mikey.absent", "the publisher gave no key for what it sends");
-    const { media } = await keying.accept(offer, message, { index, ssrc: reportSsrc }, peer, sessionId);
-    if (media.streams[0]?.receiver !== undefined) return media;
-    media.close();
-    throw new WatchwordError("rtsp.no-receiver-key", "the exchange gave no key for what the client sends");
-  } catch (error) {
-    throw keyingRefusal(error, present, uri);
-  }
-}
-
-/** RFC 2326 §10.11: from now on what the client sends is for who plays the path. */
-function record(exchange: Exchange): Answer {
-  if (locate(exchange).running.presentation.publish === undefined) throw notHere(exchange.core);
-  const session = sessionFor(exchange);
-  if (session.facts.publish === undefined) throw new RtspRefusal(455);
-  return {
-    status: 200,
-    fields: [["Session", session.facts.id]],
-    after: () => {
-      if (session.state !== "ready") return;
-      session.record();
-      exchange.core.emit({ type: "recording", session: session.info });
     },
   };
 }
@@ -661,157 +481,6 @@ async function ready(running: RunningPresentation): Promise<void> {
   if (running.presentation.publish?.into.published === false) throw new RtspRefusal(404);
   try {
     await running.started;
-  } catch (error) {
-    throw new RtspRefusal(503, [], { cause: error });
-  }
-}
-
-/** @throws RtspRefusal 400 for what is no URI, 404 for what is not served */
-function locate({ core, request }: Pick<Exchange, "core" | "request">): Target {
-  let uri: RtspUri;
-  try {
-    uri = parseRtspUri(request.uri);
-  } catch (error) {
-    throw new RtspRefusal(400, [], { cause: error });
-  }
-  const path = uri.path.replace(/\/+$/, "");
-  for (const running of core.running) {
-    const own = running.presentation.path;
-    const rest = path.startsWith(own) ? path.slice(own.length) : undefined;
-    const track = rest === undefined ? null : /^\/track([1-9]\d{0,2})$/.exec(rest);
-    if (rest !== "" && track === null) continue;
-    const base = uri.text.slice(0, uri.text.length - uri.query.length - uri.path.length) + own;
-    return { uri, running, track: track === null ? undefined : Number(track[1]) - 1, base };
-  }
-  throw new RtspRefusal(404);
-}
-
-/** @param own who is asked instead of the presentation's authenticator @throws RtspRefusal 401 */
-function authenticate(exchange: Exchange, { running }: Target, own?: Authenticator): KeyingPeer {
-  return authenticateFor(exchange, own ?? authenticatorOf(exchange, running));
-}
-
-/** Who publishes proves another thing than who plays. */
-function authenticatorOf({ core, request }: Exchange, { presentation }: RunningPresentation): Authenticator | undefined {
-  const value = header(request, "Session");
-  const publishes = value !== undefined && findSession(core, value)?.facts.publish !== undefined;
-  return (publishes ? presentation.publish?.authenticator : undefined) ?? presentation.authenticator;
-}
-
-/** @throws RtspRefusal 401 */
-function authenticateFor({ connection, request }: Exchange, authenticator: Authenticator | undefined): KeyingPeer {
-  const { remote, secure } = connection.stream.channel;
-  const from = header(request, "From");
-  const peer = { remote, secure, ...(from === undefined ? {} : { from }) };
-  if (authenticator === undefined) return peer;
-  const authorization = header(request, "Authorization");
-  const verdict = authenticator.check({ method: request.method, uri: request.uri, authorization, secure });
-  if (!verdict.ok)
-    throw new RtspRefusal(
-      401,
-      verdict.challenges.map((value) => ["WWW-Authenticate", value] as const),
-    );
-  return { ...peer, user: verdict.user };
-}
-
-function findSession(core: ServerCore, value: string): ServerSession | undefined {
-  try {
-    return core.session(parseSession(value).id);
-  } catch (error) {
-    if (error instanceof CodecError) return undefined;
-    throw error;
-  }
-}
-
-/** The session of the Session header, if it is this client's. @throws RtspRefusal 454 */
-function ownSession({ core, connection, request }: Exchange, peer: KeyingPeer): ServerSession {
-  const value = header(request, "Session");
-  const session = value === undefined ? undefined : findSession(core, value);
-  const mine = session !== undefined && session.facts.user === peer.user && session.facts.remote.host === peer.remote.host;
-  // Somebody else's session does not exist for you.
-  if (!mine) throw new RtspRefusal(454);
-  session.touch();
-  if (!session.tracks.some(({ carrier }) => carrier.kind === "tcp")) core.bind(session, connection);
-  return session;
-}
-
-/** @throws RtspRefusal 454, 460 where a stream is addressed and only the whole can be */
-function sessionFor(exchange: Exchange, options: { readonly anyTrack?: boolean } = {}): ServerSession {
-  const target = locate(exchange);
-  const session = ownSession(exchange, authenticate(exchange, target));
-  if (session.facts.path !== target.running.presentation.path) throw new RtspRefusal(454);
-  if (target.track !== undefined) {
-    if (!session.tracks.some(({ index }) => index === target.track)) throw new RtspRefusal(404);
-    if (session.tracks.length > 1 && options.anyTrack !== true) throw new RtspRefusal(460);
-  }
-  return session;
-}
-
-function optionalSession(exchange: Exchange): ServerSession | undefined {
-  if (header(exchange.request, "Session") === undefined) return undefined;
-  return sessionFor(exchange, { anyTrack: true });
-}
-
-/** The first alternative that can be served. @throws RtspRefusal 461; 400 for a header that is none */
-function chooseTransport(
-  { core, connection, request }: Exchange,
-  { profile, multicast }: Pick<Presentation, "multicast"> & { readonly profile: string },
-  mode = /(^|,)\s*PLAY\s*(,|$)/,
-): TransportSpec {
-  const value = headers(request, "Transport").join(",");
-  let specs: readonly TransportSpec[];
-  try {
-    specs = parseTransport(value);
-  } catch (error) {
-    throw new RtspRefusal(value === "" ? 400 : 461, [], { cause: error });
-  }
-  const { host } = connection.stream.channel.remote;
-  const chosen = specs.find((spec) => {
-    if (spec.profile !== profile || spec.delivery !== (multicast === undefined ? "unicast" : "multicast")) return false;
-    if (spec.mode !== undefined && !mode.test(spec.mode)) return false;
-    if (multicast !== undefined) return spec.lower === "UDP" && (spec.destination ?? multicast.group) === multicast.group;
-    // RFC 2326 §12.39: media goes nowhere but to who asks for it.
-    if (spec.destination !== undefined && spec.destination !== host) return false;
-    if (spec.lower === "TCP") return connection.channels.choose(spec.interleaved) !== undefined;
-    const [rtp, rtcp] = spec.clientPort ?? [0, 0];
-    return core.ports !== undefined && rtp > 0 && rtcp > 0 && rtp !== rtcp;
-  });
-  if (chosen === undefined) throw new RtspRefusal(461);
-  return chosen;
-}
-
-/** RFC 2326 §12.39: of a group the server says address, ports and TTL, whatever the client would have liked. */
-async function joinGroup(
-  { connection }: Exchange,
-  group: MulticastGroup,
-  index: number,
-  { profile, lower }: TransportSpec,
-): Promise<{ readonly carrier: MediaCarrier; readonly answer: TransportSpec }> {
-  const { local, remote } = connection.stream.channel;
-  try {
-    const { carrier, address } = await group.join(index, remote.host);
-    const { ports: port, ttl, source = local.host } = address;
-    return { carrier, answer: { profile, lower, delivery: "multicast", destination: address.group, source, ttl, port } };
-  } catch (error) {
-    throw new RtspRefusal(503, [], { cause: error });
-  }
-}
-
-async function openCarrier(
-  { core, connection }: Exchange,
-  spec: TransportSpec,
-): Promise<{ readonly carrier: MediaCarrier; readonly answer: TransportSpec }> {
-  const { profile, lower } = spec;
-  if (lower === "TCP") {
-    const channels = connection.channels.choose(spec.interleaved);
-    if (channels === undefined) throw new RtspRefusal(461);
-    return { carrier: connection.channels.open(channels), answer: { profile, lower, delivery: "unicast", interleaved: channels } };
-  }
-  const { local, remote } = connection.stream.channel;
-  if (core.ports === undefined || spec.clientPort === undefined) throw new RtspRefusal(461);
-  try {
-    const { carrier, ports } = await core.ports.open(local.host, { host: remote.host, ports: spec.clientPort });
-    return { carrier, answer: { profile, lower, delivery: "unicast", clientPort: spec.clientPort, serverPort: ports } };
   } catch (error) {
     throw new RtspRefusal(503, [], { cause: error });
   }
