@@ -23,6 +23,12 @@ const COLUMNS: readonly (readonly string[])[] = [
 /** Web imports tools, never node. */
 const NEVER: Readonly<Record<string, readonly string[]>> = { web: ["node"] };
 
+/** Parts that stand on a package of their own, which whoever does not use them need not have. */
+const ENTRANCES: Readonly<Record<string, readonly string[]>> = {
+  sip: [join("sip", "sipjs", "index.js")],
+  node: [join("node", "sip", "index.js")],
+};
+
 /** Packages that a room may import; every other bare import is a mistake. */
 const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   crypto: [/^@noble\//, /^#platform$/],
@@ -57,6 +63,19 @@ function column(room: string): number {
 describe("rooms", () => {
   const files = sources(SRC);
 
+  it("load sip.js and ws only where somebody asks for SIP", () => {
+    const optional = Object.values(ENTRANCES).flatMap((entrances) => entrances.map((entrance) => dirname(entrance)));
+    const within = (name: string): boolean => optional.some((folder) => name.startsWith(folder + sep));
+    for (const file of files.filter((candidate) => !within(relative(SRC, candidate)))) {
+      // Types vanish, and `await import` runs when it is reached.
+      const statements = readFileSync(file, "utf8").matchAll(/^(?:import|export)\b(?! type\b)[^;"(]*"([^"\s]+)"/gm);
+      for (const [, specifier = ""] of statements) {
+        const target = specifier.startsWith(".") ? relative(SRC, resolve(dirname(file), specifier)) : specifier;
+        expect(within(target) || /^(?:sip\.js|ws)$/.test(target), `${relative(SRC, file)} imports ${specifier}`).toBe(false);
+      }
+    }
+  });
+
   it("every folder of src is a known room", () => {
     const rooms = new Set(files.map((file) => relative(SRC, file).split(sep)[0] as string));
     for (const room of rooms) expect(column(room), room).toBeGreaterThanOrEqual(0);
@@ -79,7 +98,8 @@ describe("rooms", () => {
       const target = relative(SRC, resolve(dirname(file), specifier));
       const targetRoom = target.split(sep)[0] as string;
       if (targetRoom === room) continue;
-      expect(target, `${name} looks past the index of ${targetRoom}`).toBe(join(targetRoom, "index.js"));
+      const entrances = [join(targetRoom, "index.js"), ...(ENTRANCES[targetRoom] ?? [])];
+      expect(entrances, `${name} looks past the index of ${targetRoom}`).toContain(target);
       expect(column(targetRoom), `${name} looks to the right or sideways, at ${targetRoom}`).toBeLessThan(column(room));
       expect(NEVER[room] ?? [], `${name} must not import ${targetRoom}`).not.toContain(targetRoom);
     }

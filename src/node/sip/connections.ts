@@ -93,7 +93,7 @@ class StreamConnection implements SipConnection {
       const messages = this.#framer.push(octets);
       // A flood of keep-alives is answered once.
       if (this.#framer.takePings() > 0 && this.#stream.buffered === 0) this.#stream.write(PONG);
-      for (const message of messages) if (this.#open) this.#user.message(message, this);
+      this.#deliver(messages);
     } catch (error) {
       this.#fail(error as Error);
       return;
@@ -106,6 +106,22 @@ class StreamConnection implements SipConnection {
         this.#fail(new WatchwordError("node.sip-message", "a SIP message cannot be read: it did not end in time"));
       });
     }
+  }
+
+  /**
+   * One message at a time: sip.js deals with some of them in promises, and refuses a re-INVITE that comes before it has dealt with the
+   * ACK ahead of it. Nothing is read meanwhile.
+   */
+  #deliver(messages: SipMessage[]): void {
+    const message = messages.shift();
+    if (message === undefined || !this.#open) return;
+    this.#user.message(message, this);
+    if (messages.length === 0) {
+      this.#stream.onData = (octets) => this.#received(octets);
+      return;
+    }
+    this.#stream.onData = undefined;
+    this.#options.timers.after(0, () => this.#deliver(messages));
   }
 
   #traffic(): void {

@@ -1,4 +1,7 @@
+export type { CallEnd, CallKeys, CallMedia, SipCall } from "./call.js";
 export * from "./retransmission.js";
+export * from "./rtp-media.js";
 export * from "./sipjs-defects.js";
 export * from "./sockets.js";
 export * from "./transport.js";
+export * from "./user-agent.js";

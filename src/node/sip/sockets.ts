@@ -1,5 +1,9 @@
+import { createSocket } from "node:dgram";
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
 import type { DatagramsFactory, Endpoint, Stream, StreamFactory, Timers } from "../../io/index.js";
 import { createDatagramsFactory } from "../datagrams.js";
+import { nodeError } from "../errors.js";
 import { createStreamFactory, createStreamListener, type StreamOptions } from "../streams.js";
 import { systemTimers } from "../time.js";
 import { connectWebSocket, type WebSocketChannel } from "./web-socket.js";
@@ -46,4 +50,25 @@ export function nodeSipSockets(tls: SipTlsOptions = {}, listenTls = false): SipS
       }),
     connectWebSocket: (url, keepAlive) => connectWebSocket(url, { ...options, keepAlive }),
   };
+}
+
+/**
+ * The address of ours that leads to a peer: what a description names as ours. Nothing is sent.
+ * @throws (rejects) WatchwordError `node.name-not-found`, `node.unreachable`, `node.io`
+ */
+export async function localHostTowards(peer: Endpoint): Promise<string> {
+  const what = `find the way to ${peer.host}`;
+  const { address } = await lookup(peer.host).catch((error: unknown) => {
+    throw nodeError(error, what);
+  });
+  const socket = createSocket(isIP(address) === 6 ? "udp6" : "udp4");
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      socket.once("error", (error) => reject(nodeError(error, what)));
+      // Connecting a datagram socket makes the kernel choose the route.
+      socket.connect(peer.port, address, () => resolve(socket.address().address));
+    });
+  } finally {
+    socket.close();
+  }
 }

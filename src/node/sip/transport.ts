@@ -40,6 +40,8 @@ export interface SipTransportOptions {
   /** Told the address that peers reach us by, before `onConnect`. Not called for WebSocket, which nobody connects to. */
   readonly onBound?: (address: Endpoint) => void;
   readonly sockets?: SipSockets;
+  /** Told every message once, as it was handed over by sip.js or is handed to it. */
+  readonly trace?: (direction: "sent" | "received", message: string) => void;
 }
 
 /** Where sip.js wants a transport to write its log. */
@@ -177,6 +179,7 @@ export class SipTransport implements Transport {
   /** @throws (rejects) WatchwordError `node.sip-closed`, `node.sip-unreachable`, `node.sip-overflow`, those of `connectStream` */
   async send(text: string): Promise<void> {
     if (!this.isConnected()) throw new WatchwordError("node.sip-closed", "the SIP transport is not connected");
+    this.#options.trace?.("sent", text);
     const message = parseSipMessage(utf8(text));
     if (message.kind === "response") await this.#sendResponse(message);
     else await this.#sendRequest(message);
@@ -279,6 +282,12 @@ export class SipTransport implements Transport {
     const key = hopKey(hop);
     const known = this.#hops.get(key);
     if (known !== undefined) return known;
+    // Whoever listens nowhere names the end of its connection in Contact, and is reached there (compare RFC 5923).
+    for (const connection of this.#connections.values()) {
+      if (connection.transport === hop.transport && connection.remote.host === hop.host && connection.remote.port === hop.port) {
+        return Promise.resolve(connection);
+      }
+    }
     const isProxy = hop.host === this.#options.proxy?.host && hop.port === this.#options.proxy.port;
     const opening = this.#sockets.streams
       .connect({ host: hop.host, port: hop.port }, { secure: hop.transport === "TLS" })
@@ -432,11 +441,16 @@ export class SipTransport implements Transport {
             ? this.#noteOrigin(message, from, by?.id)
             : this.#restoreVia(message);
       if (readable === undefined || this.#state !== TransportState.Connected) this.#dropped++;
-      else this.onMessage?.(sipMessageText(withTextualBody(readable)));
+      else this.#deliver(sipMessageText(withTextualBody(readable)));
     } catch (error) {
       // sip.js throws at what it did not foresee; such a message is lost, and nothing else.
       this.#drop(error, from);
     }
+  }
+
+  #deliver(text: string): void {
+    this.#options.trace?.("received", text);
+    this.onMessage?.(text);
   }
 
   /** RFC 3261 §18.2.1 and RFC 3581 §4. */

@@ -1,7 +1,7 @@
 import { type Invitation, Inviter, type Session, type SessionDescriptionHandler, UserAgent, type UserAgentOptions } from "sip.js";
 import { vi } from "vitest";
 import { createSimulatedNetwork, type Datagrams, type SimulatedHost, type SimulatedNetwork } from "../../../src/io/index.js";
-import { guardInvitation, type SipSockets, SipTransport, type SipTransportOptions } from "../../../src/node/sip/index.js";
+import { guardSession, type SipSockets, SipTransport, type SipTransportOptions } from "../../../src/node/sip/index.js";
 
 /** Says whether a datagram gets lost on its way out. */
 export type Loss = (message: string) => boolean;
@@ -135,7 +135,7 @@ export function createTestAgent(options: TestAgentOptions): TestAgent {
     gracefulShutdown: false,
     delegate: {
       onInvite(invitation) {
-        guardInvitation(invitation);
+        guardSession(invitation);
         invitations.push(invitation);
         invitation.delegate = {
           onBye(bye) {
@@ -159,6 +159,7 @@ export function callTo(agent: TestAgent, target: string): Inviter {
   const uri = UserAgent.makeURI(target);
   if (uri === undefined) throw new Error(target);
   const inviter = new Inviter(agent.userAgent, uri);
+  guardSession(inviter);
   inviter.invite().catch(() => {});
   return inviter;
 }

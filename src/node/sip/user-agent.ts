@@ -1,0 +1,393 @@
+import {
+  type Core,
+  type Invitation,
+  Inviter,
+  Registerer,
+  RegistererState,
+  type Session,
+  SessionState,
+  UserAgent,
+  type UserAgentDelegate,
+} from "sip.js";
+import { WatchwordError } from "../../bytes/index.js";
+import { defaultCrypto } from "../../crypto/index.js";
+import type { DatagramsFactory, Endpoint } from "../../io/index.js";
+import type { SipKeying } from "../../sip/index.js";
+import { createSessionDescriptionHandlerFactory } from "../../sip/sipjs/index.js";
+import { createDatagramsFactory, formatEndpoint } from "../datagrams.js";
+import { steadyClock, systemTimers } from "../time.js";
+import { Call, type CallMedia, type SipCall, statusError } from "./call.js";
+import { createRtpMedia } from "./rtp-media.js";
+import { guardSession } from "./sipjs-defects.js";
+import { SipTransport, type SipTransportOptions, type SipTransportStatistics } from "./transport.js";
+
+/** What a user agent needs. */
+export interface SipUserAgentOptions {
+  /** Who we are: `sip:alice@example.org`. Port 0 stands for the one that the transport binds: a party that is called directly. */
+  readonly address: string;
+  readonly transport: SipTransportOptions;
+  /** URIs that requests go through first (RFC 3261 §8.1.2), for instance `sip:proxy.example.org;transport=tcp;lr`. */
+  readonly route?: readonly string[];
+  /** For digest authentication (RFC 3261 §22) by registrars and proxies. */
+  readonly credentials?: { readonly user: string; readonly password: string };
+  /** How calls are keyed: `createSipKeying` of `watchword/sip`, given our address once its port is known. */
+  readonly keying: (address: string) => SipKeying;
+  /** Address of the media in descriptions. Default: the transport's; needed for WebSocket. */
+  readonly mediaHost?: string;
+  readonly datagrams?: DatagramsFactory;
+  /** A call comes in; not set: every call is refused with 486. */
+  readonly onCall?: (call: IncomingCall) => void;
+  /** The first keys of a call, and every new ones. */
+  readonly onKeyed?: (call: SipCall) => void;
+  /** The connection to the proxy or server was lost. */
+  readonly onDisconnect?: (error: Error) => void;
+  /** A sink that failed; the call goes on. */
+  readonly onMediaError?: (error: unknown) => void;
+  /** What sip.js logs as a warning or an error. */
+  readonly onWarning?: (text: string) => void;
+}
+
+/** A call that rings. */
+export interface IncomingCall {
+  /** URI of the caller, as it says. */
+  readonly from: string;
+  /**
+   * Answers it.
+   * @throws (rejects) SipRefusal where the offer was not acceptable; WatchwordError `node.sip-call` where the caller gave up
+   */
+  accept(media: CallMedia): Promise<SipCall>;
+  /** Refuses it with a final response, 300 to 699. */
+  reject(status: number): Promise<void>;
+}
+
+/** How a call is placed. */
+export interface PlaceOptions extends CallMedia {
+  /** The other party makes the offer, we answer in ACK (RFC 3261 §13.2.1). Default false. */
+  readonly lateOffer?: boolean;
+  /** Milliseconds that it may ring. Default 60 000. */
+  readonly ringTime?: number;
+}
+
+/** A small telephone. */
+export interface SipUserAgent {
+  /** Where peers reach us; undefined over WebSocket. */
+  readonly address: Endpoint | undefined;
+  /** Whom to call: where we listen, or, over WebSocket or with a route, our address. */
+  readonly uri: string;
+  readonly calls: readonly SipCall[];
+  readonly transport: SipTransportStatistics;
+  /** Registers and stays registered. @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-register` */
+  register(): Promise<void>;
+  /**
+   * Places a call; resolves when it stands and its keys are in force.
+   * @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-address`, `node.sip-call`; SipRefusal where the answer was not acceptable
+   */
+  call(target: string, options?: PlaceOptions): Promise<SipCall>;
+  /** Hangs up, unregisters, closes every socket. */
+  close(): Promise<void>;
+}
+
+const RING_TIME = 60_000;
+/** Seconds of a registration. */
+const REGISTRATION_TIME = 300;
+/** Milliseconds that the answer to a BYE stays repeatable over UDP: the peer asks again after T1, and once more after 2 T1. */
+const LAST_ANSWER_TIME = 1600;
+
+/** Milliseconds that a peer which does not answer may hold the end of a user agent up, for each of the steps. */
+const CLOSE_TIME = 4000;
+
+/** Waits for a step of the end. @returns false where it takes too long */
+async function inTime(step: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), CLOSE_TIME);
+  });
+  const result = await Promise.race([step.then(() => true), late]);
+  clearTimeout(timer);
+  return result;
+}
+
+/**
+ * Starts a user agent. Times, sockets and randomness are Node's.
+ * @throws (rejects) WatchwordError `node.sip-address`, `node.sip-transport`, and those of the sockets
+ */
+export async function startSipUserAgent(options: SipUserAgentOptions): Promise<SipUserAgent> {
+  const agent = new Agent(options);
+  await agent.start();
+  return agent;
+}
+
+class Agent implements SipUserAgent {
+  readonly #options: SipUserAgentOptions;
+  readonly #userAgent: UserAgent;
+  readonly #transport: SipTransport;
+  readonly #datagrams: DatagramsFactory;
+  readonly #calls = new Map<Session, Call>();
+  readonly #media = new WeakMap<Session, CallMedia>();
+  readonly #retry = new WeakSet<Session>();
+  #registerer: Registerer | undefined;
+  #closing: Promise<void> | undefined;
+  #lastRemoteEnd = Number.NEGATIVE_INFINITY;
+
+  constructor(options: SipUserAgentOptions) {
+    this.#options = options;
+    this.#datagrams = options.datagrams ?? createDatagramsFactory();
+    const { credentials, route = [] } = options;
+    this.#userAgent = new UserAgent({
+      uri: addressOf(options.address),
+      transportConstructor: SipTransport,
+      transportOptions: {
+        ...options.transport,
+        onBound: (endpoint: Endpoint) => {
+          const { uri } = this.#userAgent.contact;
+          uri.host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
+          uri.port = endpoint.port;
+          const own = this.#userAgent.configuration.uri;
+          if (own.port === 0) own.port = endpoint.port;
+          options.transport.onBound?.(endpoint);
+        },
+      },
+      contactParams: { transport: options.transport.transport },
+      preloadedRouteSet: route.map((uri) => `<${uri}>`),
+      authorizationUsername: credentials?.user ?? "",
+      authorizationPassword: credentials?.password ?? "",
+      sessionDescriptionHandlerFactory: this.#factory(),
+      delegate: this.#delegate(),
+      // The signal handlers of a browser page; a program closes its user agent itself.
+      gracefulShutdown: false,
+      noAnswerTimeout: 180,
+      userAgentString: "watchword",
+      logBuiltinEnabled: false,
+      logConfiguration: false,
+      logLevel: "warn",
+      logConnector: (level, _category, _label, content) => {
+        if (level === "warn" || level === "error") options.onWarning?.(content);
+      },
+    });
+    this.#transport = this.#userAgent.transport as SipTransport;
+  }
+
+  get address(): Endpoint | undefined {
+    return this.#transport.address;
+  }
+
+  get uri(): string {
+    const { address, route = [], transport } = this.#options;
+    const endpoint = this.address;
+    if (endpoint === undefined || route.length > 0) return address;
+    // Whom a key message is for is compared with whom was called.
+    const suffix = transport.transport === "udp" ? "" : `;transport=${transport.transport}`;
+    return `sip:${addressOf(address).user ?? ""}@${formatEndpoint(endpoint)}${suffix}`;
+  }
+
+  get calls(): readonly SipCall[] {
+    return [...this.#calls.values()];
+  }
+
+  get transport(): SipTransportStatistics {
+    return this.#transport.statistics;
+  }
+
+  start(): Promise<void> {
+    return this.#userAgent.start();
+  }
+
+  async register(): Promise<void> {
+    const registerer = new Registerer(this.#userAgent, { expires: REGISTRATION_TIME });
+    await new Promise<void>((resolve, reject) => {
+      registerer.stateChange.addListener((state) => {
+        if (state === RegistererState.Registered) resolve();
+        else if (state === RegistererState.Terminated)
+          reject(new WatchwordError("node.sip-register", "the registration has ended"));
+      });
+      registerer
+        .register({
+          requestDelegate: {
+            onReject: ({ message }) => reject(statusError("REGISTER", message.statusCode ?? 500, message.reasonPhrase ?? "")),
+          },
+        })
+        .catch(reject);
+    });
+    this.#registerer = registerer;
+  }
+
+  async call(target: string, options: PlaceOptions = {}): Promise<SipCall> {
+    const uri = addressOf(target);
+    for (let attempt = 1; ; attempt++) {
+      const inviter = new Inviter(this.#userAgent, uri, { inviteWithoutSdp: options.lateOffer === true, earlyMedia: false });
+      const call = this.#begin(inviter, "outgoing", target);
+      this.#media.set(inviter, options);
+      try {
+        await this.#invite(inviter, options.ringTime ?? RING_TIME);
+        return call;
+      } catch (error) {
+        call.noteError(
+          error instanceof WatchwordError ? error : new WatchwordError("node.sip-call", "the call failed", { cause: error }),
+        );
+        await this.#giveUp(inviter, call);
+        // The advice comes from the body of the refusal, which takes a moment longer.
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        if (!this.#retry.has(inviter) || attempt > 1) throw call.error;
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#calls].map(([session, call]) => this.#leave(session, call)));
+    const since = steadyClock.now() - this.#lastRemoteEnd;
+    // The answer to the other party's BYE may have been lost: it has to be there when the BYE is repeated.
+    if (this.#options.transport.transport === "udp" && since < LAST_ANSWER_TIME) {
+      await new Promise((resolve) => setTimeout(resolve, LAST_ANSWER_TIME - since));
+    }
+    const registerer = this.#registerer;
+    if (registerer?.state === RegistererState.Registered && this.#transport.isConnected()) {
+      await inTime(
+        new Promise<void>((resolve) => {
+          const done = (): void => resolve();
+          registerer.unregister({ requestDelegate: { onAccept: done, onReject: done } }).catch(done);
+        }),
+      );
+    }
+    await inTime(this.#userAgent.stop());
+    await this.#transport.disconnect();
+  }
+
+  /** Ends a call as far as the other party lets us. */
+  async #leave(session: Session, call: Call): Promise<void> {
+    const ended = await inTime(session.state === SessionState.Established ? call.hangUp() : this.#giveUp(session, call));
+    if (!ended) await call.abandon();
+  }
+
+  async #invite(inviter: Inviter, ringTime: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        timer = setTimeout(() => reject(new WatchwordError("node.sip-call", "the other party does not answer")), ringTime);
+        const refused = ({ message }: Core.IncomingResponse): void =>
+          reject(statusError("INVITE", message.statusCode ?? 500, reasonOf(message)));
+        inviter.stateChange.addListener((state) => {
+          if (state === SessionState.Established) resolve();
+          // Rejections come a moment later, with their status.
+          else if (state === SessionState.Terminated)
+            setTimeout(() => reject(new WatchwordError("node.sip-call", "the call failed")), 0);
+        });
+        inviter.invite({ requestDelegate: { onReject: refused, onRedirect: refused } }).catch(reject);
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #giveUp(session: Session, call: Call): Promise<void> {
+    if (session.state === SessionState.Established) await call.hangUp();
+    else if (session instanceof Inviter && session.state === SessionState.Establishing) await session.cancel();
+    else if (session.state !== SessionState.Terminated) await session.dispose();
+    await call.ended;
+  }
+
+  #begin(session: Session, direction: "outgoing" | "incoming", remote: string): Call {
+    guardSession(session);
+    const call = new Call({
+      session,
+      direction,
+      remote,
+      timers: systemTimers,
+      random: { bytes: (length) => defaultCrypto.randomBytes(length) },
+      onKeyed: this.#options.onKeyed,
+    });
+    this.#calls.set(session, call);
+    void call.ended.then((end) => {
+      this.#calls.delete(session);
+      if (end.by === "remote") this.#lastRemoteEnd = steadyClock.now();
+    });
+    return call;
+  }
+
+  #factory() {
+    let keying: SipKeying | undefined;
+    const options = this.#options;
+    const own = () => this.#userAgent.configuration.uri.toString();
+    return createSessionDescriptionHandlerFactory({
+      get keying() {
+        keying ??= options.keying(own());
+        return keying;
+      },
+      media: (session) => {
+        const random = defaultCrypto.randomBytes(8);
+        const view = new DataView(random.buffer, random.byteOffset);
+        const media = createRtpMedia({
+          ...this.#media.get(session),
+          host: this.#options.mediaHost ?? this.#transport.address?.host ?? "127.0.0.1",
+          datagrams: this.#datagrams,
+          steady: steadyClock,
+          timers: systemTimers,
+          sessionId: String(view.getUint32(0)),
+          ssrc: view.getUint32(4),
+          onError: (error) => this.#options.onMediaError?.(error),
+        });
+        const call = this.#calls.get(session);
+        if (call !== undefined) call.media = media;
+        return media;
+      },
+      onKeyed: (session, handler) => this.#calls.get(session)?.noteKeyed(handler),
+      onRefused: (session, refusal) => {
+        const call = this.#calls.get(session);
+        if (call !== undefined) call.refusal = refusal;
+      },
+      onProof: (session, { by, verdict }) => this.#calls.get(session)?.noteProof(by, verdict),
+      onRetryAdvised: (session) => void this.#retry.add(session),
+    });
+  }
+
+  #delegate(): UserAgentDelegate {
+    return {
+      onInvite: (invitation) => {
+        const { onCall } = this.#options;
+        if (onCall === undefined) void invitation.reject({ statusCode: 486 }).catch(() => {});
+        else onCall(this.#incoming(invitation));
+      },
+      onDisconnect: (error) => {
+        if (error !== undefined) this.#options.onDisconnect?.(error);
+      },
+    };
+  }
+
+  #incoming(invitation: Invitation): IncomingCall {
+    const from = invitation.remoteIdentity.uri.toString();
+    const call = this.#begin(invitation, "incoming", from);
+    return {
+      from,
+      accept: async (media) => {
+        this.#media.set(invitation, media);
+        try {
+          await invitation.accept();
+        } catch (error) {
+          await call.ended;
+          throw call.error ?? new WatchwordError("node.sip-call", "the caller gave up", { cause: error });
+        }
+        return call;
+      },
+      reject: async (status) => {
+        await invitation.reject({ statusCode: status }).catch(() => {});
+        await call.ended;
+      },
+    };
+  }
+}
+
+function addressOf(text: string) {
+  const uri = /^sips?:/i.test(text) ? UserAgent.makeURI(text) : undefined;
+  if (uri === undefined) throw new WatchwordError("node.sip-address", `${text} is not a SIP address such as sip:alice@example.org`);
+  return uri;
+}
+
+/** The reason that a Warning gives, or the phrase of the status line. */
+function reasonOf(message: Core.IncomingResponseMessage): string {
+  const texts = message.getHeaders("warning").flatMap((warning) => /"((?:[^"\\]|\\.)*)"/.exec(warning)?.[1] ?? []);
+  return texts.length === 0 ? (message.reasonPhrase ?? "") : `(${texts.join("; ")})`;
+}
