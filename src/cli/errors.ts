@@ -14,6 +14,16 @@ const ADVICE: Readonly<Record<string, string>> = {
   "rtsp.status-453": "the server has as many sessions as it takes",
   "rtsp.status-461": "try another --transport",
   "rtsp.status-463": "the server refused the keys; check --psk, --profile, and both clocks",
+  "sip.credential": "give the key that is shared with this party: --psk WHO:HEX, or default:HEX for anybody",
+  "node.sip-status-401": "give --user NAME:PASSWORD, or check it",
+  "node.sip-status-403": "the SIP server does not let us; check --user and --address",
+  "node.sip-status-404": "nobody has this address there; the user name has to be the other party's",
+  "node.sip-status-407": "give --user NAME:PASSWORD, or check it",
+  "node.sip-status-408": "nobody answers there; check the address, --proxy and --transport",
+  "node.sip-status-480": "the other party is not registered, or does not answer",
+  "node.sip-status-486": "the other party is busy",
+  "node.sip-status-488": "the other party refused the keys; check --psk and --suite at both ends, and both clocks",
+  "node.sip-status-503": "the other party, or the SIP server, cannot be reached",
   "node.certificate-untrusted": "name the issuer with --ca FILE; --insecure takes any certificate",
 };
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
+import { answerCommand } from "./answer.js";
+import { callCommand } from "./call.js";
 import { demoCommand } from "./demo.js";
 import { describeError } from "./errors.js";
 import { inspectCommand } from "./inspect.js";
@@ -9,7 +11,7 @@ import { playCommand } from "./play.js";
 import { serveCommand } from "./serve.js";
 
 const program = new Command("watchword")
-  .description("Key management for real-time media: MIKEY in RTSP call setup, SRTP, and an authenticated end.")
+  .description("Key management for real-time media: MIKEY in RTSP and SIP call setup, SRTP, and an authenticated end.")
   .version("0.1.0")
   .showHelpAfterError("(add --help for the options and examples)")
   .addHelpText(
@@ -19,12 +21,15 @@ Examples:
   watchword keygen psk --id viewer > keys.txt
   watchword serve --psk-file keys.txt
   watchword play rtsp://127.0.0.1:8554/live --psk "$(cat keys.txt)"
+  watchword answer --psk-file keys.txt
+  watchword call sip:watchword@127.0.0.1:5060 --psk "$(cat keys.txt)"
   watchword inspect dialogue.txt
 
 Exit codes: 0 done, 1 refused or failed, 2 usage.`,
   );
 
-for (const command of [serveCommand(), playCommand(), inspectCommand(), keygenCommand()]) program.addCommand(command);
+for (const command of [serveCommand(), playCommand(), callCommand(), answerCommand(), inspectCommand(), keygenCommand()])
+  program.addCommand(command);
 program.addCommand(demoCommand(), { hidden: true });
 
 /** Commander exits with 1 on its own; here 1 means refused or failed and 2 means usage. */

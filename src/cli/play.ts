@@ -371,7 +371,8 @@ function describeTraffic(tracks: readonly ClientTrackStatistics[]): string {
     .join("; ");
 }
 
-function describeProof(verdict: ProofVerdict): string {
+/** The verdict about the end, for people. */
+export function describeProof(verdict: ProofVerdict): string {
   if (verdict === "verified") return "proven and acknowledged";
   return verdict === "absent" ? "without proof" : "acknowledged by a proof that is wrong";
 }

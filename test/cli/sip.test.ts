@@ -1,0 +1,239 @@
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { makeSelfSigned } from "../node/self-signed.js";
+
+const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const folder = mkdtempSync(join(tmpdir(), "watchword-sip-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const PSK = `default:${KEY}`;
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Running {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<Outcome>;
+  /** The first match in either output. */
+  match(pattern: RegExp): Promise<RegExpExecArray>;
+}
+
+function start(args: readonly string[]): Running {
+  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
+  child.stdin.end();
+  onTestFinished(() => void child.kill("SIGKILL"));
+  const output = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].on("data", (text) => {
+      output[name] += text;
+    });
+  }
+  const ended = new Promise<Outcome>((done) => {
+    child.on("close", (code) => done({ code, ...output }));
+  });
+  const match = async (pattern: RegExp): Promise<RegExpExecArray> => {
+    const find = (): RegExpExecArray | null => pattern.exec(output.stdout) ?? pattern.exec(output.stderr);
+    await expect.poll(find, { timeout: 20_000, interval: 20, message: `${pattern} in ${output.stderr}` }).not.toBeNull();
+    return find() as RegExpExecArray;
+  };
+  return { child, ended, match };
+}
+
+const run = (...args: readonly string[]): Promise<Outcome> => start(args).ended;
+
+async function answer(...args: readonly string[]): Promise<Running & { readonly uri: string }> {
+  const running = start(["answer", "--listen", "127.0.0.1:0", ...args]);
+  const [, uri = ""] = await running.match(/^answering (sip:\S+)$/m);
+  return { ...running, uri };
+}
+
+interface Report {
+  readonly packets: number;
+  readonly lost: number;
+  readonly sent: number;
+  readonly authenticationFailures: number;
+  readonly suite: string;
+  readonly keyedBy: string;
+  readonly rekeys: number;
+  readonly fingerprint: string;
+  readonly endedBy: string;
+  readonly teardownProof: string;
+}
+
+function reportsOf({ code, stdout, stderr }: Outcome): Report[] {
+  expect(code, stderr).toBe(0);
+  return stdout
+    .trim()
+    .split("\n")
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line) as Report);
+}
+
+describe("watchword call and answer", () => {
+  it("talk both ways, get new keys, prove the end to each other, and record", async () => {
+    const answering = await answer("--psk", PSK, "--calls", "1", "--json", "--out", "in.rtpdump");
+    const calling = run("call", answering.uri, "--psk", PSK, "--duration", "3", "--rekey", "1", "--json", "--stats");
+    const [called] = reportsOf(await calling) as [Report];
+    const [answered] = reportsOf(await answering.ended) as [Report];
+    const both = {
+      lost: 0,
+      authenticationFailures: 0,
+      suite: "AES_CM_128_HMAC_SHA1_80",
+      keyedBy: "psk",
+      teardownProof: "verified",
+    };
+    expect(called).toMatchObject({ ...both, endedBy: "local", remote: answering.uri });
+    expect(answered).toMatchObject({ ...both, endedBy: "remote", fingerprint: called.fingerprint, rekeys: called.rekeys });
+    expect(called.rekeys).toBeGreaterThan(0);
+    expect(called.packets).toBeGreaterThan(50);
+    expect(answered.packets).toBeGreaterThan(50);
+    expect(readFileSync(join(folder, "in.rtpdump")).subarray(0, 12).toString()).toBe("#!rtpplay1.0");
+    expect(existsSync(join(folder, "in-2.rtpdump"))).toBe(false);
+  });
+
+  it.each(["tcp", "tls"])("talk over %s", async (transport) => {
+    const { cert, key } = makeSelfSigned();
+    writeFileSync(join(folder, "cert.pem"), cert);
+    writeFileSync(join(folder, "key.pem"), key);
+    const tls = transport === "tls" ? ["--tls-cert", "cert.pem", "--tls-key", "key.pem"] : [];
+    const answering = await answer("--transport", transport, "--psk", PSK, "--calls", "1", ...tls);
+    expect(answering.uri).toContain(`;transport=${transport}`);
+    // The certificate is for 127.0.0.1.
+    const trust = transport === "tls" ? ["--ca", "cert.pem"] : [];
+    const limit = ["--packets", "20", "--rekey", "0.1", "--json"];
+    const outcome = await run("call", answering.uri, "--transport", transport, "--psk", PSK, ...limit, ...trust);
+    expect(reportsOf(outcome)).toMatchObject([{ teardownProof: "verified" }]);
+    expect((await answering.ended).code).toBe(0);
+  });
+
+  it("is hung up by whoever was called, over the connection of a caller that listens nowhere", async () => {
+    const { cert, key } = makeSelfSigned();
+    writeFileSync(join(folder, "own.pem"), cert);
+    writeFileSync(join(folder, "own-key.pem"), key);
+    const answering = await answer(
+      "--transport",
+      "tls",
+      "--psk",
+      PSK,
+      "--tls-cert",
+      "own.pem",
+      "--tls-key",
+      "own-key.pem",
+      "--duration",
+      "3",
+    );
+    const outcome = await run("call", answering.uri, "--transport", "tls", "--psk", PSK, "--ca", "own.pem", "--json");
+    expect(reportsOf(outcome)).toMatchObject([{ endedBy: "remote", teardownProof: "verified" }]);
+    expect((await answering.ended).code).toBe(0);
+  });
+
+  it("hand the plain RTP of an encoder on to a player", async () => {
+    const [source, target] = [createSocket("udp4"), createSocket("udp4")];
+    onTestFinished(() => {
+      source.close();
+      target.close();
+    });
+    const port = await new Promise<number>((done) => target.bind(0, "127.0.0.1", () => done(target.address().port)));
+    const received: Buffer[] = [];
+    target.on("message", (packet) => void received.push(packet));
+    const encoder = 20_000 + 2 * Math.floor(Math.random() * 5000);
+    writeFileSync(
+      join(folder, "encoder.sdp"),
+      `v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio ${encoder} RTP/AVP 8\r\n`,
+    );
+    const answering = await answer("--psk", PSK, "--source", "none", "--out", `rtp://127.0.0.1:${port}`, "--calls", "1");
+    const calling = start(["call", answering.uri, "--psk", PSK, "--source", "rtp", "--sdp", "encoder.sdp", "--duration", "4"]);
+    await calling.match(/^call with /m);
+    let sequence = 0;
+    const timer = setInterval(() => {
+      const packet = Buffer.alloc(172, 0x2a);
+      packet.set([0x80, 8, 0, sequence++, 0, 0, 0, 0, 1, 2, 3, 4]);
+      source.send(packet, encoder, "127.0.0.1");
+    }, 20);
+    onTestFinished(() => clearInterval(timer));
+    await expect.poll(() => received.length, { timeout: 10_000 }).toBeGreaterThan(20);
+    expect(received.every((packet) => packet.length === 172 && packet[1] === 8 && packet[12] === 0x2a)).toBe(true);
+    expect(existsSync(join(folder, `watchword-${port}.sdp`))).toBe(true);
+    expect((await calling.ended).code).toBe(0);
+    expect((await answering.ended).code).toBe(0);
+  });
+
+  it("say goodbye with proof on Ctrl-C, at either end", async () => {
+    const answering = await answer("--psk", PSK, "--json");
+    const first = start(["call", answering.uri, "--psk", PSK, "--json"]);
+    await first.match(/^call with /m);
+    first.child.kill("SIGINT");
+    expect(reportsOf(await first.ended)).toMatchObject([{ endedBy: "local", teardownProof: "verified" }]);
+    await answering.match(/ended by remote, proven and acknowledged/);
+    const second = start(["call", answering.uri, "--psk", PSK, "--json"]);
+    await second.match(/^call with /m);
+    answering.child.kill("SIGINT");
+    expect(reportsOf(await second.ended)).toMatchObject([{ endedBy: "remote", teardownProof: "verified" }]);
+    expect(reportsOf(await answering.ended)).toMatchObject([
+      { endedBy: "remote" },
+      { endedBy: "local", teardownProof: "verified" },
+    ]);
+  });
+
+  it("take one call at a time", async () => {
+    const answering = await answer("--psk", PSK);
+    const first = start(["call", answering.uri, "--psk", PSK]);
+    await first.match(/^call with /m);
+    const { code, stderr } = await run("call", answering.uri, "--psk", PSK);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/486.* - the other party is busy \[node\.sip-status-486\]\n$/);
+    first.child.kill("SIGINT");
+    expect((await first.ended).code).toBe(0);
+  });
+
+  it("say in one line what went wrong and what to do", async () => {
+    const answering = await answer("--psk", PSK);
+    const refused = await run("call", answering.uri, "--psk", `default:${KEY.replace("00", "ff")}`);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/^watchword: .*488.*check --psk.* \[node\.sip-status-488\]\n$/);
+    await answering.match(/refused a call from sip:\S+: .*\[mikey\.authentication\]/);
+    const nobody = await run("call", answering.uri.replace("watchword@", "nobody@"), "--psk", PSK);
+    expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("[node.sip-status-404]") });
+    const stranger = await run("call", answering.uri, "--psk", `sip:somebody@example.org:${KEY}`);
+    expect(stranger).toMatchObject({ code: 1, stderr: expect.stringContaining("[sip.credential]") });
+    const closed = await run("call", "sip:bob@127.0.0.1:1", "--transport", "tcp", "--proxy", "127.0.0.1:1", "--psk", PSK);
+    expect(closed).toMatchObject({ code: 1, stderr: expect.stringContaining("[node.connection-refused]") });
+  });
+
+  it("find a user by address, by name, or for anybody", async () => {
+    const keys = [`someone:${KEY.replace("00", "ee")}`, `watchword:${KEY}`].flatMap((psk) => ["--psk", psk]);
+    const answering = await answer(...keys, "--calls", "2");
+    for (const psk of [`${answering.uri}:${KEY}`, `watchword:${KEY}`]) {
+      const { code, stderr } = await run("call", answering.uri, "--psk", psk, "--packets", "1");
+      expect(code, stderr).toBe(0);
+    }
+    expect((await answering.ended).code).toBe(0);
+  });
+
+  it.each([
+    [["call"], "missing required argument"],
+    [["call", "bob", "--psk", PSK], "expected a SIP address"],
+    [["call", "sip:bob@127.0.0.1"], "--psk"],
+    [["call", "sip:bob@127.0.0.1", "--psk", "x"], "ID:HEX"],
+    [["call", "sip:bob@127.0.0.1", "--psk", PSK, "--transport", "ws"], "--proxy"],
+    [["call", "sip:bob@127.0.0.1", "--psk", PSK, "--transport", "carrier-pigeon"], "udp, tcp, tls or ws"],
+    [["call", "sip:bob@127.0.0.1", "--psk", PSK, "--proxy", "ws://127.0.0.1:80"], "--transport ws"],
+    [["call", "sip:bob@127.0.0.1", "--psk", PSK, "--source", "rtp"], "--sdp"],
+    [["call", "sip:bob@127.0.0.1", "--psk", PSK, "--out", "x"], ".rtpdump"],
+    [["answer", "--psk", PSK, "--register"], "--proxy"],
+    [["answer", "--psk", PSK, "--tls-cert", MAIN], "--tls-key"],
+    [["answer", "--psk", PSK, "--calls", "0"], "whole number"],
+  ])("%j is wrong usage", async (args, text) => {
+    const { code, stderr } = await run(...args);
+    expect(code, stderr).toBe(2);
+    expect(stderr).toContain(text);
+  });
+});
