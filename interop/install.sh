@@ -23,6 +23,10 @@ packages=(
   libsrtp2-dev
   rtpengine-daemon
   janus
+  kamailio
+  kamailio-tls-modules
+  kamailio-websocket-modules
+  sip-tester
 )
 
 missing=()

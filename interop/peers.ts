@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { describe, it } from "vitest";
 
 /** The programs that the suites run against. */
-export type PeerName = "gstreamer" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus";
+export type PeerName = "gstreamer" | "ffmpeg" | "tshark" | "libsrtp" | "rtpengine" | "janus" | "kamailio" | "sipp";
 
 interface Peer {
   /** Commands that all have to succeed; the first one's output tells the version. */
@@ -41,6 +41,15 @@ const PEERS: Readonly<Record<PeerName, Peer>> = {
   libsrtp: { probes: [["sh", "-c", LIBSRTP]], version: /libsrtp2? (\S+)/ },
   rtpengine: { probes: [["sh", "-c", "rtpengine --version 2>&1"]], version: /Version: (\d[\w.]*)/ },
   janus: { probes: [["sh", "-c", "janus --version | grep ."]], version: /\((\d[\w.]*)\)/ },
+  kamailio: {
+    // The modules are packages of their own.
+    probes: [
+      ["kamailio", "-v"],
+      ["sh", "-c", "ls /usr/lib*/*/kamailio/modules/websocket.so /usr/lib*/*/kamailio/modules/tls.so"],
+    ],
+    version: /kamailio (\d[\w.]*)/,
+  },
+  sipp: { probes: [["sh", "-c", "sipp -v | grep SIPp"]], version: /SIPp v(\d[\d.]*)/ },
   tshark: { probes: [["tshark", "--version"]], version: /TShark[^\d]*(\d[\w.]*)/ },
 };
 
