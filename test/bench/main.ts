@@ -5,7 +5,8 @@
 import { benchFanOut } from "./fan-out.js";
 import { benchMikey } from "./mikey.js";
 import { benchPool } from "./pool.js";
-import { environment, fanOutReport, mikeyReport, poolReport, srtpReport, writeReport } from "./report.js";
+import { environment, fanOutReport, mikeyReport, poolReport, sipReport, srtpReport, writeReport } from "./report.js";
+import { benchSip } from "./sip.js";
 import { benchSrtp } from "./srtp.js";
 
 const words = new Set(process.argv.slice(2));
@@ -17,7 +18,8 @@ async function everything(): Promise<string> {
   );
   const pool = await benchPool(quick ? { rounds: 3, packets: 500 } : { rounds: 7, packets: 2000 });
   const mikey = benchMikey(quick ? 200 : 1000);
-  return [srtpReport(srtp), poolReport(pool), mikeyReport(mikey)].join("\n\n");
+  const sip = await benchSip(quick ? 200 : 2000);
+  return [srtpReport(srtp), poolReport(pool), mikeyReport(mikey), sipReport(sip)].join("\n\n");
 }
 
 async function fanOut(): Promise<string> {

@@ -5,6 +5,7 @@ import type { FanOutResult } from "./fan-out.js";
 import type { MikeyBenchResult } from "./mikey.js";
 import { OPERATIONS } from "./paired-rounds.js";
 import type { PoolBenchResult } from "./pool.js";
+import type { SipBenchResult } from "./sip.js";
 import { type Comparison, microseconds, PAYLOADS, ratio, type SrtpBench, YARDSTICKS } from "./srtp.js";
 import { targetResults } from "./targets.js";
 
@@ -99,6 +100,19 @@ export function srtpReport(bench: SrtpBench): string {
 export function mikeyReport(results: readonly MikeyBenchResult[]): string {
   const rows = results.map(({ what, backend, perSecond }) => [what, backend, Math.round(perSecond).toLocaleString("en")]);
   return `### MIKEY\n\n${table(["what", "backend", "per second"], rows)}`;
+}
+
+export function sipReport(results: readonly SipBenchResult[]): string {
+  const rows = results.map(({ backend, callsPerSecond, milliseconds, octets }) => [
+    backend,
+    Math.round(callsPerSecond).toLocaleString("en"),
+    ...[milliseconds.offer, milliseconds.acceptOffer, milliseconds.answer, milliseconds.acceptAnswer].map((value) => number(value)),
+    ...[octets.invite, octets.ok, octets.bye, octets.byeOk].map(String),
+  ]);
+  const times = ["INVITE: offer, ms", "accept it, ms", "200: answer, ms", "accept it, ms"];
+  const sizes = ["INVITE, octets more", "200", "BYE", "200 to BYE"];
+  const title = "### SIP: calls keyed by PSK, offer to acknowledged BYE, both ends in one thread";
+  return `${title}\n\n${table(["backend", "calls per second", ...times, ...sizes], rows)}`;
 }
 
 export function poolReport(results: readonly PoolBenchResult[]): string {
