@@ -54,6 +54,7 @@ type Output = { readonly kind: "rtp" | "srtp"; readonly target: Endpoint } | { r
 
 interface PlayFlags {
   readonly transport: ClientTransport;
+  readonly rtsp: "1.0" | "2.0" | "auto";
   readonly interface?: string;
   readonly profile: ProfileChoice;
   readonly psk?: Psk;
@@ -79,6 +80,7 @@ export function playCommand(): Command {
     .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
     .argument("<url>", "rtsp:// or rtsps://")
     .option("--transport <kind>", "udp, tcp or multicast", parseTransport, "udp")
+    .option("--rtsp <version>", "1.0, 2.0, or auto: 2.0 where the server speaks it", parseVersion, "1.0")
     .option("--interface <name|address>", "network interface to receive multicast on")
     .addOption(profileOption("what the server needs"))
     .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
@@ -213,6 +215,7 @@ class Player {
     };
     return connectRtspClient({
       url,
+      version: this.#flags.rtsp,
       keying: this.#keying,
       ...(exporter === undefined ? { onRtcp: forward.rtcp } : { onSealedRtp: forward.rtp, onSealedRtcp: forward.rtcp }),
       onRtp: (track, packet) => {
@@ -379,6 +382,11 @@ export function describeProof(verdict: ProofVerdict): string {
 
 function status(line: string): void {
   process.stderr.write(`${line}\n`);
+}
+
+function parseVersion(text: string): PlayFlags["rtsp"] {
+  if (text === "1.0" || text === "2.0" || text === "auto") return text;
+  throw new InvalidArgumentError("expected 1.0, 2.0 or auto");
 }
 
 function parseTransport(text: string): PlayFlags["transport"] {

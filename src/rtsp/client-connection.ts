@@ -9,6 +9,8 @@ import {
   encodeRtsp,
   header,
   headers,
+  RTSP_VERSION,
+  RTSP_VERSION_2,
   type RtspHeaders,
   type RtspItem,
   type RtspRequest,
@@ -16,6 +18,7 @@ import {
   sequenceNumber,
 } from "./message.js";
 import { createRtspParser, type RtspLimits } from "./parser.js";
+import { requestToVersion2, responseFromVersion2 } from "./version2.js";
 
 /** A response that is not a success. */
 export class RtspStatusError extends WatchwordError {
@@ -61,7 +64,6 @@ export interface ClientConnectionOptions {
 }
 
 interface Pending {
-  readonly method: string;
   readonly resolve: (response: RtspResponse) => void;
   readonly reject: (error: Error) => void;
   readonly timer: Timer;
@@ -75,6 +77,8 @@ const MAX_BUFFERED = 1024 * 1024;
 /** The connection of a client: requests and their answers, frames, and the server's own requests. */
 export class ClientConnection {
   readonly channels: FrameChannels;
+  /** What requests are said in. */
+  version: string = RTSP_VERSION;
   readonly #options: ClientConnectionOptions;
   readonly #pending = new Map<number, Pending>();
   readonly #incoming: RtspRequest[] = [];
@@ -134,6 +138,21 @@ export class ClientConnection {
     }
   }
 
+  /**
+   * Asks in RTSP 2.0 and goes on in it where the server does (RFC 7826 appendix H).
+   * @throws as `request`
+   */
+  async negotiate(uri: string): Promise<void> {
+    this.version = RTSP_VERSION_2;
+    try {
+      const response = await this.request("OPTIONS", uri, [["Supported", "play.basic"]]);
+      this.version = response.version === RTSP_VERSION_2 ? RTSP_VERSION_2 : RTSP_VERSION;
+    } catch (error) {
+      if (!(error instanceof RtspStatusError) || (error.status !== 505 && error.response.version === RTSP_VERSION_2)) throw error;
+      this.version = RTSP_VERSION;
+    }
+  }
+
   /** Ends after what was written is sent. Requests under way fail. */
   end(): void {
     this.#close("rtsp.connection-closed", "the client closed the connection");
@@ -157,13 +176,22 @@ export class ClientConnection {
     if (from !== undefined) all.push(["From", from]);
     if (authorization !== undefined) all.push(["Authorization", authorization]);
     for (const [name, value] of fields) all.push([name, value]);
-    const octets = encodeRtsp(createRequest(method, uri, all, body));
+    const request = createRequest(method, uri, all, body);
+    const two = this.version === RTSP_VERSION_2;
+    const octets = encodeRtsp(two ? requestToVersion2(request) : request);
     return new Promise((resolve, reject) => {
       const timer = timers.after(requestTimeout, () => {
         this.#pending.delete(sequence);
         reject(new WatchwordError("rtsp.timeout", `the server did not answer ${method} within ${requestTimeout} ms`));
       });
-      this.#pending.set(sequence, { method, resolve, reject, timer });
+      const translate = (response: RtspResponse): void => {
+        try {
+          resolve(responseFromVersion2(request, response));
+        } catch (error) {
+          reject(new WatchwordError("rtsp.peer-syntax", "the answer cannot be read", { cause: error }));
+        }
+      };
+      this.#pending.set(sequence, { resolve: two ? translate : resolve, reject, timer });
       stream.write(octets);
     });
   }
@@ -205,7 +233,7 @@ export class ClientConnection {
         ...(sequence === undefined ? [] : [["CSeq", String(sequence)] as const]),
         ["User-Agent", this.#options.userAgent],
       ];
-      this.#options.stream.write(encodeRtsp(createResponse(status, [...common, ...fields], body)));
+      this.#options.stream.write(encodeRtsp(createResponse(status, [...common, ...fields], body, undefined, request.version)));
     }
     this.#working = false;
   }

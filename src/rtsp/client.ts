@@ -39,7 +39,7 @@ import { parseSession, parseTokenList } from "./headers.js";
 import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
 import { type ClientKeying, findSpec, type KeyingStream, keyingFailure, keyMgmtUri } from "./keying.js";
 import { BACKCHANNEL } from "./media.js";
-import { header, headers, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
+import { header, headers, RTSP_VERSION_2, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
@@ -69,6 +69,11 @@ export interface RtspClientOptions {
   readonly userAgent?: string;
   readonly logger?: Logger;
   readonly limits?: RtspLimits;
+  /**
+   * RTSP 1.0 (RFC 2326), 2.0 (RFC 7826, keys from the client in SETUP), or 2.0 where the server speaks it. Default 1.0: RTSP 2.0 is rare, and
+   * old servers may not survive it.
+   */
+  readonly version?: "1.0" | "2.0" | "auto";
   /** Default 10 s. */
   readonly requestTimeout?: number;
   /** Name or address of the network interface to join multicast groups on. Default: the system's choice. */
@@ -183,6 +188,9 @@ class Client implements RtspClient {
   #reportTimer: Timer | undefined;
   #lastLife = { count: 0, at: 0 };
   #rekeying = false;
+  #negotiated = false;
+  /** Why the server said that it would end. */
+  #lastWord: WatchwordError | undefined;
 
   constructor(options: RtspClientOptions) {
     const uri = parseRtspUri(options.url);
@@ -208,21 +216,31 @@ class Client implements RtspClient {
       limits: options.limits,
       requestTimeout: options.requestTimeout ?? 10_000,
       onRequest: (request) => this.#answer(request),
-      onClose: (error) => this.#fail(error),
+      onClose: (error) => this.#fail(this.#lastWord ?? error),
     });
+    if (options.version === "2.0") this.#connection.version = RTSP_VERSION_2;
   }
 
   get statistics(): readonly ClientTrackStatistics[] {
     return [...this.#tracks.values()].map(({ track }) => track.statistics);
   }
 
+  /** Finds out what the server speaks, once. */
+  async #negotiate(): Promise<void> {
+    if (this.#negotiated) return;
+    if (this.#options.version === "auto") await this.#connection.negotiate(this.#uri);
+    this.#negotiated = true;
+  }
+
   async options(): Promise<readonly string[]> {
+    await this.#negotiate();
     const response = await this.#connection.request("OPTIONS", this.#uri, this.#sessionHeader());
     this.#methods = headers(response, "Public").flatMap(parseTokenList);
     return this.#methods;
   }
 
   async describe(): Promise<DescribedPresentation> {
+    await this.#negotiate();
     const response = await this.#connection.request("DESCRIBE", this.#uri, [["Accept", "application/sdp"], ...this.#require]);
     const type = header(response, "Content-Type")?.split(";")[0]?.trim().toLowerCase();
     if (type !== undefined && type !== "application/sdp") throw new WatchwordError("rtsp.content", "the description is not SDP");
@@ -252,11 +270,13 @@ class Client implements RtspClient {
     const ssrc = this.#streams[index]?.ssrc ?? 0;
     const { channel } = this.#options.stream;
     const { keying } = this.#options;
+    const two = this.#connection.version === RTSP_VERSION_2;
     const { profile, lines, tolerances } = lineSecurity(
       keying,
       section.profile,
-      described.keyMgmt.effective[index] ?? [],
-      described.potential[index],
+      // RFC 7826 appendix C.1.4.1: keys in a description are not for RTSP 2.0, where the client begins.
+      two ? [] : (described.keyMgmt.effective[index] ?? []),
+      two ? undefined : described.potential[index],
     );
     const prepare = (): Promise<PreparedKeys | undefined> =>
       prepareKeys({
@@ -513,9 +533,22 @@ class Client implements RtspClient {
         return { status: !sameSession ? 454 : request.body.length > 0 ? 451 : 200, fields: [] };
       case "SET_PARAMETER":
         return sameSession ? this.#setParameter(request) : { status: 454, fields: [] };
+      case "PLAY_NOTIFY":
+        return sameSession ? this.#notified(request) : { status: 454, fields: [] };
       default:
         return { status: 501, fields: [["Allow", "OPTIONS, GET_PARAMETER, SET_PARAMETER"]] };
     }
+  }
+
+  /** RFC 7826 §13.5: only the end of the stream changes anything here. */
+  #notified(request: RtspRequest): ClientAnswer {
+    const reason = header(request, "Notify-Reason")?.trim().toLowerCase();
+    if (reason === "end-of-stream") {
+      this.#lastWord = new WatchwordError("rtsp.end-of-stream", "the server has nothing more to play");
+      // Once it has its answer.
+      this.#options.timers.after(0, () => this.#fail(this.#lastWord as WatchwordError));
+    } else if (reason !== "media-properties-update" && reason !== "scale-change") return { status: 465, fields: [] };
+    return { status: 200, fields: [] };
   }
 
   async #setParameter(request: RtspRequest): Promise<ClientAnswer> {

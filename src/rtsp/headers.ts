@@ -60,6 +60,8 @@ export function formatRange(range: RangeHeader): string {
 /** One stream of an RTP-Info header (RFC 2326 §12.33). */
 export interface RtpInfo {
   readonly url: string;
+  /** RTSP 2.0 only (RFC 7826 §18.45); an entry with it is written in that form. */
+  readonly ssrc?: number;
   /** Sequence number of the first packet. */
   readonly seq?: number;
   readonly rtptime?: number;
@@ -71,7 +73,11 @@ export function parseRtpInfo(value: string): RtpInfo[] {
   return value
     .slice(0, 32_768)
     .split(/,(?=\s*url\s*=)/i)
-    .flatMap((entry) => {
+    .flatMap((text) => {
+      // RFC 7826: url="…" ssrc=…:seq=…;rtptime=…
+      const two = /^\s*url\s*=\s*"([^"]*)"\s+ssrc\s*=\s*([0-9a-f]{1,8})(?::(.*))?$/i.exec(text);
+      const entry = two === null ? text : `url=${two[1]};${two[3] ?? ""}`;
+      const ssrc = two === null ? undefined : Number.parseInt(two[2] as string, 16);
       const fields = new Map<string, string>();
       for (const part of entry.split(";")) {
         const equals = part.indexOf("=");
@@ -88,17 +94,29 @@ export function parseRtpInfo(value: string): RtpInfo[] {
       if (url === undefined || url === "") return [];
       const seq = bounded(fields.get("seq"), 0xffff);
       const rtptime = bounded(fields.get("rtptime"), 0xffffffff);
-      return [{ url, ...(seq === undefined ? {} : { seq }), ...(rtptime === undefined ? {} : { rtptime }) }];
+      return [
+        {
+          url,
+          ...(ssrc === undefined ? {} : { ssrc }),
+          ...(seq === undefined ? {} : { seq }),
+          ...(rtptime === undefined ? {} : { rtptime }),
+        },
+      ];
     });
 }
 
 /** Writes an RTP-Info header. */
 export function formatRtpInfo(entries: readonly RtpInfo[]): string {
   return entries
-    .map(
-      ({ url, seq, rtptime }) =>
-        `url=${url}${seq === undefined ? "" : `;seq=${seq}`}${rtptime === undefined ? "" : `;rtptime=${rtptime}`}`,
-    )
+    .map(({ url, ssrc, seq, rtptime }) => {
+      const parameters = [
+        ...(seq === undefined ? [] : [`seq=${seq}`]),
+        ...(rtptime === undefined ? [] : [`rtptime=${rtptime}`]),
+      ].join(";");
+      const separator = parameters === "" ? "" : ssrc === undefined ? ";" : ":";
+      const start = ssrc === undefined ? `url=${url}` : `url="${url}" ssrc=${ssrc.toString(16).toUpperCase().padStart(8, "0")}`;
+      return start + separator + parameters;
+    })
     .join(",");
 }
 

@@ -8,7 +8,7 @@ export interface RtspRequest {
   readonly kind: "request";
   readonly method: string;
   readonly uri: string;
-  /** `RTSP/1.0`; another version is for the receiver to refuse. */
+  /** `RTSP/1.0` or `RTSP/2.0`; another version is for the receiver to refuse. */
   readonly version: string;
   readonly headers: RtspHeaders;
   readonly body: Uint8Array;
@@ -35,6 +35,8 @@ export type RtspMessage = RtspRequest | RtspResponse;
 export type RtspItem = RtspMessage | InterleavedFrame;
 
 export const RTSP_VERSION = "RTSP/1.0";
+/** RFC 7826. */
+export const RTSP_VERSION_2 = "RTSP/2.0";
 
 const NO_BODY = new Uint8Array(0);
 
@@ -62,14 +64,26 @@ export function sequenceNumber(message: { readonly headers: RtspHeaders }): numb
   return /^\d{1,10}$/.test(text) ? Number(text) : undefined;
 }
 
-/** A request without version and kind to write out. */
-export function createRequest(method: string, uri: string, fields: RtspHeaders, body: Uint8Array = NO_BODY): RtspRequest {
-  return { kind: "request", method, uri, version: RTSP_VERSION, headers: fields, body };
+/** A request without kind to write out. */
+export function createRequest(
+  method: string,
+  uri: string,
+  fields: RtspHeaders,
+  body: Uint8Array = NO_BODY,
+  version: string = RTSP_VERSION,
+): RtspRequest {
+  return { kind: "request", method, uri, version, headers: fields, body };
 }
 
 /** A response; the reason phrase is that of the status unless given. */
-export function createResponse(status: number, fields: RtspHeaders, body: Uint8Array = NO_BODY, reason?: string): RtspResponse {
-  return { kind: "response", version: RTSP_VERSION, status, reason: reason ?? reasonPhrase(status), headers: fields, body };
+export function createResponse(
+  status: number,
+  fields: RtspHeaders,
+  body: Uint8Array = NO_BODY,
+  reason?: string,
+  version: string = RTSP_VERSION,
+): RtspResponse {
+  return { kind: "response", version, status, reason: reason ?? reasonPhrase(status, version), headers: fields, body };
 }
 
 /**
@@ -79,8 +93,8 @@ export function createResponse(status: number, fields: RtspHeaders, body: Uint8A
 export function encodeRtsp(message: RtspMessage): Uint8Array {
   const lines = [
     message.kind === "request"
-      ? `${token(message.method, "method")} ${uriText(message.uri)} ${RTSP_VERSION}`
-      : `${RTSP_VERSION} ${statusText(message.status)} ${lineText(message.reason, "reason")}`,
+      ? `${token(message.method, "method")} ${uriText(message.uri)} ${versionText(message.version)}`
+      : `${versionText(message.version)} ${statusText(message.status)} ${lineText(message.reason, "reason")}`,
   ];
   for (const [name, value] of message.headers) {
     if (name.toLowerCase() === "content-length") continue;
@@ -158,8 +172,20 @@ export const RTSP_STATUS: Readonly<Record<number, string>> = {
   551: "Option not supported",
 };
 
-function reasonPhrase(status: number): string {
-  return RTSP_STATUS[status] ?? "Unknown";
+/** Statuses that RFC 7826 §8.1.1 adds, or gives another meaning than RFC 2326. */
+const RTSP_STATUS_2: Readonly<Record<number, string>> = {
+  463: "Destination Prohibited",
+  464: "Data Transport Not Ready Yet",
+  465: "Notification Reason Unknown",
+  466: "Key Management Error",
+  470: "Connection Authorization Required",
+  471: "Connection Credentials Not Accepted",
+  472: "Failure to Establish Secure Connection",
+};
+
+/** The reason phrase of a status in a version of RTSP. */
+export function reasonPhrase(status: number, version: string = RTSP_VERSION): string {
+  return (version === RTSP_VERSION_2 ? RTSP_STATUS_2[status] : undefined) ?? RTSP_STATUS[status] ?? "Unknown";
 }
 
 /** RFC 2326 §15.1: the characters of a token. */
@@ -171,6 +197,11 @@ function unwritable(field: string, detail: string): CodecError {
 
 function token(text: string, field: string): string {
   if (!TOKEN.test(text)) throw unwritable(field, "not a token");
+  return text;
+}
+
+function versionText(text: string): string {
+  if (text !== RTSP_VERSION && text !== RTSP_VERSION_2) throw unwritable("version", "RTSP/1.0 or RTSP/2.0");
   return text;
 }
 

@@ -9,6 +9,7 @@ import {
   encodeFrameInto,
   encodeRtsp,
   header,
+  RTSP_VERSION,
   type RtspHeaders,
   type RtspItem,
   type RtspRequest,
@@ -95,6 +96,12 @@ export class ServerConnection {
   /** Since when a message is under way; undefined between messages. */
   #partialSince: number | undefined;
   #stalledSince: number | undefined;
+  /** What the client spoke last, and is spoken to in. */
+  version: string = RTSP_VERSION;
+  /** CSeq of the last request in RTSP 2.0. */
+  lastSequence: number | undefined;
+  /** Sessions by what Pipelined-Requests names them (RFC 7826 §18.33). */
+  readonly pipelines = new Map<string, string>();
   /** What DESCRIBE last promised here. */
   described: DescribedKeys | undefined;
   /** What ANNOUNCE last promised here. */
@@ -151,7 +158,7 @@ export class ServerConnection {
         reject(new WatchwordError("rtsp.timeout", `the client did not answer ${method}`));
       });
       this.#pending.set(sequence, { resolve, reject, timer });
-      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields], body)));
+      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields], body, this.version)));
     });
   }
 

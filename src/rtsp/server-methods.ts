@@ -1,4 +1,4 @@
-import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import { CodecError, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
 import {
   type Connection,
@@ -12,7 +12,7 @@ import { formatRange, formatRtpInfo, formatSession, parseRange, parseTokenList }
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, type KeyMgmtCarriage, soleMessage } from "./key-mgmt-carriage.js";
 import { emptyUriTolerated, type KeyingPeer, type KeyingStream, keyingFailure } from "./keying.js";
 import { BACKCHANNEL, type MediaTrack } from "./media.js";
-import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
+import { header, headers, RTSP_VERSION_2, type RtspHeaders, type RtspRequest } from "./message.js";
 import { RtspRefusal } from "./refusal.js";
 import type { Presentation, RunningPresentation, ServerCore } from "./server.js";
 import type { DescribedKeys, ServerConnection } from "./server-connection.js";
@@ -120,7 +120,9 @@ async function describe(exchange: Exchange): Promise<Answer> {
   connection.dropDescribed();
   const asked = presentation.backchannel !== undefined && requiredOptions(request).includes(BACKCHANNEL);
   const tracks = asked ? streamsOf(presentation) : source.tracks;
-  const { described, attributes, shared } = await describeKeys(target.running, peer, tracks.length, core.now());
+  // In RTSP 2.0 the client begins, in SETUP (RFC 7826 appendix C.1.4.1).
+  const { described, attributes, shared } =
+    request.version === RTSP_VERSION_2 ? NO_KEYS : await describeKeys(target.running, peer, tracks.length, core.now());
   if (keying !== undefined) connection.described = described;
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
@@ -153,6 +155,9 @@ async function describe(exchange: Exchange): Promise<Answer> {
     body: utf8(body),
   };
 }
+
+/** The keys of a description that has none. */
+const NO_KEYS = { described: undefined, attributes: [], shared: [] };
 
 /** The key messages of a description, at the level that the keying wants. @throws RtspRefusal 403 */
 async function describeKeys(
@@ -342,7 +347,9 @@ function play(exchange: Exchange): Answer {
   if (session.facts.publish !== undefined) throw new RtspRefusal(455);
   const range = header(request, "Range");
   try {
-    if (range !== undefined) parseRange(range);
+    const start = range === undefined ? "now" : parseRange(range).start;
+    // RFC 7826 §13.4.6: of live media only what is now can be asked for.
+    if (request.version === RTSP_VERSION_2 && start !== "now") throw new CodecError("rtsp.range", "rtsp.Range", -1, "only now");
   } catch (error) {
     throw new RtspRefusal(457, [], { cause: error });
   }

@@ -14,7 +14,7 @@ import type { Authenticator } from "./authentication.js";
 import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
 import type { ServerKeying } from "./keying.js";
 import type { Backchannel, MediaSource } from "./media.js";
-import { createResponse, RTSP_VERSION, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
+import { createResponse, RTSP_VERSION, RTSP_VERSION_2, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
 import type { Publishing } from "./publishing.js";
 import { RtspRefusal } from "./refusal.js";
 import { readRtpHeader } from "./rtcp.js";
@@ -23,6 +23,7 @@ import { type ConnectionHandler, type ConnectionLimits, ServerConnection } from 
 import { checkMulticast, type MulticastDelivery, MulticastGroup } from "./server-group.js";
 import { handleRequest } from "./server-methods.js";
 import { MAX_PACKET, type RtspSessionInfo, ServerSession, type SessionEnd, type SessionFacts } from "./server-session.js";
+import { answerVersion2, tellEnd } from "./server-version2.js";
 
 /** Transport profiles that are served. */
 export type MediaProfile = "RTP/AVP" | "RTP/AVPF" | "RTP/SAVP" | "RTP/SAVPF";
@@ -193,11 +194,13 @@ export class ServerCore implements ConnectionHandler {
   readonly #packet = new Scratch(MAX_PACKET);
   readonly #scratch = new Scratch(MAX_PACKET + 1536);
   readonly #timers: Timer[] = [];
+  readonly #startedAt: number;
   #closed = false;
 
   constructor(options: RtspServerOptions) {
     checkPresentations(options.presentations);
     this.options = options;
+    this.#startedAt = options.clock.now();
     this.logger = options.logger ?? silentLogger;
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.sessionTimeout = options.sessionTimeout ?? 60;
@@ -232,7 +235,10 @@ export class ServerCore implements ConnectionHandler {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) timer.cancel();
-    for (const session of this.sessions) session.end("server-closed");
+    for (const { session, connection } of [...this.#entries.values()]) {
+      tellEnd(this, session, connection);
+      session.end("server-closed");
+    }
     for (const connection of this.#connections) connection.end();
     for (const { presentation, group } of this.running) {
       group?.close();
@@ -292,6 +298,7 @@ export class ServerCore implements ConnectionHandler {
     running.presentation.publish?.into.end();
     for (const session of [...running.sessions]) {
       const connection = this.#entries.get(session.facts.id)?.connection;
+      if (connection !== undefined) tellEnd(this, session, connection);
       session.end("unpublished");
       if (connection !== undefined && connection.sessions.size === 0) connection.end();
     }
@@ -314,26 +321,47 @@ export class ServerCore implements ConnectionHandler {
     connection: ServerConnection,
     request: RtspRequest,
   ): Promise<{ readonly response: RtspResponse; readonly after?: () => void }> {
-    const sequence = sequenceNumber(request);
-    const common: [string, string][] = [
-      ...(sequence === undefined ? [] : ([["CSeq", String(sequence)]] as [string, string][])),
-      ["Server", this.options.name ?? "watchword"],
-    ];
+    if (request.version === RTSP_VERSION_2) return answerVersion2(this, connection, request);
+    connection.version = RTSP_VERSION;
+    return this.answer(connection, request);
+  }
+
+  /** Seconds since the server began: the position of live media. */
+  get position(): number {
+    return (this.now() - this.#startedAt) / 1000;
+  }
+
+  /** Answers a request in the terms of RTSP 1.0. */
+  async answer(
+    connection: ServerConnection,
+    request: RtspRequest,
+  ): Promise<{ readonly response: RtspResponse; readonly after?: () => void }> {
     try {
-      if (request.version !== RTSP_VERSION) throw new RtspRefusal(505);
-      if (sequence === undefined) throw new RtspRefusal(400);
+      if (request.version !== RTSP_VERSION && request.version !== RTSP_VERSION_2) throw new RtspRefusal(505);
+      if (sequenceNumber(request) === undefined) throw new RtspRefusal(400);
       const { status, fields, body, after } = await handleRequest(this, connection, request);
-      const response = createResponse(status, [...common, ...fields], body);
+      const response = createResponse(status, [...this.#commonFields(request), ...fields], body);
       return after === undefined ? { response } : { response, after };
     } catch (error) {
-      const refusal = error instanceof RtspRefusal ? error : new RtspRefusal(500, [], { cause: error });
-      const code = codeOf(refusal.cause);
-      if (refusal.status === 500)
-        this.logger.error("request failed", { method: request.method, code, error: String(refusal.cause) });
-      else this.logger.info("request refused", { method: request.method, uri: request.uri, status: refusal.status, code });
-      this.emit({ type: "refused", method: request.method, uri: request.uri, status: refusal.status, code });
-      return { response: createResponse(refusal.status, [...common, ...refusal.fields]) };
+      return { response: this.refuse({ ...request, version: RTSP_VERSION }, error) };
     }
+  }
+
+  /** What a request is answered with that failed, in its version. */
+  refuse(request: RtspRequest, error: unknown): RtspResponse {
+    const refusal = error instanceof RtspRefusal ? error : new RtspRefusal(500, [], { cause: error });
+    const code = codeOf(refusal.cause);
+    if (refusal.status === 500) this.logger.error("request failed", { method: request.method, code, error: String(refusal.cause) });
+    else this.logger.info("request refused", { method: request.method, uri: request.uri, status: refusal.status, code });
+    this.emit({ type: "refused", method: request.method, uri: request.uri, status: refusal.status, code });
+    const fields = [...this.#commonFields(request), ...refusal.fields];
+    return createResponse(refusal.status, fields, undefined, undefined, request.version);
+  }
+
+  #commonFields(request: RtspRequest): [string, string][] {
+    const sequence = sequenceNumber(request);
+    const server: [string, string] = ["Server", this.options.name ?? "watchword"];
+    return sequence === undefined ? [server] : [["CSeq", String(sequence)], server];
   }
 
   now(): number {

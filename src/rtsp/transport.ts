@@ -23,6 +23,10 @@ export interface TransportSpec {
   /** Methods in capitals: `PLAY`, `RECORD`. */
   readonly mode?: string;
   readonly append?: boolean;
+  /** RTSP 2.0: where media comes from and goes to is written as src_addr and dest_addr (RFC 7826 §18.54). */
+  readonly addressed?: boolean;
+  /** RTSP 2.0: the MIKEY message, in base64 as written (RFC 7826 appendix C.1.4.1). */
+  readonly mikey?: string;
   /** Parameters that are none of these, as written. */
   readonly other?: readonly string[];
 }
@@ -88,8 +92,8 @@ function parseSpec(text: string): TransportSpec {
         spec.interleaved = pair(argument, 255, key);
         break;
       case "ssrc":
-        // RFC 2326 has eight digits; peers leave zeros out.
-        if (!/^[0-9a-f]{1,8}$/i.test(argument)) throw fault("ssrc is up to eight hexadecimal digits");
+        // RFC 2326 has eight digits; peers leave zeros out. RFC 7826 has a list: the first is the one.
+        if (!/^[0-9a-f]{1,8}(\/[0-9a-f]{8})*$/i.test(argument)) throw fault("ssrc is up to eight hexadecimal digits");
         spec.ssrc = Number.parseInt(argument, 16);
         break;
       case "mode":
@@ -97,6 +101,23 @@ function parseSpec(text: string): TransportSpec {
         break;
       case "append":
         spec.append = true;
+        break;
+      case "dest_addr": {
+        const { host, ports } = addressPair(argument);
+        spec.addressed = true;
+        if (host !== "") spec.destination = host;
+        if (ports !== undefined) spec.clientPort = ports;
+        break;
+      }
+      case "src_addr": {
+        const { host, ports } = addressPair(argument);
+        spec.addressed = true;
+        if (host !== "") spec.source = host;
+        if (ports !== undefined) spec.serverPort = ports;
+        break;
+      }
+      case "mikey":
+        spec.mikey = argument;
         break;
       default:
         other.push(parameter);
@@ -111,21 +132,32 @@ function formatSpec(spec: TransportSpec): string {
   const name = spec.lower === "TCP" ? `${spec.profile}/TCP` : spec.profile;
   if (!/^RTP\/[A-Z0-9]+(\/TCP)?$/.test(name)) throw fault("protocol/profile/lower-transport expected");
   const parts = [name, spec.delivery];
-  if (spec.destination !== undefined) parts.push(`destination=${address(spec.destination)}`);
-  if (spec.source !== undefined) parts.push(`source=${address(spec.source)}`);
+  if (spec.addressed === true) {
+    if (spec.clientPort !== undefined) parts.push(`dest_addr=${formatAddresses(spec.destination, spec.clientPort)}`);
+    if (spec.serverPort !== undefined) parts.push(`src_addr=${formatAddresses(spec.source, spec.serverPort)}`);
+  } else {
+    if (spec.destination !== undefined) parts.push(`destination=${address(spec.destination)}`);
+    if (spec.source !== undefined) parts.push(`source=${address(spec.source)}`);
+  }
   if (spec.interleaved !== undefined) parts.push(`interleaved=${formatPair(spec.interleaved, 255, "interleaved")}`);
   if (spec.append === true) parts.push("append");
   if (spec.ttl !== undefined) parts.push(`ttl=${within(spec.ttl, 255, "ttl")}`);
   if (spec.layers !== undefined) parts.push(`layers=${within(spec.layers, 65_535, "layers")}`);
   if (spec.port !== undefined) parts.push(`port=${formatPair(spec.port, 65_535, "port")}`);
-  if (spec.clientPort !== undefined) parts.push(`client_port=${formatPair(spec.clientPort, 65_535, "client_port")}`);
-  if (spec.serverPort !== undefined) parts.push(`server_port=${formatPair(spec.serverPort, 65_535, "server_port")}`);
+  if (spec.clientPort !== undefined && spec.addressed !== true)
+    parts.push(`client_port=${formatPair(spec.clientPort, 65_535, "client_port")}`);
+  if (spec.serverPort !== undefined && spec.addressed !== true)
+    parts.push(`server_port=${formatPair(spec.serverPort, 65_535, "server_port")}`);
   if (spec.ssrc !== undefined) {
     parts.push(`ssrc=${within(spec.ssrc, 0xffffffff, "ssrc").toString(16).toUpperCase().padStart(8, "0")}`);
   }
   for (const parameter of spec.other ?? []) {
     if (!/^[\x20-\x2b\x2d-\x3a\x3c-\x7e]+$/.test(parameter)) throw fault("a parameter holds no , or ;");
     parts.push(parameter);
+  }
+  if (spec.mikey !== undefined) {
+    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(spec.mikey)) throw fault("MIKEY is base64");
+    parts.push(`MIKEY=${spec.mikey}`);
   }
   if (spec.mode !== undefined) {
     if (!/^[A-Z, ]+$/.test(spec.mode)) throw fault("mode is a list of methods");
@@ -152,6 +184,29 @@ function integer(text: string, most: number, field: string): number {
 function within(value: number, most: number, field: string): number {
   if (!Number.isInteger(value) || value < 0 || value > most) throw fault(`${field} is 0 to ${most}`);
   return value;
+}
+
+/** `"host:port"/"host:port"`, RTP and RTCP; hosts may be left out, and are the same (RFC 7826 §18.54). */
+function addressPair(text: string): { readonly host: string; readonly ports: NumberPair | undefined } {
+  const parts = splitQuoted(text, "/").map((part) => {
+    const match = /^"(\[[0-9A-Fa-f:.]{2,64}\]|[A-Za-z0-9._-]{0,255})(?::(\d{1,5}))?"$/.exec(part);
+    if (match === null) throw fault("quoted host:port expected");
+    return { host: (match[1] ?? "").replace(/^\[|\]$/g, ""), port: match[2] };
+  });
+  const [first, second] = parts;
+  if (first === undefined || parts.length > 2 || (second !== undefined && second.host !== first.host)) {
+    throw fault("one address for RTP and one for RTCP, on one host");
+  }
+  const port = first.port === undefined ? undefined : within(Number(first.port), 65_535, "port");
+  if (port === undefined) return { host: first.host, ports: undefined };
+  // One address for both stands for RTCP multiplexed with RTP, which pairs of ports are not.
+  return { host: first.host, ports: [port, second?.port === undefined ? port : within(Number(second.port), 65_535, "port")] };
+}
+
+function formatAddresses(host: string | undefined, [rtp, rtcp]: NumberPair): string {
+  const name = host === undefined ? "" : address(host);
+  const written = name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
+  return `"${written}:${within(rtp, 65_535, "port")}"/"${written}:${within(rtcp, 65_535, "port")}"`;
 }
 
 /** `a-b`, or `a` alone, which stands for a and the next. */

@@ -48,6 +48,13 @@ export const serverSeeds: readonly string[] = [
     `RECORD rtsp://h/studio RTSP/1.0\r\nCSeq: 3\r\nSession: ${SESSION}\r\n\r\n`,
     "$\0\0\x0e\x80\0\0\x01\0\0\0\0\0\0\0\x05ab",
   ].join(""),
+  [
+    "OPTIONS * RTSP/2.0\r\nCSeq: 1\r\nRequire: play.basic\r\nSupported: play.basic\r\n\r\n",
+    'SETUP rtsp://h/plain/track1 RTSP/2.0\r\nCSeq: 2\r\nPipelined-Requests: 7\r\nTransport: RTP/AVP;unicast;dest_addr=":8000"/":8001"\r\n\r\n',
+    "PLAY rtsp://h/plain RTSP/2.0\r\nCSeq: 3\r\nPipelined-Requests: 7\r\nRange: npt=now-\r\n\r\n",
+    'SETUP rtsp://h/keyed/track1 RTSP/2.0\r\nCSeq: 4\r\nTransport: RTP/SAVP;unicast;dest_addr="[::1]:1"/"[::1]:2";MIKEY=AQAFAP1td9A=\r\n\r\n',
+    `TEARDOWN rtsp://h/plain RTSP/2.0\r\nCSeq: 5\r\nSession: ${SESSION}\r\n\r\n`,
+  ].join(""),
 ];
 
 interface Pipe {

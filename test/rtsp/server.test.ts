@@ -26,7 +26,7 @@ const UDP = "Transport: RTP/AVP;unicast;client_port=5000-5001\r\n";
 const WRONG: readonly (readonly [name: string, text: string, status: number])[] = [
   ["no CSeq", `OPTIONS ${R} RTSP/1.0\r\n\r\n`, 400],
   ["a CSeq that is none", `OPTIONS ${R} RTSP/1.0\r\nCSeq: x\r\n\r\n`, 400],
-  ["RTSP 2.0", `OPTIONS ${R} RTSP/2.0\r\nCSeq: 1\r\n\r\n`, 505],
+  ["RTSP 3.0", `OPTIONS ${R} RTSP/3.0\r\nCSeq: 1\r\n\r\n`, 505],
   ["an unknown method", `BREW ${R} RTSP/1.0\r\nCSeq: 1\r\n\r\n`, 501],
   ["a method of every object", `constructor ${R} RTSP/1.0\r\nCSeq: 1\r\n\r\n`, 501],
   ["ANNOUNCE", `ANNOUNCE ${R} RTSP/1.0\r\nCSeq: 1\r\n\r\n`, 405],
