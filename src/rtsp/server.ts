@@ -12,6 +12,7 @@ import {
 } from "../io/index.js";
 import type { Authenticator } from "./authentication.js";
 import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
+import { FanOut } from "./fan-out.js";
 import type { ServerKeying } from "./keying.js";
 import type { Backchannel, MediaSource } from "./media.js";
 import { createResponse, RTSP_VERSION, RTSP_VERSION_2, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
@@ -195,6 +196,7 @@ export class ServerCore implements ConnectionHandler {
   readonly #scratch = new Scratch(MAX_PACKET + 1536);
   readonly #timers: Timer[] = [];
   readonly #startedAt: number;
+  readonly #fanOuts: FanOut[] = [];
   #closed = false;
 
   constructor(options: RtspServerOptions) {
@@ -235,6 +237,7 @@ export class ServerCore implements ConnectionHandler {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) timer.cancel();
+    for (const fanOut of this.#fanOuts) fanOut.close();
     for (const { session, connection } of [...this.#entries.values()]) {
       tellEnd(this, session, connection);
       session.end("server-closed");
@@ -387,13 +390,20 @@ export class ServerCore implements ConnectionHandler {
     const sessions = new Set<ServerSession>();
     const { source, path } = presentation;
     const group = this.#createGroup(presentation, sessions);
-    source.onRtp = (track, packet) => {
-      const fields = packet.length > MAX_PACKET ? undefined : readRtpHeader(packet);
-      if (fields === undefined) return;
-      const copy = this.#packet.hold(packet);
-      if (group !== undefined) group.sendRtp(track, copy, fields.sequence);
-      else for (const session of sessions) session.sendRtp(track, copy, fields.sequence);
-    };
+    const fanOut = new FanOut({
+      clock: this.options.clock,
+      timers: this.options.timers,
+      logger: this.logger,
+      send: (track, packet) => {
+        const fields = packet.length > MAX_PACKET ? undefined : readRtpHeader(packet);
+        if (fields === undefined) return;
+        const copy = this.#packet.hold(packet);
+        if (group !== undefined) group.sendRtp(track, copy, fields.sequence);
+        else for (const session of sessions) session.sendRtp(track, copy, fields.sequence);
+      },
+    });
+    this.#fanOuts.push(fanOut);
+    source.onRtp = (track, packet) => fanOut.push(track, packet);
     source.onRtcp = (track, packet) => {
       if (packet.length > MAX_PACKET) return;
       if (group !== undefined) group.sendRtcp(track, packet);

@@ -48,21 +48,33 @@ export function requestFromVersion2(request: RtspRequest, remoteHost: string): R
   const transport = headers(request, "Transport").join(",");
   if (request.method !== "SETUP" || transport === "") return { ...request, headers: fields };
 
-  let specs: readonly TransportSpec[];
+  const specs = knownSpecs(transport);
+  if (specs.length === 0) throw new RtspRefusal(461);
+  if (specs.every(({ destination }) => destination !== undefined && destination !== remoteHost)) throw new RtspRefusal(463);
   try {
-    specs = parseTransport(transport);
+    fields.push(["Transport", formatTransport(specs.map(({ mikey: _mikey, ...spec }) => spec))]);
   } catch (error) {
     throw new RtspRefusal(461, [], { cause: error });
   }
-  // Packets over a connection of their own (setup=, connection=) are not there: interleaved ones are.
-  specs = specs.filter(({ lower, interleaved }) => lower === "UDP" || interleaved !== undefined);
-  if (specs.length === 0) throw new RtspRefusal(461);
-  if (specs.every(({ destination }) => destination !== undefined && destination !== remoteHost)) throw new RtspRefusal(463);
-  fields.push(["Transport", formatTransport(specs.map(({ mikey: _mikey, ...spec }) => spec))]);
   const keyed = specs.find(({ mikey }) => mikey !== undefined)?.mikey;
   if (keyed !== undefined)
     fields.push(["KeyMgmt", formatKeyMgmtHeader([{ protocol: MIKEY, uri: request.uri, data: octetsOf(keyed) }])]);
   return { ...request, headers: fields };
+}
+
+/** Packets over a connection of their own (setup=, connection=) and RTCP on the port of RTP are not there. @throws RtspRefusal 461 */
+function knownSpecs(transport: string): TransportSpec[] {
+  try {
+    return parseTransport(transport)
+      .filter(({ lower, interleaved, other }) => (lower === "UDP" || interleaved !== undefined) && !isMultiplexed(other))
+      .map(({ other: _other, ...spec }) => spec);
+  } catch (error) {
+    throw new RtspRefusal(461, [], { cause: error });
+  }
+}
+
+function isMultiplexed(parameters: readonly string[] = []): boolean {
+  return parameters.some((parameter) => parameter.toLowerCase() === "rtcp-mux");
 }
 
 /** The answer to a request of RTSP 2.0 in its terms. */
@@ -107,7 +119,7 @@ export function responseToVersion2(request: RtspRequest, response: RtspResponse,
   }
   // An error has no transport to carry the MIKEY message that describes it: the profile that was asked for says what it belongs to.
   if (mikey !== undefined && header(response, "Transport") === undefined) {
-    const [spec] = parseTransport(headers(request, "Transport").join(","));
+    const [spec] = knownSpecs(headers(request, "Transport").join(","));
     if (spec !== undefined)
       fields.push([
         "Transport",
