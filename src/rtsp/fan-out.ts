@@ -10,7 +10,7 @@ export interface FanOutOptions {
 }
 
 /** Work at a stretch, after which requests and other sources get their turn. */
-const STRETCH = 15;
+const STRETCH = 30;
 /** Media that waited longer is too late to be worth sending. */
 const MAX_AGE = 250;
 /** Packets that wait at most, whatever their age. */

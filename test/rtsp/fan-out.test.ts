@@ -56,7 +56,7 @@ describe("the fan-out", () => {
   });
 
   it("gives others their turn after a stretch of work, and keeps order", () => {
-    const { push, sent, turn, warnings } = setting(5);
+    const { push, sent, turn, warnings } = setting(10);
     push(...upTo(10));
     expect(sent).toEqual(upTo(3));
     turn();
@@ -79,7 +79,7 @@ describe("the fan-out", () => {
   });
 
   it("drops what is too late, and says so", () => {
-    const { push, sent, turn, warnings } = setting(20);
+    const { push, sent, turn, warnings } = setting(30);
     push(...upTo(100));
     turn(300);
     expect(sent).toEqual([0]);
@@ -89,7 +89,7 @@ describe("the fan-out", () => {
   });
 
   it("lets a bounded number wait, the newest", () => {
-    const { push, sent, turn } = setting(20);
+    const { push, sent, turn } = setting(30);
     for (let round = 0; round < 8; round++) push(...upTo(250));
     for (let turns = 0; turns < 5; turns++) turn();
     // The first at once; of 1999 others the last 1024 wait, and these begin with the 976th.
@@ -98,7 +98,7 @@ describe("the fan-out", () => {
   });
 
   it("that is closed sends nothing more", () => {
-    const { fanOut, push, sent, turn } = setting(20);
+    const { fanOut, push, sent, turn } = setting(30);
     push(1, 2, 3);
     fanOut.close();
     turn();
