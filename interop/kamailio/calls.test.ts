@@ -85,7 +85,7 @@ const PAIRS: readonly (readonly [Transport, Transport])[] = [
   ["tls", "udp"],
 ];
 
-describePeer("kamailio", "two user agents through it", () => {
+describePeer("kamailio", "two user agents through it [carries our calls]", () => {
   let kamailio: Kamailio;
   beforeAll(async () => {
     kamailio = await startKamailio(wholeFile);

@@ -37,7 +37,7 @@ function setUp(subject: Subject, file: string): Step[] {
   ];
 }
 
-describePeer("sipp", "calls us", () => {
+describePeer("sipp", "calls us [calls our user agent]", () => {
   it.concurrent.for([
     { body: "base64", encode: (octets: Uint8Array) => Buffer.from(octets).toString("base64") },
     { body: "binary", encode: (octets: Uint8Array) => octets },

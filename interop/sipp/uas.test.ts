@@ -32,7 +32,7 @@ async function expectSuccess(sipp: RunningProcess): Promise<void> {
   expect(result.code, `${result.stderr}\n${result.stdout.slice(-2000)}`).toBe(0);
 }
 
-describePeer("sipp", "is called by us", () => {
+describePeer("sipp", "is called by us [called by our user agent]", () => {
   it.concurrent("answers, and acknowledges the end with its own proof", async (test) => {
     const { subject, oracle, call, answerWith } = await prepare(test);
     const dialog = oracle.dialog();

@@ -17,12 +17,12 @@ export interface Dissection {
   values(field: string): readonly string[];
 }
 
-/** Dissects all messages in one run of tshark. */
-export async function dissect(messages: readonly Uint8Array[]): Promise<Dissection[]> {
+/** Dissects all messages in one run of tshark. @param port says which protocol it looks for first */
+export async function dissect(messages: readonly Uint8Array[], port: number = MIKEY_PORT): Promise<Dissection[]> {
   const folder = mkdtempSync(join(tmpdir(), "watchword-tshark-"));
   try {
     const file = join(folder, "messages.pcap");
-    writeFileSync(file, encodeUdpCapture(messages, MIKEY_PORT));
+    writeFileSync(file, encodeUdpCapture(messages, port));
     const { stdout } = await run("tshark", ["-n", "-r", file, "-T", "pdml"], { timeout: 25_000, maxBuffer: 64 << 20 });
     const packets = parsePdml(stdout);
     if (packets.length !== messages.length) throw new Error(`tshark showed ${packets.length} of ${messages.length} messages`);

@@ -1,4 +1,4 @@
-import { concatBytes, formatBase64, utf8, WatchwordError } from "../../bytes/index.js";
+import { concatBytes, formatBase64, parseBase64, utf8, WatchwordError } from "../../bytes/index.js";
 
 /** One header field line; folded lines are joined (RFC 3261 §7.3.1). */
 export interface SipHeader {
@@ -60,6 +60,7 @@ const COMPACT: Readonly<Record<string, string>> = {
 };
 
 const MIKEY_TYPE = /^application\/mikey\s*(?:;|$)/i;
+const ENCODING = "content-transfer-encoding";
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Where the head ends (behind the empty line), or undefined where the octets hold no complete one. */
@@ -169,7 +170,19 @@ export function withViaParameter(via: Via, name: string, value: string | undefin
 export function withTextualBody<T extends SipMessage>(message: T): T {
   const [first] = message.body;
   if (first !== 1 || !MIKEY_TYPE.test(headerOf(message.headers, "content-type") ?? "")) return message;
-  return { ...message, body: utf8(formatBase64(message.body)) };
+  const headers = message.headers.filter(({ name }) => name !== ENCODING);
+  return { ...message, headers: [...headers, { name: ENCODING, value: "base64" }], body: utf8(formatBase64(message.body)) };
+}
+
+/**
+ * The other way round: a key message that sip.js sends in base64, marked as such, becomes the octets that its type stands for
+ * (RFC 3830 §10.1). Every other message is returned as it is. @throws CodecError `bytes.base64`
+ */
+export function withBinaryBody<T extends SipMessage>(message: T): T {
+  if (!MIKEY_TYPE.test(headerOf(message.headers, "content-type") ?? "")) return message;
+  if (headerOf(message.headers, ENCODING)?.toLowerCase() !== "base64") return message;
+  const headers = message.headers.filter(({ name }) => name !== ENCODING);
+  return { ...message, headers, body: parseBase64(decoder.decode(message.body)) };
 }
 
 const VIA = /^SIP\s*\/\s*2\.0\s*\/\s*([A-Za-z0-9-]+)\s+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\s*(?::\s*(\d{1,5}))?\s*(?:;(.*))?$/;

@@ -13,6 +13,7 @@ import {
   sipMessageText,
   topVia,
   viaParameter,
+  withBinaryBody,
   withTextualBody,
   withTopVia,
   withViaParameter,
@@ -39,6 +40,11 @@ export interface SipTransportOptions {
   readonly keepAlive?: number;
   /** Told the address that peers reach us by, before `onConnect`. Not called for WebSocket, which nobody connects to. */
   readonly onBound?: (address: Endpoint) => void;
+  /**
+   * Send key messages as octets and not in base64. For peers that take nothing else: one that runs sip.js on a transport of its own,
+   * behind whatever proxy, gets them damaged. Not over WebSocket. Default false.
+   */
+  readonly binaryBodies?: boolean;
   readonly sockets?: SipSockets;
   /** Told every message once, as it was handed over by sip.js or is handed to it. */
   readonly trace?: (direction: "sent" | "received", message: string) => void;
@@ -395,7 +401,7 @@ export class SipTransport implements Transport {
   }
 
   #dispatch(message: SipMessage, way: Way): void {
-    const octets = encodeSipMessage(message);
+    const octets = encodeSipMessage(this.#options.binaryBodies === true ? withBinaryBody(message) : message);
     if (way.kind === "connection") {
       way.connection.send(octets);
       return;

@@ -11,6 +11,7 @@ import {
   sipMessageText,
   topVia,
   viaParameter,
+  withBinaryBody,
   withTextualBody,
   withTopVia,
   withViaParameter,
@@ -72,6 +73,9 @@ describe("SIP messages", () => {
     const [head = "", body = ""] = text.split("\r\n\r\n");
     expect(parseBase64(body)).toEqual(octets);
     expect(head).toContain("Content-Length: 88");
+    expect(head).toContain("Content-Transfer-Encoding: base64");
+    // And back, where somebody wants octets.
+    expect(withBinaryBody(parseSipMessage(utf8(text))).body).toEqual(octets);
     const base64 = parseSipMessage(message(["Content-Type: application/mikey"], "AQEFAA=="));
     expect(withTextualBody(base64)).toBe(base64);
     const other = parseSipMessage(message(["Content-Type: application/octet-stream"], octets));

@@ -168,7 +168,7 @@ describe("a telephone", () => {
   });
 
   it("hangs every call up when it closes, and leaves no socket", async () => {
-    const sockets = (): number => process.getActiveResourcesInfo().filter((name) => /UDPWRAP|TCP/.test(name)).length;
+    const sockets = (): number => process.getActiveResourcesInfo().filter((name) => /UDPWrap|TCP/i.test(name)).length;
     await expect.poll(sockets, WAIT).toBe(0);
     const [alice, bob] = [await startTelephone("alice"), await startTelephone("bob")];
     await Promise.all([place(alice, bob), place(alice, bob)]);
