@@ -122,8 +122,8 @@ describe("a telephone", () => {
       code: "node.sip-status-488",
       message: expect.stringContaining("authentic"),
     });
-    // Once more without HELLO, which the refusal might have been about.
-    expect(bob.failures.map((error) => (error as { code: string }).code)).toEqual(["mikey.authentication", "mikey.authentication"]);
+    // The refusal says what it is about, so nothing is tried again without HELLO.
+    expect(bob.failures.map((error) => (error as { code: string }).code)).toEqual(["mikey.authentication"]);
     expect(bob.packets).toEqual([]);
   });
 
