@@ -1,4 +1,4 @@
-import { concatBytes, formatHex } from "../bytes/index.js";
+import { concatBytes, formatHex, utf8, utf8Text } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import { isNewer, type Timestamp } from "./timestamp.js";
 
@@ -116,10 +116,15 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
     claim(claim, response, now) {
       if (claim.time === undefined) counters.set(claim.peer, claim.timestamp);
       makeRoom(now);
-      entries.set(claim.key, { claim, response: response?.slice() });
+      entries.set(claim.key, { claim: { ...claim, scope: ownText(claim.scope) }, response: response?.slice() });
       stamps.add(stampOf(claim));
     },
   };
+}
+
+/** A copy that shares no memory: V8 keeps a piece cut out of a text as a view of the whole, here of the request that it came in. */
+function ownText(text: string): string {
+  return utf8Text(utf8(text)) ?? text;
 }
 
 function stampOf(claim: ReplayClaim): string {

@@ -72,6 +72,8 @@ const KEEP_ALIVE = 25_000;
 const IDLE = 600_000;
 /** Milliseconds for which a destination that refused TCP is not asked again. */
 const TCP_REFUSED_TIME = 60_000;
+/** Milliseconds for which the ACK to a refusal may have to be sent again (RFC 3261 §17.1.1.2, timer D). */
+const ANSWERED_TIME = 32_000;
 /** Entries of each table that peers' behaviour fills. */
 const MAX_REMEMBERED = 1024;
 /** How often a port is looked for that is free for UDP and for TCP. */
@@ -103,6 +105,8 @@ export class SipTransport implements Transport {
   readonly #hops = new Map<string, Promise<SipConnection>>();
   /** The way of each INVITE by its branch: its CANCEL and the ACK to a refusal go the same (RFC 3261 §9.1, §17.1.1.2). */
   readonly #ways = new Map<string, Promise<Way>>();
+  /** Of those, the ones with a final response. */
+  readonly #answered = new Map<string, Timer>();
   readonly #tcpRefused = new Map<string, Timer>();
   readonly #retransmission: Retransmission;
   #state = TransportState.Disconnected;
@@ -269,8 +273,9 @@ export class SipTransport implements Transport {
   async #closeAll(): Promise<void> {
     this.#keepAlive?.cancel();
     this.#retransmission.close();
-    for (const timer of this.#tcpRefused.values()) timer.cancel();
+    for (const timer of [...this.#tcpRefused.values(), ...this.#answered.values()]) timer.cancel();
     this.#tcpRefused.clear();
+    this.#answered.clear();
     this.#ways.clear();
     this.#lifeline = undefined;
     this.#datagrams?.close();
@@ -440,6 +445,7 @@ export class SipTransport implements Transport {
   ): void {
     try {
       if (by === undefined && !this.#retransmission.received(message)) return;
+      if (message.kind === "response" && message.method === "INVITE" && message.status >= 200) this.#forgetWay(message);
       const readable =
         this.#address === undefined
           ? message
@@ -452,6 +458,18 @@ export class SipTransport implements Transport {
       // sip.js throws at what it did not foresee; such a message is lost, and nothing else.
       this.#drop(error, from);
     }
+  }
+
+  /** The INVITE is answered: whatever refers to it goes out while the transaction lasts. */
+  #forgetWay(response: SipResponse): void {
+    const branch = viaParameter(topVia(response), "branch") ?? "";
+    const way = this.#ways.get(branch);
+    if (way === undefined || this.#answered.has(branch)) return;
+    const timer = this.#sockets.timers.after(ANSWERED_TIME, () => {
+      this.#ways.delete(branch);
+      this.#answered.delete(branch);
+    });
+    this.#answered.set(branch, timer);
   }
 
   #deliver(text: string): void {
