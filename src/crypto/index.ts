@@ -1,6 +1,8 @@
 import { platformCrypto } from "#platform";
 import type { CryptoProvider } from "./contracts.js";
 
+export * from "./asymmetric.js";
+export * from "./certificates.js";
 export * from "./contracts.js";
 export { md5 } from "./md5.js";
 export { nobleCrypto } from "./noble.js";
