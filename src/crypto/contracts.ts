@@ -57,4 +57,11 @@ export interface CryptoProvider {
   aesKeyWrap(key: Uint8Array, initialValue: Uint8Array, plaintext: Uint8Array): Uint8Array;
   /** The inverse, or undefined when the integrity check fails or the length is not a multiple of 8, at least 24. */
   aesKeyUnwrap(key: Uint8Array, initialValue: Uint8Array, wrapped: Uint8Array): Uint8Array | undefined;
+  /**
+   * AES key wrap with padding (RFC 5649 §4.1). It needs no nonce: the same key under the same key gives the same octets.
+   * @param plaintext at least one octet; wrapped it is as long as the next multiple of 8, and 8 more. @throws WatchwordError `crypto.wrap-length`
+   */
+  aesKeyWrapPad(key: Uint8Array, plaintext: Uint8Array): Uint8Array;
+  /** The inverse (RFC 5649 §4.2), or undefined when a check fails or the length is not a multiple of 8, at least 16. */
+  aesKeyUnwrapPad(key: Uint8Array, wrapped: Uint8Array): Uint8Array | undefined;
 }

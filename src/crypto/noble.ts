@@ -1,4 +1,4 @@
-import { gcm, unsafe } from "@noble/ciphers/aes.js";
+import { aeskwp, gcm, unsafe } from "@noble/ciphers/aes.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha1 } from "@noble/hashes/legacy.js";
 import { sha256 } from "@noble/hashes/sha2.js";
@@ -136,6 +136,22 @@ function aesKeyUnwrap(key: Uint8Array, initialValue: Uint8Array, wrapped: Uint8A
   return plaintext;
 }
 
+function aesKeyWrapPad(key: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  checkKey(key, [16, 24, 32]);
+  if (plaintext.length === 0) throw new WatchwordError("crypto.wrap-length", "nothing to wrap");
+  return aeskwp(key).encrypt(plaintext);
+}
+
+function aesKeyUnwrapPad(key: Uint8Array, wrapped: Uint8Array): Uint8Array | undefined {
+  checkKey(key, [16, 24, 32]);
+  try {
+    // What the library gives is a view of the padded octets.
+    return aeskwp(key).decrypt(wrapped).slice();
+  } catch {
+    return undefined;
+  }
+}
+
 function checkInitialValue(initialValue: Uint8Array): void {
   if (initialValue.length !== 8) {
     throw new WatchwordError("crypto.wrap-length", `initial value of ${initialValue.length} octets where 8 belong`);
@@ -163,4 +179,6 @@ export const nobleCrypto: CryptoProvider = {
   aesGcm: createAesGcm,
   aesKeyWrap,
   aesKeyUnwrap,
+  aesKeyWrapPad,
+  aesKeyUnwrapPad,
 };

@@ -161,6 +161,21 @@ function wrapName(key: Uint8Array, initialValue: Uint8Array): string {
   return `id-aes${8 * key.length}-wrap`;
 }
 
+/** The constant part of the alternative initial value (RFC 5649 §3); the length follows from the plaintext. */
+const PADDED_INITIAL_VALUE = Uint8Array.of(0xa6, 0x59, 0x59, 0xa6);
+
+/** By length of the key. */
+const WRAP_PAD: Readonly<Record<number, string>> = {
+  16: "id-aes128-wrap-pad",
+  24: "id-aes192-wrap-pad",
+  32: "id-aes256-wrap-pad",
+};
+
+function wrapPadName(key: Uint8Array): string {
+  checkKey(key, [16, 24, 32]);
+  return WRAP_PAD[key.length] as string;
+}
+
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
   name: "node",
@@ -182,6 +197,20 @@ export const nodeCrypto: CryptoProvider = {
     if (wrapped.length < 24 || wrapped.length % 8 !== 0) return undefined;
     try {
       return plain(crypto.createDecipheriv(algorithm, key, initialValue).update(wrapped));
+    } catch {
+      return undefined;
+    }
+  },
+  aesKeyWrapPad(key, plaintext) {
+    const algorithm = wrapPadName(key);
+    if (plaintext.length === 0) throw new WatchwordError("crypto.wrap-length", "nothing to wrap");
+    return plain(crypto.createCipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(plaintext));
+  },
+  aesKeyUnwrapPad(key, wrapped) {
+    const algorithm = wrapPadName(key);
+    if (wrapped.length < 16 || wrapped.length % 8 !== 0) return undefined;
+    try {
+      return plain(crypto.createDecipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(wrapped));
     } catch {
       return undefined;
     }

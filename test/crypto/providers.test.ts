@@ -74,4 +74,23 @@ describe("node and noble agree", () => {
       }),
     );
   });
+
+  it("padded key wrap, crosswise", () => {
+    fc.assert(
+      fc.property(exactly(16, 24, 32), fc.uint8Array({ minLength: 1, maxLength: 70 }), (key, plaintext) => {
+        const wrapped = nodeCrypto.aesKeyWrapPad(key, plaintext);
+        expect(nobleCrypto.aesKeyWrapPad(key, plaintext)).toEqual(wrapped);
+        expect(nobleCrypto.aesKeyUnwrapPad(key, wrapped)).toEqual(plaintext);
+        expect(nodeCrypto.aesKeyUnwrapPad(key, wrapped)).toEqual(plaintext);
+      }),
+    );
+  });
+
+  it("what is not padded key wrap", () => {
+    fc.assert(
+      fc.property(exactly(16, 24, 32), octets(70), (key, wrapped) => {
+        expect(nodeCrypto.aesKeyUnwrapPad(key, wrapped)).toEqual(nobleCrypto.aesKeyUnwrapPad(key, wrapped));
+      }),
+    );
+  });
 });

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { formatHex, parseHex, utf8 } from "../../src/bytes/index.js";
 import type { CryptoProvider } from "../../src/crypto/index.js";
 import rfc3394 from "../vectors/rfc3394-aes-key-wrap.json" with { type: "json" };
+import rfc5649 from "../vectors/rfc5649-aes-key-wrap-pad.json" with { type: "json" };
 import rfc6188 from "../vectors/rfc6188-aes192-256.json" with { type: "json" };
 import rfc7714 from "../vectors/rfc7714-aes-gcm.json" with { type: "json" };
 
@@ -230,6 +231,61 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       );
     });
 
+    it.each(rfc5649.vectors)("RFC 5649 §6 $name", ({ kek, keyData, ciphertext }) => {
+      const wrapped = provider.aesKeyWrapPad(parseHex(kek), parseHex(keyData));
+      expect(formatHex(wrapped)).toBe(ciphertext);
+      expect(formatHex(provider.aesKeyUnwrapPad(parseHex(kek), wrapped) ?? new Uint8Array())).toBe(keyData);
+    });
+
+    it.each([16, 24, 32])("padded key wrap under a key of %i octets brings back every length", (keyLength) => {
+      const key = new Uint8Array(keyLength).fill(5);
+      for (let length = 1; length <= 41; length++) {
+        const plaintext = Uint8Array.from({ length }, (_, at) => at);
+        const wrapped = provider.aesKeyWrapPad(key, plaintext);
+        expect(wrapped).toHaveLength(8 * Math.ceil(length / 8) + 8);
+        expect(provider.aesKeyUnwrapPad(key, wrapped)).toEqual(plaintext);
+      }
+    });
+
+    it("padded key unwrap refuses a wrong key, any flipped bit, padding that is not zero, a wrong length and unpadded wrapping", () => {
+      const key = new Uint8Array(16);
+      for (const length of [5, 8, 16, 20]) {
+        const wrapped = provider.aesKeyWrapPad(key, new Uint8Array(length).fill(3));
+        expect(provider.aesKeyUnwrapPad(new Uint8Array(16).fill(1), wrapped)).toBeUndefined();
+        for (let bit = 0; bit < wrapped.length * 8; bit += 5) {
+          const forged = wrapped.slice();
+          forged[bit >> 3] = (forged[bit >> 3] as number) ^ (1 << (bit & 7));
+          expect(provider.aesKeyUnwrapPad(key, forged)).toBeUndefined();
+        }
+        for (let cut = 0; cut < wrapped.length; cut++) {
+          expect(provider.aesKeyUnwrapPad(key, wrapped.subarray(0, cut))).toBeUndefined();
+        }
+      }
+      // RFC 5649 §3: the length indicator and the padding are checked, not only the constant.
+      for (const [lengthIndicator, plaintext] of [
+        ["00000013", "00".repeat(15) + "01".repeat(9)],
+        ["00000010", "00".repeat(24)],
+        ["00000019", "00".repeat(24)],
+      ] as const) {
+        const wrapped = provider.aesKeyWrap(key, parseHex(`a65959a6${lengthIndicator}`), parseHex(plaintext));
+        expect(provider.aesKeyUnwrapPad(key, wrapped)).toBeUndefined();
+      }
+      const unpadded = provider.aesKeyWrap(key, parseHex("a6".repeat(8)), new Uint8Array(16));
+      expect(provider.aesKeyUnwrapPad(key, unpadded)).toBeUndefined();
+    });
+
+    it("padded key wrap refuses an empty plaintext and keys of an impossible length", () => {
+      expect(() => provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(0))).toThrow(
+        expect.objectContaining({ code: "crypto.wrap-length" }),
+      );
+      expect(() => provider.aesKeyWrapPad(new Uint8Array(15), new Uint8Array(16))).toThrow(
+        expect.objectContaining({ code: "crypto.key-length" }),
+      );
+      expect(() => provider.aesKeyUnwrapPad(new Uint8Array(33), new Uint8Array(24))).toThrow(
+        expect.objectContaining({ code: "crypto.key-length" }),
+      );
+    });
+
     it("random octets have the length asked for and do not repeat", () => {
       expect(provider.randomBytes(0)).toHaveLength(0);
       expect(formatHex(provider.randomBytes(32))).not.toBe(formatHex(provider.randomBytes(32)));
@@ -241,6 +297,8 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
         provider.hash("sha1", utf8("a")),
         provider.hmac("sha256", utf8("k")).compute(utf8("a")),
         provider.aesKeyWrap(new Uint8Array(16), new Uint8Array(8), new Uint8Array(16)),
+        provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(16)),
+        provider.aesKeyUnwrapPad(new Uint8Array(16), provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(16))),
       ];
       for (const value of values) expect(Object.getPrototypeOf(value)).toBe(Uint8Array.prototype);
     });
