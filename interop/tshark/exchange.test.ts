@@ -75,16 +75,16 @@ const EXT = 21;
 const LAST = 0;
 
 /** An exchange: the request, what answers it, an update and its answer. */
-function exchangeRows(name: string, begin: BeginRequest, readable = true): Row[] {
+async function exchangeRows(name: string, begin: BeginRequest, readable = true): Promise<Row[]> {
   const responder = newResponder();
-  const pending = initiator.begin(begin);
-  const received = responder.receive(pending.octets, begin.sdpIds === undefined ? {} : { sdpIds: begin.sdpIds });
+  const pending = await initiator.begin(begin);
+  const received = await responder.receive(pending.octets, begin.sdpIds === undefined ? {} : { sdpIds: begin.sdpIds });
   if (received.kind !== "new" || received.response === undefined) throw new Error("no answer");
-  const agreed = pending.complete(received.response);
-  const update = initiator.update(agreed, { keys: [{ kind: "TGK", length: 23, spi: Uint8Array.of(0, 0, 0, 9) }] });
-  const updated = responder.receive(update.octets, { csb: received.csb });
+  const agreed = await pending.complete(received.response);
+  const update = await initiator.update(agreed, { keys: [{ kind: "TGK", length: 23, spi: Uint8Array.of(0, 0, 0, 9) }] });
+  const updated = await responder.receive(update.octets, { csb: received.csb });
   if (updated.kind !== "update" || updated.response === undefined) throw new Error("no answer to the update");
-  update.complete(updated.response);
+  await update.complete(updated.response);
   const extensions = begin.sdpIds === undefined ? [] : [EXT];
   return [
     { name: `${name}: I_MESSAGE`, octets: pending.octets, ...chain(readable, T, RAND, ID, ID, SP, ...extensions, KEMAC, LAST) },
@@ -99,11 +99,11 @@ function chain(readable: boolean, ...types: readonly number[]): { readonly chain
   return readable ? { chain: types } : {};
 }
 
-const pskRows: Row[] = [
-  ...suiteNames.flatMap((suite) => exchangeRows(`PSK, ${suite}`, request(suite))),
-  ...exchangeRows("PSK with SDP IDs", request("AES_CM_128_HMAC_SHA1_80", { sdpIds: ["mikey"] })),
-  ...exchangeRows("PSK, AES key wrap", request("AES_CM_128_HMAC_SHA1_80", { encrAlg: EncrAlg.AES_KW_128 })),
-  ...exchangeRows(
+const pskRows: readonly Promise<Row[]>[] = [
+  ...suiteNames.map((suite) => exchangeRows(`PSK, ${suite}`, request(suite))),
+  exchangeRows("PSK with SDP IDs", request("AES_CM_128_HMAC_SHA1_80", { sdpIds: ["mikey"] })),
+  exchangeRows("PSK, AES key wrap", request("AES_CM_128_HMAC_SHA1_80", { encrAlg: EncrAlg.AES_KW_128 })),
+  exchangeRows(
     "PSK, SHA-256 and AES-CM-256",
     request("AES_256_CM_HMAC_SHA1_80", { prf: PrfFunc.HMAC_SHA_256, encrAlg: EncrAlg.AES_CM_256, macAlg: MacAlg.HMAC_SHA_256_256 }),
     false,
@@ -113,21 +113,21 @@ const pskRows: Row[] = [
 const KEY_KINDS: readonly KeyKind[] = ["TGK", "TGK+SALT", "TEK", "TEK+SALT"];
 const DIALECTS: readonly SpDialect[] = ["base", "gstreamer", "onvif"];
 
-const nullRows: Row[] = DIALECTS.flatMap((spDialect) =>
+const nullRows: readonly Promise<Row>[] = DIALECTS.flatMap((spDialect) =>
   (["AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80", "AEAD_AES_128_GCM", "AEAD_AES_256_GCM"] as const).flatMap((suite) =>
-    KEY_KINDS.map((kind) => {
+    KEY_KINDS.map(async (kind) => {
       const spi = Uint8Array.of(1, 2, 3, 4);
       const begin = request(suite, { credential: { nullKeying: true }, omitIdentities: true, spDialect, keys: [{ kind, spi }] });
       const name = `NULL keyed, ${spDialect}, ${suite}, ${kind}`;
-      return { name, octets: initiator.begin(begin).octets, ...chain(true, T, RAND, SP, KEMAC, LAST) };
+      return { name, octets: (await initiator.begin(begin)).octets, ...chain(true, T, RAND, SP, KEMAC, LAST) };
     }),
   ),
 );
 
-const mapRows: Row[] = ([0, 1, 2] as const).map((mapType) => {
+const mapRows: readonly Promise<Row>[] = ([0, 1, 2] as const).map(async (mapType) => {
   const policies: BeginRequest["policies"] =
     mapType === 1 ? new Map() : new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80" as const }]]);
-  const pending = initiator.begin(
+  const pending = await initiator.begin(
     request("AES_CM_128_HMAC_SHA1_80", { mapType, policies, cryptoSessions: mapType === 1 ? [] : [{ ssrc: 7 }] }),
   );
   const types = mapType === 1 ? [T, RAND, ID, ID, KEMAC, LAST] : [T, RAND, ID, ID, SP, KEMAC, LAST];
@@ -142,9 +142,9 @@ const errorRows: Row[] = entriesOf(ErrorNo).map(({ value, name }) => {
   return { name: `ERR ${name}`, octets: encodeErrorMessage(nodeCrypto, failed, timestamp, value, { supported }) };
 });
 
-function refusal(octets: Uint8Array, key: Uint8Array): Uint8Array {
+async function refusal(octets: Uint8Array, key: Uint8Array): Promise<Uint8Array> {
   try {
-    newResponder(key).receive(octets);
+    await newResponder(key).receive(octets);
   } catch (error) {
     if (error instanceof MikeyError && error.reply !== undefined) return error.reply;
     throw error;
@@ -154,7 +154,7 @@ function refusal(octets: Uint8Array, key: Uint8Array): Uint8Array {
 
 const refusalRow: Row = {
   name: "ERR in answer to a wrong key",
-  octets: refusal(initiator.begin(request("AES_CM_128_HMAC_SHA1_80")).octets, new Uint8Array(32).fill(1)),
+  octets: await refusal((await initiator.begin(request("AES_CM_128_HMAC_SHA1_80"))).octets, new Uint8Array(32).fill(1)),
 };
 
 /** A session as RTSP has it: the offer with HELLO, its answer, the de-registration and its acknowledgement (docs/protocol.md). */
@@ -179,10 +179,15 @@ async function registrationRows(): Promise<Row[]> {
   ];
 }
 
-const sessionRows = await registrationRows();
+const rows: readonly Row[] = [
+  ...(await registrationRows()),
+  ...(await Promise.all(pskRows)).flat(),
+  ...(await Promise.all([...nullRows, ...mapRows])),
+  ...errorRows,
+  refusalRow,
+];
 
 describePeer("tshark", "messages of our exchanges [dissects our messages]", () => {
-  const rows = [...sessionRows, ...pskRows, ...nullRows, ...mapRows, ...errorRows, refusalRow];
   let seen: Dissection[];
   beforeAll(async () => {
     seen = await dissect(rows.map(({ octets }) => octets));

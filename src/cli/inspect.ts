@@ -48,7 +48,7 @@ Exit status: 0 every message is valid, 1 one is not or none was found, 2 wrong u
       if (inspections.length === 0)
         process.stderr.write("no MIKEY message found: expected base64, hexadecimal, binary, SDP, RTSP or SIP text\n");
       if (flags.export !== undefined) {
-        if (!exportKeys(inspections, flags.export)) process.exitCode = 1;
+        if (!(await exportKeys(inspections, flags.export))) process.exitCode = 1;
         return;
       }
       process.stdout.write(flags.json === true ? formatJson(inspections) : formatText(inspections));
@@ -57,11 +57,11 @@ Exit status: 0 every message is valid, 1 one is not or none was found, 2 wrong u
 }
 
 /** Prints what can be exported and says what cannot. @returns whether every message could, and there was one */
-function exportKeys(inspections: readonly Inspection[], format: ExportFormat): boolean {
+async function exportKeys(inspections: readonly Inspection[], format: ExportFormat): Promise<boolean> {
   let done = inspections.length > 0;
   for (const { where, octets } of inspections) {
     try {
-      process.stdout.write(exportStreams(format, exportMessage(parseHex(octets))));
+      process.stdout.write(exportStreams(format, await exportMessage(parseHex(octets))));
     } catch (error) {
       if (!(error instanceof WatchwordError)) throw error;
       process.stderr.write(`${where}: ${describeError(error)}\n`);

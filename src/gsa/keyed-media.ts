@@ -5,6 +5,7 @@ import {
   type CryptoSessionRequest,
   type Csb,
   type CsbMasterKey,
+  createTurns,
   encodeNtp,
   type KeyKind,
   type KeyMaterial,
@@ -13,6 +14,7 @@ import {
   sameIdentity,
   srtpMasterKeys,
   type ToleranceName,
+  type UpdateRequest,
   wipeCsb,
 } from "../mikey/index.js";
 import { RTCP_LIFETIME, RTP_LIFETIME, type SrtpPolicy, type SrtpToleranceName, suiteOf } from "../srtp/index.js";
@@ -88,6 +90,8 @@ class Media implements KeyedMedia {
   readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
   readonly #exportKeys: KeyExport | undefined;
   readonly #overlaps = new Set<Timer>();
+  /** What changes keys waits for what changed them before. */
+  readonly #turns = createTurns();
   readonly #streams: Stream[];
   /** By our role in it: what we made, we replace; what the peer made, the peer replaces. */
   readonly #held: { initiator?: HeldBundle; responder?: HeldBundle } = {};
@@ -170,45 +174,48 @@ class Media implements KeyedMedia {
     });
   }
 
-  async startRekey(): Promise<PendingRekey> {
+  startRekey(): Promise<PendingRekey> {
+    return this.#turns(() => this.#startRekey());
+  }
+
+  async #startRekey(): Promise<PendingRekey> {
     const mine = this.#held.initiator;
     if (!this.canRekey || mine?.mki === undefined) {
       throw new WatchwordError("gsa.rekey", "rekeying needs a key of our own making with an MKI, and a peer that takes another");
     }
-    if (!mine.csb.nullKeyed) return this.startRenewal();
+    if (!mine.csb.nullKeyed) return this.#startRenewal({});
     this.#checkIdle();
     const kind = nullKeyKind(this.#context, policyOf(mine.csb, mine.csb.cryptoSessions[0]?.csId ?? 1));
     const key = this.#sharedKey() ?? { kind, spi: nextSpi(mine.mki) };
-    const pending = this.#beginNullRekey(mine.csb, key);
-    wipe(key.value, key.salt);
-    return this.#renew(pending, this.#streams.length);
+    return this.#renew(await this.#beginNullRekey(mine.csb, key), this.#streams.length);
   }
 
-  async startRenewal({ added = [], sdpIds }: RenewalRequest = {}): Promise<PendingRekey> {
+  startRenewal(request: RenewalRequest = {}): Promise<PendingRekey> {
+    return this.#turns(() => this.#startRenewal(request));
+  }
+
+  async #startRenewal({ added = [], sdpIds }: RenewalRequest): Promise<PendingRekey> {
     this.#checkIdle();
     if (this.keyedBy !== "psk" || this.mki === undefined) {
       throw new WatchwordError("gsa.rekey", "a renewal needs a credential and keys with an MKI");
     }
     const mine = this.#held.initiator;
-    const pending = mine === undefined ? this.#beginOwn(added, sdpIds) : this.#updateOwn(mine.csb, added, sdpIds);
+    const pending = await (mine === undefined ? this.#beginOwn(added, sdpIds) : this.#updateOwn(mine.csb, added, sdpIds));
     return this.#renew(pending, this.#streams.length + added.length);
   }
 
   #renew(pending: PendingExchange, streamCount: number): PendingRekey {
+    if (this.#closed) {
+      pending.abandon();
+      throw new WatchwordError("gsa.rekey", "the session has ended");
+    }
     // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5).
-    const renewal = this.#install(pending.csb, streamCount);
+    const renewal = this.#installed(pending, streamCount);
     this.#export(renewal.directions);
     this.#pending = pending;
     return {
       octets: pending.octets,
-      complete: async (response) => {
-        if (this.#pending !== pending) throw new WatchwordError("gsa.rekey", "this rekey is over");
-        if (response === undefined && pending.responseRequested)
-          throw new WatchwordError("gsa.no-answer", "the peer did not answer the rekey");
-        const csb = response === undefined || !pending.responseRequested ? pending.csb : pending.complete(response);
-        this.#pending = undefined;
-        this.#switchTo({ ...renewal, csb, directions: directionsUnder(csb, renewal.directions) });
-      },
+      complete: (response) => this.#turns(() => this.#complete(pending, renewal, response)),
       abandon: () => {
         if (this.#pending !== pending) return;
         this.#pending = undefined;
@@ -218,21 +225,44 @@ class Media implements KeyedMedia {
     };
   }
 
+  #installed(pending: PendingExchange, streamCount: number): Renewal {
+    try {
+      return this.#install(pending.csb, streamCount);
+    } catch (error) {
+      pending.abandon();
+      throw error;
+    }
+  }
+
+  async #complete(pending: PendingExchange, renewal: Renewal, response: Uint8Array | undefined): Promise<void> {
+    const over = (): WatchwordError => new WatchwordError("gsa.rekey", "this rekey is over");
+    if (this.#pending !== pending) throw over();
+    if (response === undefined && pending.responseRequested)
+      throw new WatchwordError("gsa.no-answer", "the peer did not answer the rekey");
+    const csb = response === undefined || !pending.responseRequested ? pending.csb : await pending.complete(response);
+    if (this.#pending !== pending) {
+      wipeCsb(csb);
+      throw over();
+    }
+    this.#pending = undefined;
+    this.#switchTo({ ...renewal, csb, directions: directionsUnder(csb, renewal.directions) });
+  }
+
   async acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined> {
-    const answer = this.#accept(update, {}, false);
+    const answer = await this.#turns(() => this.#accept(update, {}, false));
     if (answer.kind === "new") answer.commit();
     return answer.response;
   }
 
-  async acceptRenewal(message: Uint8Array, request: AcceptRenewalRequest = {}): Promise<RenewalAnswer> {
-    return this.#accept(message, request, true);
+  acceptRenewal(message: Uint8Array, request: AcceptRenewalRequest = {}): Promise<RenewalAnswer> {
+    return this.#turns(() => this.#accept(message, request, true));
   }
 
-  #accept(message: Uint8Array, request: AcceptRenewalRequest, mayBegin: boolean): RenewalAnswer {
+  async #accept(message: Uint8Array, request: AcceptRenewalRequest, mayBegin: boolean): Promise<RenewalAnswer> {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
     const theirs = this.#held.responder;
     const { ssrcs } = request;
-    const received = this.#context.responder.receive(message, {
+    const received = await this.#context.responder.receive(message, {
       ...(theirs === undefined ? {} : { csb: theirs.csb }),
       requirePsk: this.keyedBy === "psk",
       secure: this.#secure,
@@ -244,6 +274,7 @@ class Media implements KeyedMedia {
     if (received.kind === "repeated") return { kind: "repeated", response: received.response };
     const { csb, response } = received;
     try {
+      if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
       this.#checkIdle();
       if (received.kind === "new") this.#checkOwnBundle(csb, mayBegin);
       else if (mayBegin && theirs !== undefined && bringsNoKey(csb, theirs.csb)) return this.#acceptUnchanged(csb, response);
@@ -276,12 +307,17 @@ class Media implements KeyedMedia {
     }
   }
 
-  async acceptCurrent(octets: Uint8Array): Promise<void> {
+  acceptCurrent(octets: Uint8Array): Promise<void> {
+    return this.#turns(() => this.#acceptCurrent(octets));
+  }
+
+  async #acceptCurrent(octets: Uint8Array): Promise<void> {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
-    const received = this.#context.responder.receive(octets, { secure: this.#secure, requirePsk: this.keyedBy === "psk" });
+    const received = await this.#context.responder.receive(octets, { secure: this.#secure, requirePsk: this.keyedBy === "psk" });
     if (received.kind !== "new") return;
     const { csb } = received;
     try {
+      if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
       for (const [index, { inbound }] of this.#directions.entries()) {
         if (inbound?.csb.role === "responder") this.#streams[index]?.catchUp({ csb, csId: inbound.csId });
       }
@@ -346,13 +382,13 @@ class Media implements KeyedMedia {
     return this.#shared?.keyRequest(sharedKeyKind(this.#context, this.#shared.policy, this.keyedBy));
   }
 
-  #updateOwn(csb: Csb, added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
+  async #updateOwn(csb: Csb, added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): Promise<PendingExchange> {
     // The peer's own bundle may have brought m= lines that this one does not know yet.
     const unknown = this.#proposals().slice(Math.ceil(csb.cryptoSessions.length / 2));
     const news = [...unknown, ...added];
     const firstPolicy = csb.policies.size === 0 ? 0 : Math.max(...csb.policies.keys()) + 1;
     const key = this.#sharedKey();
-    const pending = this.#context.initiator.update(csb, {
+    const update: UpdateRequest = {
       keys: [key ?? { kind: "TGK", length: 32, spi: this.#freshSpi() }],
       cryptoSessions: [...this.#currentSessions(csb), ...sessionsFor(news, firstPolicy)],
       ...(news.length === 0
@@ -360,13 +396,16 @@ class Media implements KeyedMedia {
         : { policies: policiesFor(news, firstPolicy), spDialect: this.#context.options.dialect.spDialect }),
       ...(sdpIds === undefined ? {} : { sdpIds }),
       requestResponse: true,
-    });
-    wipe(key?.value, key?.salt);
-    return pending;
+    };
+    try {
+      return await this.#context.initiator.update(csb, update);
+    } finally {
+      wipe(key?.value, key?.salt);
+    }
   }
 
   /** The party that answered the first exchange begins a bundle of its own: only an Initiator updates (RFC 3830 §4.5). */
-  #beginOwn(added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): PendingExchange {
+  #beginOwn(added: readonly StreamProposal[], sdpIds: readonly string[] | undefined): Promise<PendingExchange> {
     const base = (this.#held.responder as HeldBundle).csb;
     const proposals = [...this.#proposals(), ...added];
     return this.#context.initiator.begin({
@@ -408,12 +447,18 @@ class Media implements KeyedMedia {
   }
 
   /** A new NULL-keyed key in the shape of the first, as an update of the bundle or as a message of its own. */
-  #beginNullRekey(csb: Csb, key: KeyRequest): PendingExchange {
+  async #beginNullRekey(csb: Csb, key: KeyRequest): Promise<PendingExchange> {
     const { dialect } = this.#context.options;
+    const { initiator } = this.#context;
     const { policies } = csb;
     const common = { keys: [key], policies, spDialect: dialect.spDialect, cryptoSessions: this.#currentSessions(csb) };
-    if (dialect.nullRekey !== "replacement") return this.#context.initiator.update(csb, common);
-    return this.#context.initiator.begin({ ...common, credential: { nullKeying: true }, secure: this.#secure });
+    try {
+      return await (dialect.nullRekey === "replacement"
+        ? initiator.begin({ ...common, credential: { nullKeying: true }, secure: this.#secure })
+        : initiator.update(csb, common));
+    } finally {
+      wipe(key.value, key.salt);
+    }
   }
 
   /** The sessions of the CSB with the rollover counters of now (RFC 3830 §6.1.1): what this party sends, it knows. */

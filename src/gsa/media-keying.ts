@@ -25,7 +25,7 @@ import {
   wipeCsb,
 } from "../mikey/index.js";
 import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
-import type { ForkableOffer, KeyExport, MediaAnswer, StreamProposal } from "./contracts.js";
+import type { ForkableOffer, KeyExport, KeyedMedia, MediaAnswer, StreamProposal } from "./contracts.js";
 import { createKeyedMedia, nullKeyKind, sharedKeyKind } from "./keyed-media.js";
 import { answeringHello, helloExtension } from "./pop.js";
 import type { SharedSender } from "./shared-sender.js";
@@ -204,7 +204,7 @@ function policyGate(accepted: (policy: SrtpPolicy) => boolean): (policy: SrtpPol
   return (policy) => protectsEverything(policy) && accepted(policy);
 }
 
-function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffer {
+async function offerMedia(context: KeyingContext, request: OfferRequest): Promise<ForkableOffer> {
   const nullKeyed = "nullKeying" in request.credential;
   if (request.streams.length === 0 || (nullKeyed && request.streams.length > 1)) {
     throw new WatchwordError("gsa.streams", "an exchange covers at least one m= line, and exactly one with NULL keying");
@@ -212,20 +212,20 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
   if (request.shared !== undefined && request.streams.length > 1) {
     throw new WatchwordError("gsa.streams", "a shared stream has an exchange of its own");
   }
-  const pending = nullKeyed ? beginNull(context, request) : beginPsk(context, request);
+  const pending = await (nullKeyed ? beginNull(context, request) : beginPsk(context, request));
   const pool = createSenderPool(context.crypto);
   return {
     octets: pending.octets,
     async fork(answer) {
       if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
-      const csb = pending.fork(answer);
+      const csb = await pending.fork(answer);
       const bundle = { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) };
       return createKeyedMedia(context, bundle, { answer, secure: request.secure, shared: request.shared }, pool);
     },
     async accept(answer) {
       if (nullKeyed) return acceptNullAnswer(context, request, pending, answer);
       if (answer === undefined) throw new WatchwordError("gsa.no-answer", "the peer did not answer the key message");
-      const csb = pending.complete(answer);
+      const csb = await pending.complete(answer);
       return createKeyedMedia(
         context,
         { primary: csb, current: csb, streams: directionsOf(csb, request.streams.length) },
@@ -240,7 +240,7 @@ function offerMedia(context: KeyingContext, request: OfferRequest): ForkableOffe
  * Two consecutive crypto sessions per m= line (RFC 4567 §7.1): odd for what the Initiator sends, even for the Responder. A shared
  * stream has the odd one only: under one key for all, two receivers that chose the same SSRC would use the same keystream (RFC 3711 §9.1).
  */
-function beginPsk(context: KeyingContext, request: OfferRequest): PendingExchange {
+async function beginPsk(context: KeyingContext, request: OfferRequest): Promise<PendingExchange> {
   const { options } = context;
   const { shared } = request;
   const key = shared?.keyRequest(sharedKeyKind(context, shared.policy, "psk"));
@@ -262,27 +262,31 @@ function beginPsk(context: KeyingContext, request: OfferRequest): PendingExchang
     ...(request.responderId === undefined ? {} : { responderId: request.responderId }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   };
-  const pending = context.initiator.begin(begin);
-  wipe(key?.value, key?.salt);
-  return pending;
+  try {
+    return await context.initiator.begin(begin);
+  } finally {
+    wipe(key?.value, key?.salt);
+  }
 }
 
 /** One crypto session, one TEK, nothing that the peers of this dialect choke on. */
-function beginNull(context: KeyingContext, request: OfferRequest): PendingExchange {
+async function beginNull(context: KeyingContext, request: OfferRequest): Promise<PendingExchange> {
   const { dialect } = context.options;
   const { shared } = request;
   const stream = request.streams[0] as StreamProposal;
   const key = shared?.keyRequest(sharedKeyKind(context, shared.policy, "null"));
-  const pending = context.initiator.begin({
-    credential: { nullKeying: true },
-    secure: request.secure,
-    policies: new Map([[0, stream.policy]]),
-    cryptoSessions: [{ policyNo: 0, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 }],
-    keys: [key ?? { kind: nullKeyKind(context, stream.policy), ...spiRequest(context) }],
-    spDialect: dialect.spDialect,
-  });
-  wipe(key?.value, key?.salt);
-  return pending;
+  try {
+    return await context.initiator.begin({
+      credential: { nullKeying: true },
+      secure: request.secure,
+      policies: new Map([[0, stream.policy]]),
+      cryptoSessions: [{ policyNo: 0, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 }],
+      keys: [key ?? { kind: nullKeyKind(context, stream.policy), ...spiRequest(context) }],
+      spDialect: dialect.spDialect,
+    });
+  } finally {
+    wipe(key?.value, key?.salt);
+  }
 }
 
 function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
@@ -294,14 +298,14 @@ function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
  * In the NULL dialect the answer is a message of the peer's own, or there is none: then the peer sends nothing that could be opened, or
  * (`one`) sends under our key too.
  */
-function acceptNullAnswer(
+async function acceptNullAnswer(
   context: KeyingContext,
   request: OfferRequest,
   pending: PendingExchange,
   answer: Uint8Array | undefined,
-): ReturnType<typeof createKeyedMedia> {
+): Promise<KeyedMedia> {
   const offered: Direction = { csb: pending.csb, csId: 1 };
-  const answered = answer === undefined ? undefined : receiveNullAnswer(context, answer, request.secure);
+  const answered = answer === undefined ? undefined : await receiveNullAnswer(context, answer, request.secure);
   // What is sent to many is under the key of the many, whatever one of them brings.
   const wanted = request.shared === undefined ? (request.nullDirections ?? context.options.dialect.nullDirections) : "each";
   const directions = directionsFor(wanted, answered?.csb);
@@ -320,8 +324,8 @@ function acceptNullAnswer(
   });
 }
 
-function receiveNullAnswer(context: KeyingContext, answer: Uint8Array, secure: boolean): Direction | undefined {
-  const received = context.responder.receive(answer, { secure });
+async function receiveNullAnswer(context: KeyingContext, answer: Uint8Array, secure: boolean): Promise<Direction | undefined> {
+  const received = await context.responder.receive(answer, { secure });
   if (received.kind !== "new") return undefined;
   const { csb } = received;
   if (context.options.dialect.requireMki === true && csb.keys.some((key) => spiOf(key) === undefined)) {
@@ -336,9 +340,9 @@ function directionsFor(wanted: NullDirections = "each", received: Csb | undefine
   return received === undefined || received.keys.some((key) => spiOf(key) !== undefined) ? "one" : "each";
 }
 
-function answerMedia(context: KeyingContext, octets: Uint8Array, request: AnswerRequest): MediaAnswer {
+async function answerMedia(context: KeyingContext, octets: Uint8Array, request: AnswerRequest): Promise<MediaAnswer> {
   const { options } = context;
-  const received = context.responder.receive(octets, {
+  const received = await context.responder.receive(octets, {
     secure: request.secure,
     scope: request.scope,
     requirePsk: options.requirePsk ?? false,
@@ -366,12 +370,12 @@ function answerMedia(context: KeyingContext, octets: Uint8Array, request: Answer
 }
 
 /** What comes in is under the message's key, or under ours; what we send is under ours, or under the message's (`NullDirections`). */
-function answerNull(context: KeyingContext, received: Csb, request: AnswerRequest): MediaAnswer {
+async function answerNull(context: KeyingContext, received: Csb, request: AnswerRequest): Promise<MediaAnswer> {
   const directions = directionsFor(request.nullDirections ?? context.options.dialect.nullDirections, received);
   const { csId, tolerances } = sessionOfLine(context, received, request.line);
   const theirs: Direction = { csb: { ...received, tolerances: [...received.tolerances, ...tolerances] }, csId };
   const keyed = directions === "answerer" || (directions !== "one" && request.keyOwnDirection === true);
-  const own = keyed ? beginOwnDirection(context, theirs, request) : undefined;
+  const own = keyed ? await beginOwnDirection(context, theirs, request) : undefined;
   const ours: Direction | undefined = own === undefined ? undefined : { csb: own.csb, csId: 1 };
   const inbound = directions === "answerer" && ours !== undefined ? ours : theirs;
   const outbound = directions === "one" ? theirs : ours;
@@ -408,7 +412,11 @@ function sessionOfLine(
 }
 
 /** Our direction in the policy that the peer chose for its own, unless the caller knows better. */
-function beginOwnDirection(context: KeyingContext, { csb, csId }: Direction, request: AnswerRequest): PendingExchange {
+async function beginOwnDirection(
+  context: KeyingContext,
+  { csb, csId }: Direction,
+  request: AnswerRequest,
+): Promise<PendingExchange> {
   const session = csb.cryptoSessions.find((candidate) => candidate.csId === csId);
   const policy = request.policy ?? csb.policies.get(session?.policyNo ?? 0);
   if (policy === undefined) {

@@ -18,3 +18,4 @@ export * from "./responder.js";
 export * from "./srtp-policy.js";
 export * from "./timestamp.js";
 export * from "./tolerances.js";
+export * from "./turns.js";

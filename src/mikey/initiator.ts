@@ -27,6 +27,7 @@ import { CsMapType, DataType, EncrAlg, ExtensionType, MacAlg, PrfFunc, ProtType 
 import { type SpDialect, srtpPolicyParams } from "./srtp-policy.js";
 import { createTimestampSource, type Timestamp, type TimestampSource } from "./timestamp.js";
 import { createToleranceUse } from "./tolerances.js";
+import { createTurns } from "./turns.js";
 
 export interface InitiatorOptions {
   readonly crypto: CryptoProvider;
@@ -116,12 +117,12 @@ export interface PendingExchange {
    * @throws MikeyPeerError `mikey.peer-error` for an ERR message; MikeyError `mikey.authentication`, `mikey.response`,
    *   `mikey.grammar`; CodecError
    */
-  complete(response: Uint8Array): Csb;
+  complete(response: Uint8Array): Promise<Csb>;
   /**
    * As `complete`, for one of several responses to a message that was forked: each makes a CSB that is wiped on its own, and more may
    * come until `abandon`. @throws as `complete`
    */
-  fork(response: Uint8Array): Csb;
+  fork(response: Uint8Array): Promise<Csb>;
   /** Gives up and wipes the keys. Not after `complete`. */
   abandon(): void;
 }
@@ -133,17 +134,17 @@ export interface Initiator {
    * @throws MikeyError `mikey.null-keying`, `mikey.option`, `mikey.key-data`, `mikey.prf`, `mikey.encryption-algorithm`,
    *   `mikey.mac-algorithm`, `mikey.repeating-key`
    */
-  begin(request: BeginRequest): PendingExchange;
+  begin(request: BeginRequest): Promise<PendingExchange>;
   /** Same CSB ID, greater T, no RAND (RFC 3830 §4.5). @throws MikeyError as `begin` */
-  update(csb: Csb, request: UpdateRequest): PendingExchange;
+  update(csb: Csb, request: UpdateRequest): Promise<PendingExchange>;
 }
 
 export function createInitiator(options: InitiatorOptions): Initiator {
   const { crypto } = options;
   const timestamps = options.timestamps ?? createTimestampSource(options.clock);
   return {
-    begin: (request) => beginExchange(options, timestamps, request),
-    update: (csb, request) => beginUpdate(crypto, timestamps, csb, request),
+    begin: async (request) => beginExchange(options, timestamps, request),
+    update: async (csb, request) => beginUpdate(crypto, timestamps, csb, request),
   };
 }
 
@@ -278,27 +279,33 @@ function pend(
   const octets = octetsOf(messageKeys, responseRequested);
   if (messageKeys !== undefined && !responseRequested) wipeMessageKeys(messageKeys);
   const csb: Csb = { ...draft, exchange: exchangeOf(octets) };
+  const turns = createTurns();
   let done: { readonly response: Uint8Array; readonly csb: Csb } | undefined;
   let abandoned = false;
+  const waiting = (response: Uint8Array): Promise<Csb> => {
+    if (abandoned || messageKeys === undefined || !responseRequested)
+      throw new MikeyError("mikey.response", "no response is waited for");
+    return completeExchange(crypto, csb, messageKeys, decodeMessage(response), update);
+  };
   return {
     octets,
     csb,
     responseRequested,
-    complete(response) {
-      // A duplicate of the response that was accepted says nothing new.
-      if (done !== undefined && equalBytes(done.response, response)) return done.csb;
-      if (messageKeys === undefined || !responseRequested) throw new MikeyError("mikey.response", "no response was asked for");
-      const completed = completeExchange(crypto, csb, messageKeys, decodeMessage(response), update);
-      wipeMessageKeys(messageKeys);
-      done = { response: response.slice(), csb: completed };
-      return completed;
-    },
-    fork(response) {
-      if (messageKeys === undefined || !responseRequested || done !== undefined || abandoned)
-        throw new MikeyError("mikey.response", "no response is waited for");
-      const branch = completeExchange(crypto, csb, messageKeys, decodeMessage(response), update);
-      return { ...branch, keys: copyKeys(branch.keys), credential: copyCredential(branch.credential) };
-    },
+    complete: (response) =>
+      turns(async () => {
+        // A duplicate of the response that was accepted says nothing new.
+        if (done !== undefined && equalBytes(done.response, response)) return done.csb;
+        const completed = await waiting(response);
+        if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
+        done = { response: response.slice(), csb: completed };
+        return completed;
+      }),
+    fork: (response) =>
+      turns(async () => {
+        if (done !== undefined) throw new MikeyError("mikey.response", "no response is waited for");
+        const branch = await waiting(response);
+        return { ...branch, keys: copyKeys(branch.keys), credential: copyCredential(branch.credential) };
+      }),
     abandon() {
       abandoned = true;
       if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
@@ -308,7 +315,13 @@ function pend(
 }
 
 /** RFC 3830 §3.1, §5.2: the response repeats CSB ID and T; V is verified before anything else is read. */
-function completeExchange(crypto: CryptoProvider, csb: Csb, keys: MessageKeys, message: DecodedMessage, update: boolean): Csb {
+async function completeExchange(
+  crypto: CryptoProvider,
+  csb: Csb,
+  keys: MessageKeys,
+  message: DecodedMessage,
+  update: boolean,
+): Promise<Csb> {
   const { header } = message;
   const t = payloadOf(message, "T");
   if (header.csbId !== csb.csbId || t === undefined || !sameTimestamp(t, csb.timestamp)) {

@@ -16,6 +16,7 @@ import {
   type KeyMaterial,
   keyMaterialOf,
   sameIdentity,
+  wipeCsb,
 } from "./csb.js";
 import { encodeErrorMessage, MikeyPeerError, readErrorMessage } from "./error-message.js";
 import { authenticationError, MikeyError } from "./errors.js";
@@ -105,14 +106,14 @@ export interface Responder {
    * @throws CodecError where the octets are no MIKEY message; MikeyError where they are refused, with the ERR message to
    *   send in `reply` where one may be sent; MikeyPeerError for an ERR message
    */
-  receive(octets: Uint8Array, context?: ReceiveContext): Received;
+  receive(octets: Uint8Array, context?: ReceiveContext): Promise<Received>;
 }
 
 export function createResponder(options: ResponderOptions): Responder {
   // Stands in for the key of an identity that is not known, so that the answer takes as long.
   const nobody = options.crypto.randomBytes(32);
   return {
-    receive(octets, context = {}) {
+    async receive(octets, context = {}) {
       const use = createToleranceUse(options.tolerances ?? []);
       const message = decodeMessage(octets, { trailing: (options.tolerances ?? []).includes("trailing-zero") ? "keep" : "refuse" });
       return new Reception(options, nobody, message, context, use).run();
@@ -152,9 +153,9 @@ class Reception {
     this.#now = options.clock.now();
   }
 
-  run(): Received {
+  async run(): Promise<Received> {
     try {
-      return this.#receive();
+      return await this.#receive();
     } catch (error) {
       throw this.#withReply(error);
     } finally {
@@ -162,7 +163,7 @@ class Reception {
     }
   }
 
-  #receive(): Received {
+  async #receive(): Promise<Received> {
     const { header } = this.#message;
     const mode = this.#mode();
     const base = this.#updatedCsb();
@@ -173,15 +174,29 @@ class Reception {
     this.#checkTrailing();
     prfHash(header.prf);
     const authentic = this.#nullKeyed() ? this.#acceptNullKeying(base) : this.#authenticate(base);
-    if (authentic.claim !== undefined && this.#options.replayCache !== undefined) {
-      const verdict = this.#options.replayCache.check(authentic.claim, this.#now);
-      if (verdict.kind === "refused") throw new MikeyError("mikey.replay", verdict.reason);
-      if (verdict.kind === "repeated") return { kind: "repeated", response: verdict.response, claim: authentic.claim };
+    const { claim } = authentic;
+    const before = this.#answeredBefore(claim);
+    if (before !== undefined) return before;
+    const agreed = this.#bundle(base, authentic);
+    const { csb, response } = authentic.verify ? this.#respond(mode, agreed) : { csb: agreed, response: undefined };
+    if (claim !== undefined) {
+      // The same message may have come a second time while this one was worked at.
+      const meanwhile = this.#answeredBefore(claim);
+      if (meanwhile !== undefined) {
+        wipeCsb(csb);
+        return meanwhile;
+      }
+      this.#options.replayCache?.claim(claim, response, this.#now);
     }
-    const csb = this.#bundle(base, authentic);
-    const { csb: answered, response } = authentic.verify ? this.#respond(mode, csb) : { csb, response: undefined };
-    if (authentic.claim !== undefined) this.#options.replayCache?.claim(authentic.claim, response, this.#now);
-    return { kind: base === undefined ? "new" : "update", csb: answered, response, claim: authentic.claim };
+    return { kind: base === undefined ? "new" : "update", csb, response, claim };
+  }
+
+  /** RFC 3830 §5.4. @throws MikeyError `mikey.replay` */
+  #answeredBefore(claim: ReplayClaim | undefined): Received | undefined {
+    if (claim === undefined) return undefined;
+    const verdict = this.#options.replayCache?.check(claim, this.#now);
+    if (verdict?.kind === "refused") throw new MikeyError("mikey.replay", verdict.reason);
+    return verdict?.kind === "repeated" ? { kind: "repeated", response: verdict.response, claim } : undefined;
   }
 
   #mode(): Mode {

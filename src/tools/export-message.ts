@@ -24,7 +24,7 @@ const ALL_TOLERANCES = Object.keys(TOLERANCES) as ToleranceName[];
  * @throws CodecError for octets that are no MIKEY message; MikeyError for a message that no profile accepts; WatchwordError
  * `tools.export-protected` for one whose keys are encrypted or that carries none
  */
-export function exportMessage(octets: Uint8Array): ExportStream[] {
+export async function exportMessage(octets: Uint8Array): Promise<ExportStream[]> {
   const kemac = payloadOf(decodeMessage(octets, { trailing: "keep" }), "KEMAC");
   if (kemac === undefined || !isNullKeyed(kemac)) {
     throw new WatchwordError(
@@ -33,7 +33,7 @@ export function exportMessage(octets: Uint8Array): ExportStream[] {
     );
   }
   const crypto = defaultCrypto;
-  const read = (tolerances: readonly ToleranceName[]): Csb => {
+  const read = async (tolerances: readonly ToleranceName[]): Promise<Csb> => {
     const responder = createResponder({
       crypto,
       clock: { now: () => 0 },
@@ -44,13 +44,13 @@ export function exportMessage(octets: Uint8Array): ExportStream[] {
       // What the policy leaves unprotected is said in the export.
       policyAccepted: () => true,
     });
-    return (responder.receive(octets) as Exclude<Received, { readonly kind: "repeated" }>).csb;
+    return ((await responder.receive(octets)) as Exclude<Received, { readonly kind: "repeated" }>).csb;
   };
-  let csb = read(ALL_TOLERANCES.filter((name) => name !== "short-srtcp-tag"));
+  let csb = await read(ALL_TOLERANCES.filter((name) => name !== "short-srtcp-tag"));
   if (csb.tolerances.includes("tag-length-in-auth-key-length")) {
     // Who writes the tag length there shortens the SRTCP tag as well.
     wipeCsb(csb);
-    csb = read(ALL_TOLERANCES);
+    csb = await read(ALL_TOLERANCES);
   }
   try {
     return csb.cryptoSessions.flatMap(({ csId, policyNo, ssrc, roc }) => {

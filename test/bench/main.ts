@@ -17,7 +17,7 @@ async function everything(): Promise<string> {
     quick ? { quick, rounds: 15, warmUp: 150, milliseconds: 5 } : { quick, rounds: 41, warmUp: 300, milliseconds: 5 },
   );
   const pool = await benchPool(quick ? { rounds: 3, packets: 500 } : { rounds: 7, packets: 2000 });
-  const mikey = benchMikey(quick ? 200 : 1000);
+  const mikey = await benchMikey(quick ? 200 : 1000);
   const sip = await benchSip(quick ? 200 : 2000);
   return [srtpReport(srtp), poolReport(pool), mikeyReport(mikey), sipReport(sip)].join("\n\n");
 }

@@ -23,22 +23,22 @@ const ALICE = { idType: IdType.URI, data: utf8("sip:alice@example.org") };
 const BOB = { idType: IdType.URI, data: utf8("sip:bob@example.org") };
 
 /** Calls per second over about `milliseconds`, after a warm-up of a fifth of that. */
-function rate(milliseconds: number, call: () => void): number {
-  const run = (duration: number): number => {
+async function rate(milliseconds: number, call: () => unknown): Promise<number> {
+  const run = async (duration: number): Promise<number> => {
     const start = performance.now();
     let calls = 0;
     while (performance.now() - start < duration) {
-      for (let i = 0; i < 16; i++) call();
+      for (let i = 0; i < 16; i++) await call();
       calls += 16;
     }
     return (calls * 1000) / (performance.now() - start);
   };
-  run(milliseconds / 5);
+  await run(milliseconds / 5);
   return run(milliseconds);
 }
 
 /** A whole exchange, both sides in one thread: request, response, verification, master keys of two sessions on both sides. */
-function exchange(crypto: CryptoProvider): () => void {
+function exchange(crypto: CryptoProvider): () => Promise<void> {
   const clock = { now: () => Date.now() };
   const initiator = createInitiator({ crypto, clock });
   const responder = createResponder({
@@ -48,8 +48,8 @@ function exchange(crypto: CryptoProvider): () => void {
     replayCache: createReplayCache(),
     findCredential: () => ({ psk: PSK }),
   });
-  return () => {
-    const pending = initiator.begin({
+  return async () => {
+    const pending = await initiator.begin({
       credential: { psk: PSK },
       initiatorId: ALICE,
       responderId: BOB,
@@ -57,9 +57,9 @@ function exchange(crypto: CryptoProvider): () => void {
       policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80" }]]),
       keys: [{ kind: "TGK", spi: Uint8Array.of(0, 0, 0, 1) }],
     });
-    const received = responder.receive(pending.octets);
+    const received = await responder.receive(pending.octets);
     if (received.kind === "repeated") throw new Error("a fresh request was taken for a repetition");
-    const csb = pending.complete(received.response as Uint8Array);
+    const csb = await pending.complete(received.response as Uint8Array);
     for (const csId of [1, 2]) {
       srtpMasterKeys(crypto, csb, csId);
       srtpMasterKeys(crypto, received.csb, csId);
@@ -68,12 +68,12 @@ function exchange(crypto: CryptoProvider): () => void {
 }
 
 /** Pre-shared key exchanges and message decodes per second. @param milliseconds time per measurement */
-export function benchMikey(milliseconds = 1000): MikeyBenchResult[] {
+export async function benchMikey(milliseconds = 1000): Promise<MikeyBenchResult[]> {
   const results: MikeyBenchResult[] = [];
   for (const crypto of [nodeCrypto, nobleCrypto]) {
-    results.push({ what: "PSK exchange, both sides", backend: crypto.name, perSecond: rate(milliseconds, exchange(crypto)) });
+    results.push({ what: "PSK exchange, both sides", backend: crypto.name, perSecond: await rate(milliseconds, exchange(crypto)) });
   }
-  const { octets } = createInitiator({ crypto: nodeCrypto, clock: { now: () => 0 } }).begin({
+  const { octets } = await createInitiator({ crypto: nodeCrypto, clock: { now: () => 0 } }).begin({
     credential: { psk: PSK },
     initiatorId: ALICE,
     responderId: BOB,
@@ -84,12 +84,12 @@ export function benchMikey(milliseconds = 1000): MikeyBenchResult[] {
   results.push({
     what: `decode of ${octets.length} octets`,
     backend: "-",
-    perSecond: rate(milliseconds, () => decodeMessage(octets)),
+    perSecond: await rate(milliseconds, () => decodeMessage(octets)),
   });
   return results;
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
-  for (const { what, backend, perSecond } of benchMikey())
+  for (const { what, backend, perSecond } of await benchMikey())
     console.log(`${what.padEnd(28)} ${backend.padEnd(6)} ${Math.round(perSecond).toLocaleString("en")}/s`);
 }

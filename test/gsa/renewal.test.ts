@@ -198,7 +198,7 @@ describe("renewal by either party", () => {
     const scene = world();
     let csb: Csb | undefined;
     const initiator = createInitiator({ crypto: nodeCrypto, clock: scene.network.clock });
-    const begun = initiator.begin({
+    const begun = await initiator.begin({
       credential: { psk: PSK },
       initiatorId: CALLER,
       responderId: CALLEE,
@@ -208,13 +208,13 @@ describe("renewal by either party", () => {
     });
     const answer = await scene.callee.answer(begun.octets, { secure: false, ssrcs: [0], scope: "d" });
     if (answer.kind !== "new") throw new Error("repeated");
-    csb = begun.complete(answer.response as Uint8Array);
+    csb = await begun.complete(answer.response as Uint8Array);
     const { fingerprint } = answer.media;
     for (let i = 0; i < 2; i++) {
-      const hold = initiator.update(csb, {});
+      const hold = await initiator.update(csb, {});
       const held = await accepted(answer.media, hold.octets, 1);
       held.commit();
-      csb = hold.complete(held.response as Uint8Array);
+      csb = await hold.complete(held.response as Uint8Array);
     }
     expect(answer.media.fingerprint).toBe(fingerprint);
     expect(answer.media.streams[0]?.sender?.protect(rtp(2, 1), new Uint8Array(100))).toBeGreaterThan(0);

@@ -66,15 +66,16 @@ export function request(changes: Partial<BeginRequest> = {}): BeginRequest {
 }
 
 /** A result that made or changed a CSB. */
-export function accepted(result: Received): Exclude<Received, { kind: "repeated" }> {
+export async function accepted(received: Promise<Received>): Promise<Exclude<Received, { kind: "repeated" }>> {
+  const result = await received;
   if (result.kind === "repeated") throw new Error("the message was taken for a repetition");
   return result;
 }
 
 /** The error that a message is refused with. */
-export function refusal(responder: Responder, octets: Uint8Array, context: ReceiveContext = {}): MikeyError {
+export async function refusal(responder: Responder, octets: Uint8Array, context: ReceiveContext = {}): Promise<MikeyError> {
   try {
-    responder.receive(octets, context);
+    await responder.receive(octets, context);
   } catch (error) {
     if (error instanceof MikeyError) return error;
     throw error;
@@ -83,9 +84,9 @@ export function refusal(responder: Responder, octets: Uint8Array, context: Recei
 }
 
 /** The code of whatever a call throws. */
-export function codeOf(call: () => unknown): string | undefined {
+export async function codeOf(call: () => unknown): Promise<string | undefined> {
   try {
-    call();
+    await call();
   } catch (error) {
     return (error as { code?: string }).code;
   }

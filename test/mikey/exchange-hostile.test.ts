@@ -56,13 +56,13 @@ describe("authentication", () => {
     ["a MAC of another algorithm", (octets) => changed(octets, (all) => all.map(shortMac)), "alice"],
   ];
 
-  it.each(wrongs)("%s fails with the one message", (_name, damage, who) => {
+  it.each(wrongs)("%s fails with the one message", async (_name, damage, who) => {
     const { responder, clock } = pair();
     const initiator = createInitiator({ crypto: nodeCrypto, clock });
     const psk = who === "wrong" ? utf8("another key here") : PSK;
     const initiatorId = who === "nobody" ? { ...ALICE, data: utf8("sip:nobody@example.org") } : ALICE;
-    const octets = initiator.begin(request({ credential: { psk }, initiatorId })).octets;
-    const error = refusal(responder, damage(octets));
+    const octets = (await initiator.begin(request({ credential: { psk }, initiatorId }))).octets;
+    const error = await refusal(responder, damage(octets));
     expect([error.code, error.message, error.errorNo, error.cause]).toEqual([
       "mikey.authentication",
       "MIKEY authentication failed",
@@ -73,68 +73,72 @@ describe("authentication", () => {
     expect(decodeMessage(error.reply as Uint8Array).payloads.map(({ kind }) => kind)).toEqual(["T", "ERR"]);
   });
 
-  it("no octet of a request can be changed, and nothing untyped is thrown", () => {
+  it("no octet of a request can be changed, and nothing untyped is thrown", async () => {
     const { initiator, responder } = pair();
-    const { octets } = initiator.begin(request({ sdpIds: ["mikey"] }));
+    const { octets } = await initiator.begin(request({ sdpIds: ["mikey"] }));
     for (let at = 0; at < octets.length; at++) {
       for (const flip of [0x01, 0x80, 0xff]) {
-        refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ flip)));
+        await refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ flip)));
       }
     }
     // None of the attempts spoilt the real message.
-    expect(responder.receive(octets).kind).toBe("new");
-    for (let at = 0; at < octets.length; at++) refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x10)));
+    expect((await responder.receive(octets)).kind).toBe("new");
+    for (let at = 0; at < octets.length; at++)
+      await refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x10)));
   });
 
-  it("once fields in the clear are consistent, only authentication can fail", () => {
+  it("once fields in the clear are consistent, only authentication can fail", async () => {
     const { initiator, responder } = pair();
-    const { octets } = initiator.begin(request());
+    const { octets } = await initiator.begin(request());
     const { spans } = decodeMessage(octets);
     const kemac = spans.at(-1)?.start as number;
     for (let at = kemac + 4; at < octets.length; at++) {
       // The MAC algorithm stands between encrypted data and MAC.
       if (at === (spans.at(-1)?.valueStart as number) - 1) continue;
-      expect(refusal(responder, octets.with(at, (octets[at] as number) ^ 0x40)).message).toBe("MIKEY authentication failed");
+      expect((await refusal(responder, octets.with(at, (octets[at] as number) ^ 0x40))).message).toBe(
+        "MIKEY authentication failed",
+      );
     }
   });
 
-  it("no truncation is accepted", () => {
+  it("no truncation is accepted", async () => {
     const { initiator, responder } = pair();
-    const pending = initiator.begin(request());
+    const pending = await initiator.begin(request());
     for (let length = 0; length < pending.octets.length; length++)
-      refusalOf(() => responder.receive(pending.octets.subarray(0, length)));
-    const { response } = accepted(responder.receive(pending.octets));
+      await refusalOf(() => responder.receive(pending.octets.subarray(0, length)));
+    const { response } = await accepted(responder.receive(pending.octets));
     for (let length = 0; length < (response as Uint8Array).length; length++) {
-      refusalOf(() => pending.complete((response as Uint8Array).subarray(0, length)));
+      await refusalOf(() => pending.complete((response as Uint8Array).subarray(0, length)));
     }
-    expect(pending.complete(response as Uint8Array).peerAuthenticated).toBe(true);
+    expect((await pending.complete(response as Uint8Array)).peerAuthenticated).toBe(true);
   });
 
-  it("no octet of a response can be changed", () => {
+  it("no octet of a response can be changed", async () => {
     const { initiator, responder } = pair();
-    const pending = initiator.begin(request());
-    const response = accepted(responder.receive(pending.octets)).response as Uint8Array;
+    const pending = await initiator.begin(request());
+    const response = (await accepted(responder.receive(pending.octets))).response as Uint8Array;
     for (let at = 0; at < response.length; at++) {
-      for (const flip of [0x01, 0x80, 0xff]) refusalOf(() => pending.complete(response.with(at, (response[at] as number) ^ flip)));
+      for (const flip of [0x01, 0x80, 0xff])
+        await refusalOf(() => pending.complete(response.with(at, (response[at] as number) ^ flip)));
     }
-    expect(pending.complete(response).peerAuthenticated).toBe(true);
+    expect((await pending.complete(response)).peerAuthenticated).toBe(true);
   });
 
-  it("no update can be changed or cut", () => {
+  it("no update can be changed or cut", async () => {
     const { initiator, responder } = pair();
-    const pending = initiator.begin(request());
-    const { csb, response } = accepted(responder.receive(pending.octets));
-    const { octets } = initiator.update(pending.complete(response as Uint8Array), {
+    const pending = await initiator.begin(request());
+    const { csb, response } = await accepted(responder.receive(pending.octets));
+    const { octets } = await initiator.update(await pending.complete(response as Uint8Array), {
       keys: [{ kind: "TGK", spi: Uint8Array.of(4, 3, 2, 1) }],
     });
     for (let at = 0; at < octets.length; at++) {
-      refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x20), { csb }));
-      refusalOf(() => responder.receive(octets.subarray(0, at), { csb }));
+      await refusalOf(() => responder.receive(octets.with(at, (octets[at] as number) ^ 0x20), { csb }));
+      await refusalOf(() => responder.receive(octets.subarray(0, at), { csb }));
     }
-    expect(responder.receive(octets, { csb }).kind).toBe("update");
+    expect((await responder.receive(octets, { csb })).kind).toBe("update");
   });
 
-  it("a response of another responder under the same key is not taken", () => {
+  it("a response of another responder under the same key is not taken", async () => {
     const { initiator, clock } = pair();
     const mallory = createResponder({
       crypto: nodeCrypto,
@@ -143,32 +147,32 @@ describe("authentication", () => {
       isLocalIdentity: () => true,
       findCredential: () => ({ psk: PSK }),
     });
-    const pending = initiator.begin(request());
-    const response = accepted(mallory.receive(pending.octets)).response as Uint8Array;
-    expect(pending.complete(response).responderId).toEqual(BOB);
+    const pending = await initiator.begin(request());
+    const response = (await accepted(mallory.receive(pending.octets))).response as Uint8Array;
+    expect((await pending.complete(response)).responderId).toEqual(BOB);
     // The identities are left out, so Mallory answers under an own one, with a right V over it.
-    const unnamed = initiator.begin(request({ omitIdentities: true }));
-    const answer = accepted(mallory.receive(unnamed.octets, { peerId: ALICE })).response as Uint8Array;
-    expect(codeOf(() => unnamed.complete(answer))).toBe("mikey.authentication");
+    const unnamed = await initiator.begin(request({ omitIdentities: true }));
+    const answer = (await accepted(mallory.receive(unnamed.octets, { peerId: ALICE }))).response as Uint8Array;
+    expect(await codeOf(() => unnamed.complete(answer))).toBe("mikey.authentication");
   });
 
-  it("a response cannot be reflected or moved to another exchange", () => {
+  it("a response cannot be reflected or moved to another exchange", async () => {
     const { initiator, responder, clock } = pair();
-    const first = initiator.begin(request());
-    const second = initiator.begin(request());
-    const response = accepted(responder.receive(first.octets)).response as Uint8Array;
-    expect(codeOf(() => second.complete(response))).toBe("mikey.response");
-    expect(codeOf(() => first.complete(first.octets))).toBe("mikey.response");
+    const first = await initiator.begin(request());
+    const second = await initiator.begin(request());
+    const response = (await accepted(responder.receive(first.octets))).response as Uint8Array;
+    expect(await codeOf(() => second.complete(response))).toBe("mikey.response");
+    expect(await codeOf(() => first.complete(first.octets))).toBe("mikey.response");
     clock.time += 1;
-    expect(refusal(responder, response).code).toBe("mikey.response");
-    expect(refusal(responder, response).reply).toBeUndefined();
+    expect((await refusal(responder, response)).code).toBe("mikey.response");
+    expect((await refusal(responder, response)).reply).toBeUndefined();
   });
 });
 
 /** The typed error of a refusal. */
-function refusalOf(call: () => unknown): WatchwordError {
+async function refusalOf(call: () => unknown): Promise<WatchwordError> {
   try {
-    call();
+    await call();
   } catch (error) {
     expect(error).toBeInstanceOf(WatchwordError);
     return error as WatchwordError;
@@ -176,75 +180,81 @@ function refusalOf(call: () => unknown): WatchwordError {
   throw new Error("it was accepted");
 }
 
-describe("arbitrary input", () => {
+describe("arbitrary input", async () => {
   const both = pair({ tolerances: Object.keys(TOLERANCES) as ToleranceName[], allowNullKeying: true });
-  const pending = both.initiator.begin(request());
-  const nullKeyed = createInitiator({ crypto: nodeCrypto, clock: both.clock, allowNullKeying: true }).begin(
-    request({ credential: { nullKeying: true }, keys: [{ kind: "TEK+SALT" }] }),
+  const pending = await both.initiator.begin(request());
+  const nullKeyed = (
+    await createInitiator({ crypto: nodeCrypto, clock: both.clock, allowNullKeying: true }).begin(
+      request({ credential: { nullKeying: true }, keys: [{ kind: "TEK+SALT" }] }),
+    )
   ).octets;
 
   /** Whatever happens, it is a result or a typed error. */
-  function survive(octets: Uint8Array): void {
+  async function survive(octets: Uint8Array): Promise<void> {
     for (const call of [
       () => both.responder.receive(octets),
       () => pending.complete(octets),
       () => peerErrorOf(nodeCrypto, octets),
     ]) {
       try {
-        call();
+        await call();
       } catch (error) {
         expect(error).toBeInstanceOf(WatchwordError);
       }
     }
   }
 
-  it("gives a result or a typed error", () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), survive));
+  it("gives a result or a typed error", async () => {
+    await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), survive));
   });
 
-  it("gives a result or a typed error for messages with changed, inserted and deleted octets", () => {
+  it("gives a result or a typed error for messages with changed, inserted and deleted octets", async () => {
     const edit = fc.record({ at: fc.nat(300), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) });
-    fc.assert(
-      fc.property(fc.constantFrom(pending.octets, nullKeyed), fc.array(edit, { minLength: 1, maxLength: 4 }), (octets, edits) => {
-        let list = [...octets];
-        for (const { at, remove, insert } of edits) list = [...list.slice(0, at), ...insert, ...list.slice(at + remove)];
-        survive(Uint8Array.from(list));
-      }),
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(pending.octets, nullKeyed),
+        fc.array(edit, { minLength: 1, maxLength: 4 }),
+        async (octets, edits) => {
+          let list = [...octets];
+          for (const { at, remove, insert } of edits) list = [...list.slice(0, at), ...insert, ...list.slice(at + remove)];
+          await survive(Uint8Array.from(list));
+        },
+      ),
       { numRuns: 500 },
     );
   });
 
-  it("is refused quickly however large it is", () => {
+  it("is refused quickly however large it is", async () => {
     const { header } = decodeMessage(nullKeyed);
     const payloads: Payload[] = Array.from({ length: 1000 }, () => ({ kind: "EXT", extType: 0, data: new Uint8Array(40) }));
-    survive(encodeMessage({ header, payloads }));
-    survive(new Uint8Array(1 << 20).fill(1));
+    await survive(encodeMessage({ header, payloads }));
+    await survive(new Uint8Array(1 << 20).fill(1));
   });
 });
 
 describe("a network that drops, duplicates and reorders", () => {
-  it("leaves both sides with the same keys wherever both have any", () => {
+  it("leaves both sides with the same keys wherever both have any", async () => {
     const event = fc.oneof(
       fc.constant("send" as const),
       fc.constant("duplicate" as const),
       fc.constant("swap" as const),
       fc.constant("drop" as const),
     );
-    fc.assert(
-      fc.property(
+    await fc.assert(
+      fc.asyncProperty(
         fc.array(event, { maxLength: 12 }),
         fc.array(event, { maxLength: 12 }),
         fc.integer({ min: 1, max: 4 }),
-        (there, back, attempts) => {
+        async (there, back, attempts) => {
           const { initiator, responder } = pair();
-          const pending = Array.from({ length: attempts }, () => initiator.begin(request()));
+          const pending = await Promise.all(Array.from({ length: attempts }, () => initiator.begin(request())));
           const made = new Map<number, Csb>();
           const responses: Uint8Array[] = [];
           for (const octets of mangle(
             pending.map(({ octets: message }) => message),
             there,
           )) {
-            const result: Received = responder.receive(octets);
+            const result: Received = await responder.receive(octets);
             if (result.kind !== "repeated") {
               expect(made.has(result.csb.csbId)).toBe(false);
               made.set(result.csb.csbId, result.csb);
@@ -253,8 +263,8 @@ describe("a network that drops, duplicates and reorders", () => {
           }
           for (const octets of mangle(responses, back)) {
             for (const exchange of pending) {
-              const code = codeOf(() => {
-                expect(exchange.complete(octets).keys).toEqual(made.get(exchange.csb.csbId)?.keys);
+              const code = await codeOf(async () => {
+                expect((await exchange.complete(octets)).keys).toEqual(made.get(exchange.csb.csbId)?.keys);
               });
               expect([undefined, "mikey.response"]).toContain(code);
             }
@@ -281,11 +291,11 @@ describe("a network that drops, duplicates and reorders", () => {
 
 describe("refusals", () => {
   const base = () => pair();
-  const reject = (octets: Uint8Array, options = {}, context = {}) => refusal(pair(options).responder, octets, context);
-  const sent = (changes = {}) => base().initiator.begin(request(changes)).octets;
+  const reject = async (octets: Uint8Array, options = {}, context = {}) => await refusal(pair(options).responder, octets, context);
+  const sent = async (changes = {}) => (await base().initiator.begin(request(changes))).octets;
   /** A request whose KEMAC was made by hand; the MAC is wrong, so checks before authentication are what is seen. */
-  const kemac = (encrAlg: number, macAlg: number) =>
-    changed(sent(), (all) => [
+  const kemac = async (encrAlg: number, macAlg: number) =>
+    changed(await sent(), (all) => [
       ...all.slice(0, -1),
       { kind: "KEMAC", encrAlg, encrData: new Uint8Array(24), macAlg, mac: new Uint8Array({ 0: 0, 1: 20 }[macAlg] ?? 32) },
     ]);
@@ -293,11 +303,11 @@ describe("refusals", () => {
   it.each([
     [
       "a clock an hour late",
-      () => createInitiator({ crypto: nodeCrypto, clock: { now: () => NOW - 3_600_000 } }).begin(request()).octets,
+      async () => (await createInitiator({ crypto: nodeCrypto, clock: { now: () => NOW - 3_600_000 } }).begin(request())).octets,
       "mikey.timestamp",
       1,
     ],
-    ["a PRF that nobody knows", () => sent().with(3, 0x85), "mikey.prf", 2],
+    ["a PRF that nobody knows", async () => (await sent()).with(3, 0x85), "mikey.prf", 2],
     ["a MAC that nobody knows", () => kemac(EncrAlg.AES_CM_128, 77), "mikey.mac-algorithm", 3],
     ["NULL MAC over encrypted keys", () => kemac(EncrAlg.AES_CM_128, MacAlg.NULL), "mikey.mac-algorithm", 3],
     ["keys in the clear under a MAC", () => kemac(EncrAlg.NULL, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
@@ -309,24 +319,34 @@ describe("refusals", () => {
       4,
     ],
     ["another responder", () => sent({ responderId: ALICE }), "mikey.identity", 7],
-    ["a public-key message", () => sent().with(1, 2), "mikey.data-type", 11],
-    ["a message of a group", () => sent().with(1, 241), "mikey.response", undefined],
-    ["a message without RAND", () => changed(sent(), (all) => all.filter(({ kind }) => kind !== "RAND")), "mikey.unknown-csb", 12],
-    ["a message with two RANDs", () => changed(sent(), (all) => [...all.slice(0, 2), ...all.slice(1)]), "mikey.grammar", 12],
-    ["a message without KEMAC", () => changed(sent(), (all) => all.slice(0, -1)), "mikey.grammar", 12],
+    ["a public-key message", async () => (await sent()).with(1, 2), "mikey.data-type", 11],
+    ["a message of a group", async () => (await sent()).with(1, 241), "mikey.response", undefined],
+    [
+      "a message without RAND",
+      async () => changed(await sent(), (all) => all.filter(({ kind }) => kind !== "RAND")),
+      "mikey.unknown-csb",
+      12,
+    ],
+    [
+      "a message with two RANDs",
+      async () => changed(await sent(), (all) => [...all.slice(0, 2), ...all.slice(1)]),
+      "mikey.grammar",
+      12,
+    ],
+    ["a message without KEMAC", async () => changed(await sent(), (all) => all.slice(0, -1)), "mikey.grammar", 12],
     [
       "a payload after the KEMAC",
-      () => changed(sent(), (all) => [...all, { kind: "EXT", extType: 0, data: utf8("x") }]),
+      async () => changed(await sent(), (all) => [...all, { kind: "EXT", extType: 0, data: utf8("x") }]),
       "mikey.grammar",
       12,
     ],
     [
       "a DH payload in a pre-shared key message",
-      () => changed(sent(), (all) => [{ kind: "CHASH", hashFunc: 0, hash: new Uint8Array(20) }, ...all]),
+      async () => changed(await sent(), (all) => [{ kind: "CHASH", hashFunc: 0, hash: new Uint8Array(20) }, ...all]),
       "mikey.grammar",
       12,
     ],
-    ["three identities", () => changed(sent(), (all) => [...all.slice(0, 3), ...all.slice(2)]), "mikey.grammar", 12],
+    ["three identities", async () => changed(await sent(), (all) => [...all.slice(0, 3), ...all.slice(2)]), "mikey.grammar", 12],
     ["a RAND of eight octets", () => sent({ rand: new Uint8Array(8) }), "mikey.grammar", 12],
     [
       "an SRTP policy without encryption",
@@ -341,49 +361,51 @@ describe("refusals", () => {
       9,
     ],
     ["the NULL cipher", () => sent({ policies: policies("NULL_HMAC_SHA1_80") }), "mikey.policy", 9],
-  ] as const)("%s: %#", (_name, octets, code, errorNo) => {
-    const error = reject(octets());
+  ] as const)("%s: %#", async (_name, octets, code, errorNo) => {
+    const message = await octets();
+    const error = await reject(message);
     expect([error.code, error.errorNo, mikeyErrorNo(error.code)]).toEqual([code, errorNo, errorNo]);
     expect(error.status).toEqual({ sip: 488, rtsp: 463 });
     if (errorNo === undefined) return;
     const reply = decodeMessage(error.reply as Uint8Array);
-    const asked = decodeMessage(octets());
+    const asked = decodeMessage(message);
     expect(reply.header).toMatchObject({ dataType: 6, verificationRequested: false, prf: asked.header.prf });
     expect(reply.payloads[0]).toEqual(expect.objectContaining({ kind: "T" }));
     expect(reply.payloads[1]).toEqual({ kind: "ERR", errorNo, reserved: 0 });
   });
 
-  it("carry no reply where the message says no time", () => {
-    const octets = changed(sent(), (all) => all.filter(({ kind }) => kind !== "T"));
-    expect(reject(octets)).toMatchObject({ code: "mikey.grammar", reply: undefined });
+  it("carry no reply where the message says no time", async () => {
+    const octets = changed(await sent(), (all) => all.filter(({ kind }) => kind !== "T"));
+    expect(await reject(octets)).toMatchObject({ code: "mikey.grammar", reply: undefined });
   });
 
-  it("a counter where none is kept, and a replay where one is", () => {
+  it("a counter where none is kept, and a replay where one is", async () => {
     const { responder, clock } = pair({ acceptCounter: true });
     const counters = (last: number) =>
       createTimestampSource(clock, { tsType: TimestampType.COUNTER, last: Uint8Array.of(0, 0, 0, last) });
-    const begin = (last: number) =>
-      createInitiator({ crypto: nodeCrypto, clock, timestamps: counters(last) }).begin(request()).octets;
-    accepted(responder.receive(begin(9)));
-    expect(refusal(responder, begin(8)).code).toBe("mikey.replay");
-    expect(refusal(responder, begin(9)).code).toBe("mikey.replay");
-    accepted(responder.receive(begin(10)));
-    expect(refusal(pair().responder, begin(11))).toMatchObject({ code: "mikey.timestamp", errorNo: 1 });
+    const begin = async (last: number) =>
+      (await createInitiator({ crypto: nodeCrypto, clock, timestamps: counters(last) }).begin(request())).octets;
+    await accepted(responder.receive(await begin(9)));
+    expect((await refusal(responder, await begin(8))).code).toBe("mikey.replay");
+    expect((await refusal(responder, await begin(9))).code).toBe("mikey.replay");
+    await accepted(responder.receive(await begin(10)));
+    expect(await refusal(pair().responder, await begin(11))).toMatchObject({ code: "mikey.timestamp", errorNo: 1 });
   });
 
-  it("a policy that is not for SRTP, is there twice or missing; keys that do not fit", () => {
+  it("a policy that is not for SRTP, is there twice or missing; keys that do not fit", async () => {
     const inside = (change: (payloads: readonly Payload[]) => readonly Payload[]) => authentic(change);
-    const codes = [
-      inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, protType: 1 } : p))),
-      inside((all) => [...all, ...all.filter(({ kind }) => kind === "SP")]),
-      inside((all) => all.filter(({ kind }) => kind !== "SP")),
-      inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, params: [{ type: 99, value: Uint8Array.of(1) }] } : p))),
-    ].map((octets) => reject(octets).code);
+    const messages = [
+      await inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, protType: 1 } : p))),
+      await inside((all) => [...all, ...all.filter(({ kind }) => kind === "SP")]),
+      await inside((all) => all.filter(({ kind }) => kind !== "SP")),
+      await inside((all) => all.map((p) => (p.kind === "SP" ? { ...p, params: [{ type: 99, value: Uint8Array.of(1) }] } : p))),
+    ];
+    const codes = await Promise.all(messages.map(async (octets) => (await reject(octets)).code));
     expect(codes).toEqual(["mikey.policy", "mikey.policy", "mikey.policy", "mikey.policy-parameter"]);
   });
 
-  it("an empty KEMAC at the beginning of an exchange", () => {
-    expect(reject(authentic((all) => all, [])).code).toBe("mikey.empty-kemac");
+  it("an empty KEMAC at the beginning of an exchange", async () => {
+    expect((await reject(await authentic((all) => all, []))).code).toBe("mikey.empty-kemac");
   });
 
   it.each([
@@ -422,37 +444,41 @@ describe("refusals", () => {
         { type: 0, key: new Uint8Array(16).fill(1), validity: { kv: "spi", spi: Uint8Array.of(1, 2) } },
       ],
     ],
-  ] as const)("%s", (_name, keys) => {
-    const error = reject(authentic((all) => all, keys));
+  ] as const)("%s", async (_name, keys) => {
+    const error = await reject(await authentic((all) => all, keys));
     expect(error.code).toBe("mikey.key-data");
     expect(decodeMessage(error.reply as Uint8Array).payloads.map(({ kind }) => kind)).toEqual(["T", "ERR", "V"]);
   });
 
-  it("a pre-shared key that repeats itself, on both sides", () => {
+  it("a pre-shared key that repeats itself, on both sides", async () => {
     const psk = new Uint8Array(64).fill(0x41);
-    expect(codeOf(() => base().initiator.begin(request({ credential: { psk } })))).toBe("mikey.repeating-key");
-    expect(reject(sent(), { findCredential: () => ({ psk }) }).code).toBe("mikey.repeating-key");
+    expect(await codeOf(() => base().initiator.begin(request({ credential: { psk } })))).toBe("mikey.repeating-key");
+    expect((await reject(await sent(), { findCredential: () => ({ psk }) })).code).toBe("mikey.repeating-key");
   });
 
-  it("a bare TEK where the tolerance for it is off", () => {
-    expect(reject(sent({ keys: [{ kind: "TEK" }] }), { tolerances: [] }).code).toBe("mikey.key-data");
+  it("a bare TEK where the tolerance for it is off", async () => {
+    expect((await reject(await sent({ keys: [{ kind: "TEK" }] }), { tolerances: [] })).code).toBe("mikey.key-data");
   });
 
-  it("a full cache shrinks what is accepted instead of forgetting", () => {
+  it("a full cache shrinks what is accepted instead of forgetting", async () => {
     const { initiator, responder, clock } = pair({ replayCache: createReplayCache({ capacity: 8 }) });
-    const octets = Array.from({ length: 9 }, () => {
+    const octets: Uint8Array[] = [];
+    for (let i = 0; i < 9; i++) {
       clock.time += 1000;
-      return initiator.begin(request()).octets;
-    });
-    for (const message of octets) accepted(responder.receive(message));
-    expect(refusal(responder, octets[0] as Uint8Array).code).toBe("mikey.replay");
-    expect(responder.receive(octets[5] as Uint8Array).kind).toBe("repeated");
+      octets.push((await initiator.begin(request())).octets);
+    }
+    for (const message of octets) await accepted(responder.receive(message));
+    expect((await refusal(responder, octets[0] as Uint8Array)).code).toBe("mikey.replay");
+    expect((await responder.receive(octets[5] as Uint8Array)).kind).toBe("repeated");
   });
 
   /** A request with a right MAC over whatever is wrong in it. */
-  function authentic(change: (payloads: readonly Payload[]) => readonly Payload[], keys?: readonly object[]): Uint8Array {
+  async function authentic(
+    change: (payloads: readonly Payload[]) => readonly Payload[],
+    keys?: readonly object[],
+  ): Promise<Uint8Array> {
     const crypto = nodeCrypto;
-    const { octets } = base().initiator.begin(request());
+    const { octets } = await base().initiator.begin(request());
     const { header, payloads } = decodeMessage(octets);
     return encodeByHand(
       header.csbId,
@@ -518,16 +544,16 @@ function chain(keys: readonly KeyDataLike[]): Uint8Array {
 }
 
 describe("ERR messages (RFC 3830 §5.1.2)", () => {
-  const policyRefusal = () => {
+  const policyRefusal = async () => {
     const both = pair({ policyAccepted: ({ suite }) => suite === "AEAD_AES_128_GCM", supported: [{ suite: "AEAD_AES_128_GCM" }] });
-    const pending = both.initiator.begin(request());
-    return { ...both, pending, error: refusal(both.responder, pending.octets) };
+    const pending = await both.initiator.begin(request());
+    return { ...both, pending, error: await refusal(both.responder, pending.octets) };
   };
 
-  it("tell the Initiator, authenticated, which policies are supported", () => {
-    const { pending, error } = policyRefusal();
+  it("tell the Initiator, authenticated, which policies are supported", async () => {
+    const { pending, error } = await policyRefusal();
     try {
-      pending.complete(error.reply as Uint8Array);
+      await pending.complete(error.reply as Uint8Array);
       expect.unreachable();
     } catch (caught) {
       expect(caught).toBeInstanceOf(MikeyPeerError);
@@ -541,40 +567,40 @@ describe("ERR messages (RFC 3830 §5.1.2)", () => {
     }
   });
 
-  it("without V are a hint only; with a wrong V they are nothing; the right response still completes", () => {
+  it("without V are a hint only; with a wrong V they are nothing; the right response still completes", async () => {
     const { initiator, responder } = pair();
-    const pending = initiator.begin(request());
+    const pending = await initiator.begin(request());
     const forged = encodeErrorMessage(nodeCrypto, pending.csb, pending.csb.timestamp, ErrorNo.AUTH_FAILURE);
-    expect(codeOf(() => pending.complete(forged))).toBe("mikey.peer-error");
-    expect(() => pending.complete(forged)).toThrow(/unauthenticated/);
-    const { error } = policyRefusal();
+    expect(await codeOf(() => pending.complete(forged))).toBe("mikey.peer-error");
+    await expect(pending.complete(forged)).rejects.toThrow(/unauthenticated/);
+    const { error } = await policyRefusal();
     const { payloads } = decodeMessage(error.reply as Uint8Array);
     const wrongV = encodeMessage({
       header: { ...decodeMessage(forged).header },
       payloads: payloads.map((p) => (p.kind === "T" ? { ...p, value: pending.csb.timestamp.value } : p)),
     });
-    expect(codeOf(() => pending.complete(wrongV))).toBe("mikey.authentication");
-    const { response } = accepted(responder.receive(pending.octets));
-    expect(pending.complete(response as Uint8Array).peerAuthenticated).toBe(true);
+    expect(await codeOf(() => pending.complete(wrongV))).toBe("mikey.authentication");
+    const { response } = await accepted(responder.receive(pending.octets));
+    expect((await pending.complete(response as Uint8Array)).peerAuthenticated).toBe(true);
   });
 
-  it("of another exchange are not taken", () => {
+  it("of another exchange are not taken", async () => {
     const { initiator } = pair();
-    const pending = initiator.begin(request());
+    const pending = await initiator.begin(request());
     const other = encodeErrorMessage(nodeCrypto, { prf: 0, csbId: (pending.csb.csbId ^ 1) >>> 0 }, pending.csb.timestamp, 0);
-    expect(codeOf(() => pending.complete(other))).toBe("mikey.response");
+    expect(await codeOf(() => pending.complete(other))).toBe("mikey.response");
   });
 
-  it("are never answered with an ERR", () => {
+  it("are never answered with an ERR", async () => {
     const { responder } = pair();
-    const { error } = policyRefusal();
-    const caught = refusal(responder, error.reply as Uint8Array);
+    const { error } = await policyRefusal();
+    const caught = await refusal(responder, error.reply as Uint8Array);
     expect(caught).toBeInstanceOf(MikeyPeerError);
     expect(caught.reply).toBeUndefined();
   });
 
-  it("are read on their own, as in a 463", () => {
-    const { pending, error } = policyRefusal();
+  it("are read on their own, as in a 463", async () => {
+    const { pending, error } = await policyRefusal();
     expect(peerErrorOf(nodeCrypto, error.reply as Uint8Array)?.report).toEqual({
       errorNos: [9],
       policies: [{ suite: "AEAD_AES_128_GCM" }],
@@ -585,10 +611,10 @@ describe("ERR messages (RFC 3830 §5.1.2)", () => {
 });
 
 describe("status codes", () => {
-  it("follow from the error", () => {
+  it("follow from the error", async () => {
     expect(new MikeyError("mikey.absent", "").status).toEqual({ sip: 488, rtsp: 403 });
     expect(carrierStatusOf(new MikeyError("mikey.policy", ""))).toEqual({ sip: 488, rtsp: 463 });
-    expect(carrierStatusOf(refusalOf(() => decodeMessage(Uint8Array.of(2))))).toEqual({ sip: 488, rtsp: 463 });
+    expect(carrierStatusOf(await refusalOf(() => decodeMessage(Uint8Array.of(2))))).toEqual({ sip: 488, rtsp: 463 });
     expect(carrierStatusOf(new MikeyError("mikey.option", "")).rtsp).toBe(500);
   });
 });

@@ -97,8 +97,8 @@ describe("peer profiles", () => {
 
   it.each(peerProfileNames.flatMap((name) => suiteNames.map((suite) => [name, suite] as const)))(
     "%s reads what we send it for %s",
-    (name, suite) => {
-      const { octets, csb } = begin(name, suite);
+    async (name, suite) => {
+      const { octets, csb } = await begin(name, suite);
       const { tolerances } = peerProfile(name);
       const responder = createResponder({
         crypto: nodeCrypto,
@@ -107,7 +107,7 @@ describe("peer profiles", () => {
         tolerances,
         policyAccepted: () => true,
       });
-      const result = responder.receive(octets, { secure: true });
+      const result = await responder.receive(octets, { secure: true });
       if (result.kind === "repeated") expect.unreachable();
       else {
         expect(srtpMasterKeys(nodeCrypto, result.csb, 1)).toEqual(srtpMasterKeys(nodeCrypto, csb, 1));
@@ -122,8 +122,8 @@ describe("peer profiles", () => {
     ["gstreamer", "AES_CM_128_HMAC_SHA1_80", 112],
     ["gstreamer", "AES_256_CM_HMAC_SHA1_80", 128],
     ["gstreamer", "AEAD_AES_128_GCM", 110],
-  ] as const)("%s, %s: T, RAND, SP, KEMAC in %i octets", (name, suite, length) => {
-    const { octets } = begin(name, suite);
+  ] as const)("%s, %s: T, RAND, SP, KEMAC in %i octets", async (name, suite, length) => {
+    const { octets } = await begin(name, suite);
     expect(decodeMessage(octets).payloads.map(({ kind }) => kind)).toEqual(["T", "RAND", "SP", "KEMAC"]);
     expect(octets).toHaveLength(length);
   });

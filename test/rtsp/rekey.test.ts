@@ -105,8 +105,12 @@ describe("NULL-keyed keys are replaced while playing", () => {
 
 describe("a new key from a stranger to updates", () => {
   /** A complete message with a key of its own, as recorders send it. */
-  function replacement(setting: Setting, mki: number, change: { readonly sp?: boolean; readonly rand?: boolean } = {}): string {
-    const pending = createInitiator({ crypto: nobleCrypto, clock: setting.network.clock }).begin({
+  async function replacement(
+    setting: Setting,
+    mki: number,
+    change: { readonly sp?: boolean; readonly rand?: boolean } = {},
+  ): Promise<string> {
+    const pending = await createInitiator({ crypto: nobleCrypto, clock: setting.network.clock }).begin({
       credential: { nullKeying: true },
       secure: true,
       cryptoSessions: [{ ssrc: 0x01020304 }],
@@ -133,7 +137,7 @@ describe("a new key from a stranger to updates", () => {
     await ask("DESCRIBE rtsps://server/s", "");
     const answer = await ask(
       "SETUP rtsps://server/s/track1",
-      `Transport: RTP/SAVP/TCP;unicast;interleaved=0-1\r\nKeyMgmt: prot=mikey;uri="rtsps://server/s/track1";data="${replacement(setting, 1)}"\r\n`,
+      `Transport: RTP/SAVP/TCP;unicast;interleaved=0-1\r\nKeyMgmt: prot=mikey;uri="rtsps://server/s/track1";data="${await replacement(setting, 1)}"\r\n`,
     );
     const session = `Session: ${/Session: ([0-9a-f]+)/.exec(answer)?.[1]}\r\n`;
     return { setting, ask, session };
@@ -146,7 +150,7 @@ describe("a new key from a stranger to updates", () => {
   ])("is taken with %s, and said to be tolerated", async (_name, change) => {
     const { setting, ask, session } = await recorder("onvif");
     expect(setting.server.sessions[0]?.tracks).toMatchObject([{ mki: "00000001" }]);
-    expect(await ask("SET_PARAMETER rtsps://server/s", session, `mikey: ${replacement(setting, 2, change)}\r\n`)).toMatch(
+    expect(await ask("SET_PARAMETER rtsps://server/s", session, `mikey: ${await replacement(setting, 2, change)}\r\n`)).toMatch(
       / 200 OK/,
     );
     expect(setting.server.sessions[0]?.tracks).toMatchObject([{ mki: "00000002", suite: AES80 }]);
@@ -159,10 +163,10 @@ describe("a new key from a stranger to updates", () => {
       expect(await ask("SET_PARAMETER rtsps://server/s", session, `mikey: ${octets}\r\n`)).toMatch(/ 463 /);
       expect(setting.server.sessions[0]?.tracks).toMatchObject([{ mki: "00000001" }]);
     };
-    await refused(replacement(setting, 1));
+    await refused(await replacement(setting, 1));
     const strict = await recorder("strict");
     expect(
-      await strict.ask("SET_PARAMETER rtsps://server/s", strict.session, `mikey: ${replacement(strict.setting, 2)}\r\n`),
+      await strict.ask("SET_PARAMETER rtsps://server/s", strict.session, `mikey: ${await replacement(strict.setting, 2)}\r\n`),
     ).toMatch(/ 463 /);
     expect(strict.setting.events.at(-1)).toMatchObject({ type: "refused", code: "gsa.rekey" });
   });
@@ -176,7 +180,7 @@ describe("a new key from a stranger to updates", () => {
     stream.onData = (octets) => {
       answer += utf8Text(octets) ?? "";
     };
-    const body = `mikey: ${replacement(setting, 9)}\r\n`;
+    const body = `mikey: ${await replacement(setting, 9)}\r\n`;
     stream.write(
       utf8(
         `SET_PARAMETER rtsps://server/s RTSP/1.0\r\nCSeq: 1\r\nSession: ${session?.id}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,

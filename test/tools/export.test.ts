@@ -179,38 +179,36 @@ describe("what an export says", () => {
 });
 
 describe("exportMessage", () => {
-  it("gives a stream for every crypto session of a NULL-keyed message", () => {
-    const [only, ...others] = exportMessage(STRICT_OCTETS);
+  it("gives a stream for every crypto session of a NULL-keyed message", async () => {
+    const [only, ...others] = await exportMessage(STRICT_OCTETS);
     expect(others).toEqual([]);
     expect(only).toMatchObject({ policy: { suite: "AES_CM_128_HMAC_SHA1_80" }, ssrc: 0x0a0b0c0d, rolloverCounter: 0 });
     expect(only?.keys).toMatchObject([{ key: KEY.subarray(0, 16), salt: KEY.subarray(16), mki: parseHex("00000001") }]);
   });
 
-  it("knows the SRTCP tag of each dialect of a _32 suite", () => {
+  it("knows the SRTCP tag of each dialect of a _32 suite", async () => {
     const one = (type: number, value: number) => ({ type, value: Uint8Array.of(value) });
     const message = (params: readonly ReturnType<typeof one>[]): Uint8Array =>
       encodeMessage(variant("SP", { kind: "SP", policyNo: 0, protType: 0, params: [one(0, 1), one(1, 16), one(2, 1), ...params] }));
-    const [gstreamer] = exportMessage(message([one(3, 4), one(7, 1), one(8, 1), one(10, 1)]));
-    const [standard] = exportMessage(message([one(3, 20), one(7, 1), one(8, 1), one(10, 1), one(11, 4)]));
+    const [gstreamer] = await exportMessage(message([one(3, 4), one(7, 1), one(8, 1), one(10, 1)]));
+    const [standard] = await exportMessage(message([one(3, 20), one(7, 1), one(8, 1), one(10, 1), one(11, 4)]));
     expect(gstreamer?.policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_32", rtcpTagLength: 4 });
     expect(standard?.policy).toEqual({ suite: "AES_CM_128_HMAC_SHA1_32" });
   });
 
-  it("refuses a message whose keys are protected, or that has none", () => {
+  it("refuses a message whose keys are protected, or that has none", async () => {
     const protectedKemac = { ...kemac([TEK]), macAlg: MacAlg.HMAC_SHA_1_160, mac: new Uint8Array(20) } as ReturnType<typeof kemac>;
     for (const octets of [encodeMessage(variant("KEMAC", protectedKemac)), encodeMessage(variant("KEMAC"))]) {
-      expect(() => exportMessage(octets)).toThrowError(expect.objectContaining({ code: "tools.export-protected" }));
+      await expect(exportMessage(octets)).rejects.toMatchObject({ code: "tools.export-protected" });
     }
   });
 
-  it("gives keys or a typed error for every truncation, and no key in an error", () => {
+  it("gives keys or a typed error for every truncation, and no key in an error", async () => {
     for (let length = 0; length < STRICT_OCTETS.length; length++) {
-      expect(() => exportMessage(STRICT_OCTETS.subarray(0, length))).toThrowError(
-        expect.objectContaining({
-          code: expect.stringMatching(/^[a-z]+\.[a-z-]+$/),
-          message: expect.not.stringContaining(formatHex(KEY)),
-        }),
-      );
+      await expect(exportMessage(STRICT_OCTETS.subarray(0, length))).rejects.toMatchObject({
+        code: expect.stringMatching(/^[a-z]+\.[a-z-]+$/),
+        message: expect.not.stringContaining(formatHex(KEY)),
+      });
     }
   });
 });
