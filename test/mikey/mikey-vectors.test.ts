@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { concatBytes, formatHex, parseHex } from "../../src/bytes/index.js";
+import { concatBytes, formatHex, parseHex, utf8 } from "../../src/bytes/index.js";
 import type { CryptoProvider } from "../../src/crypto/index.js";
 import {
   computeMac,
@@ -209,10 +209,12 @@ describe("signatures and policies", () => {
     // The header of SIGN is covered (RFC 3830 §5.2); the response of RSA-R has the identities and T behind it (RFC 4738 §3.6).
     const suffix =
       decoded.header.dataType === 10 ? `${vector.initiator.data}${vector.responder?.data}${exchange.timestamp.value}` : "";
-    expect(input).toBe(`${formatHex(coveredOctets(decoded))}${suffix}`);
-    expect(message.octets.endsWith(signature)).toBe(true);
     const last = decoded.payloads.at(-1);
     if (last?.kind !== "SIGN" && last?.kind !== "SIGNX") throw new Error("the signature is not the last payload");
+    // docs/protocol.md §16.3: a label and an empty group.
+    const prefix = last.kind === "SIGNX" ? `${formatHex(utf8("ww1 sign"))}00` : "";
+    expect(input).toBe(`${prefix}${formatHex(coveredOctets(decoded))}${suffix}`);
+    expect(message.octets.endsWith(signature)).toBe(true);
     expect(formatHex(last.signature)).toBe(signature);
   });
 

@@ -97,14 +97,14 @@ def not_cached(c):
     v = Pk(
         "pk-oaep-pss-chash",
         "RSAES-OAEP and RSASSA-PSS, both with SHA-1; the key of the Responder named by CHASH (SHA-1); a certificate chain of two. The envelope "
-        "key is not cached: each update is a public-key message with a new one. The first carries a new TGK, the second no KEMAC at all, which "
-        "still lets V be computed (RFC 3830 4.5).",
+        "key is not cached: each update is a public-key message with a new one. The first carries a new TGK; the second adds a crypto session, "
+        "its KEMAC holding the ID alone (RFC 3830 6.2); the third has no KEMAC at all, which still lets V be computed (4.5).",
         c,
         signer="alice-chain",
         scheme="rsa-pss-sha1",
         recipient="bob-encryption",
         pke="rsa-oaep-sha1",
-        readings=["v-suffix", "sign-header", "sign-hash", "pke-scheme"],
+        readings=["v-suffix", "sign-header", "sign-hash", "pke-scheme", "pk-update-kemac"],
     )
     ts, keys = v.ts(0), [tgk(v.rnd("TGK 1", 16), bytes.fromhex("00000001"))]
     names = [wire.id_payload(ALICE), cert(c["alice-chain"]), cert(c["users"]), wire.id_payload(BOB)]
@@ -113,11 +113,11 @@ def not_cached(c):
     ts, keys = v.ts(60), [tgk(v.rnd("TGK 2", 16), bytes.fromhex("00000002"))]
     i_message, envelope_key = v.request(ts, keys, 2, names=v.id_payloads(0, 1), rand=False, sps=[])
     v.exchange("update", ts, i_message, v.response(ts, envelope_key), keys=keys)
-    ts = v.ts(120)
     more = [cs(1, 0x11AA0001, roc=1), cs(2, 0x22BB0002, roc=1), cs(3, 0x11AA0003)]
-    v.sessions = more
-    i_message, envelope_key = v.request(ts, [], 3, names=v.id_payloads(0, 1), rand=False, sps=[], kemac=False)
-    v.exchange("update", ts, i_message, v.response(ts, envelope_key), sessions=more)
+    for step, seconds, kemac in ((3, 120, True), (4, 180, False)):
+        ts, v.sessions = v.ts(seconds), more
+        i_message, envelope_key = v.request(ts, [], step, names=v.id_payloads(0, 1), rand=False, sps=[], kemac=kemac)
+        v.exchange("update", ts, i_message, v.response(ts, envelope_key), sessions=more)
     return v.json()
 
 

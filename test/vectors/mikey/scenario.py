@@ -207,7 +207,9 @@ class Vector:
         else:
             last = wire.signx_payload(1 if scheme == "ed25519" else 2, sha("sha256", signer.spki)[:8])
         message = Message(self, data_type, v, [*payloads, last], cs_map)
-        covered, random = message.octets() + suffix, {}
+        # docs/protocol.md 16.3: a label and the group, which is empty between two parties, stand before what SIGNX signs.
+        prefix = b"" if scheme.startswith("rsa") else b"ww1 sign" + u8(0)
+        covered, random = prefix + message.octets() + suffix, {}
         name = scheme.rsplit("-", 1)[-1]
         if scheme.startswith("rsa-pkcs1"):
             signature = pkcs1_sign(signer.secret, name, covered)
