@@ -29,6 +29,9 @@ const ENTRANCES: Readonly<Record<string, readonly string[]>> = {
   node: [join("node", "sip", "index.js")],
 };
 
+/** What providers of a room to the right are built from, beside the index, which would wait for the provider. */
+const BACKENDS: Readonly<Record<string, string>> = { crypto: join("crypto", "backend.js") };
+
 /** Packages that a room may import; every other bare import is a mistake. */
 const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   crypto: [/^@noble\//, /^#platform$/],
@@ -76,6 +79,19 @@ describe("rooms", () => {
     }
   });
 
+  it("choose a provider that does not wait for the index that chooses it", () => {
+    const reached = new Set<string>();
+    const follow = (file: string): void => {
+      if (reached.has(file)) return;
+      reached.add(file);
+      const statements = readFileSync(file, "utf8").matchAll(/^(?:import|export)\b(?! type\b)[^;"(]*"(\.[^"\s]+)\.js"/gm);
+      for (const [, specifier = ""] of statements) follow(resolve(dirname(file), `${specifier}.ts`));
+    };
+    follow(join(SRC, "node", "platform.ts"));
+    expect([...reached].map((file) => relative(SRC, file))).toContain(BACKENDS["crypto"]?.replace(".js", ".ts"));
+    expect([...reached].map((file) => relative(SRC, file))).not.toContain(join("crypto", "index.ts"));
+  });
+
   it("every folder of src is a known room", () => {
     const rooms = new Set(files.map((file) => relative(SRC, file).split(sep)[0] as string));
     for (const room of rooms) expect(column(room), room).toBeGreaterThanOrEqual(0);
@@ -99,6 +115,7 @@ describe("rooms", () => {
       const targetRoom = target.split(sep)[0] as string;
       if (targetRoom === room) continue;
       const entrances = [join(targetRoom, "index.js"), ...(ENTRANCES[targetRoom] ?? [])];
+      if (room === "node") entrances.push(BACKENDS[targetRoom] ?? "");
       expect(entrances, `${name} looks past the index of ${targetRoom}`).toContain(target);
       expect(column(targetRoom), `${name} looks to the right or sideways, at ${targetRoom}`).toBeLessThan(column(room));
       expect(NEVER[room] ?? [], `${name} must not import ${targetRoom}`).not.toContain(targetRoom);

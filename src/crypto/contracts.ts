@@ -1,3 +1,5 @@
+import type { AsymmetricProvider } from "./asymmetric.js";
+
 /** Hash functions of RFC 3830 and RFC 6043. */
 export type HashName = "sha1" | "sha256";
 
@@ -33,10 +35,10 @@ export interface AesGcm {
 }
 
 /**
- * The symmetric primitives. Two implementations pass one suite (`test/suites/crypto-provider.ts`): @noble, which runs
- * anywhere, and node:crypto. All operations are synchronous.
+ * The primitives. Two implementations pass one suite (`test/suites/crypto-provider.ts`): @noble, which runs
+ * anywhere, and node:crypto. Symmetric operations are synchronous.
  */
-export interface CryptoProvider {
+export interface CryptoProvider extends AsymmetricProvider {
   /** `noble` or `node`. */
   readonly name: string;
   /** True where a call into the provider costs far more than a block: keystream is then best made for many packets at once. */

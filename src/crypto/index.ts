@@ -6,6 +6,8 @@ export * from "./certificates.js";
 export * from "./contracts.js";
 export { md5 } from "./md5.js";
 export { nobleCrypto } from "./noble.js";
+export * from "./pem.js";
+export { encryptionSchemesOf, signatureSchemesOf } from "./schemes.js";
 
 /** The fastest provider of the platform: node:crypto on Node, @noble elsewhere. */
 export const defaultCrypto: CryptoProvider = platformCrypto;

@@ -5,6 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
+import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
 
@@ -164,21 +165,26 @@ function xorStep(block: Uint8Array, step: number): void {
   view.setUint32(4, view.getUint32(4) ^ step);
 }
 
-/** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
-export const nobleCrypto: CryptoProvider = {
-  name: "noble",
-  callsAreCostly: false,
-  randomBytes: (length) => randomBytes(length),
-  hash(name, ...parts) {
+const primitives = {
+  randomBytes: (length: number): Uint8Array => randomBytes(length),
+  hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
     const running = HASHES[name].create();
     for (const part of parts) running.update(part);
     return running.digest();
   },
   hmac: createHmac,
+};
+
+/** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
+export const nobleCrypto: CryptoProvider = {
+  name: "noble",
+  callsAreCostly: false,
+  ...primitives,
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap,
   aesKeyUnwrap,
   aesKeyWrapPad,
   aesKeyUnwrapPad,
+  ...createNobleAsymmetric(primitives),
 };

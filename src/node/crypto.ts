@@ -1,6 +1,8 @@
 import * as crypto from "node:crypto";
 import { WatchwordError, wipe } from "../bytes/index.js";
-import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "../crypto/index.js";
+import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "../crypto/backend.js";
+import { createNodeAsymmetric } from "./crypto-asymmetric.js";
+import { plain } from "./octets.js";
 
 /** Octets of a block and of a digest (FIPS 180-4 §1). */
 const HASHES = { sha1: { block: 64, digest: 20 }, sha256: { block: 64, digest: 32 } } as const;
@@ -21,11 +23,6 @@ function hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
   const running = crypto.createHash(name);
   for (const part of parts) running.update(part);
   return plain(running.digest());
-}
-
-/** A Buffer's `slice` shares memory and its JSON differs: callers of this package see plain octets only. */
-function plain(octets: Uint8Array): Uint8Array {
-  return new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
 }
 
 /**
@@ -176,13 +173,13 @@ function wrapPadName(key: Uint8Array): string {
   return WRAP_PAD[key.length] as string;
 }
 
+const primitives = { randomBytes: (length: number): Uint8Array => plain(crypto.randomBytes(length)), hash, hmac: createHmac };
+
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
   name: "node",
   callsAreCostly: true,
-  randomBytes: (length) => plain(crypto.randomBytes(length)),
-  hash,
-  hmac: createHmac,
+  ...primitives,
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap(key, initialValue, plaintext) {
@@ -215,4 +212,5 @@ export const nodeCrypto: CryptoProvider = {
       return undefined;
     }
   },
+  ...createNodeAsymmetric(primitives),
 };

@@ -3,10 +3,14 @@ import { describe, expect, it } from "vitest";
 import { defaultCrypto, nobleCrypto } from "../../src/crypto/index.js";
 import { platformCrypto as portableCrypto } from "../../src/crypto/platform.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
+import { describeAsymmetricAgreement, describeAsymmetricProvider } from "../suites/asymmetric-provider.js";
 import { describeCryptoProvider } from "../suites/crypto-provider.js";
 
 describeCryptoProvider(nobleCrypto);
 describeCryptoProvider(nodeCrypto);
+describeAsymmetricProvider(nobleCrypto);
+describeAsymmetricProvider(nodeCrypto);
+describe("node and noble agree with public keys", () => describeAsymmetricAgreement(nodeCrypto, nobleCrypto));
 
 const octets = (maxLength: number) => fc.uint8Array({ maxLength });
 const exactly = (...lengths: readonly number[]) =>
