@@ -1,6 +1,6 @@
 import type { ToleranceName } from "../mikey/index.js";
 import type { SrtpMasterKey, SrtpPolicy, SrtpReceiver, SrtpSender, SrtpToleranceName } from "../srtp/index.js";
-import type { ProofVerdict } from "./registration.js";
+import type { ProofVerdict } from "./proof.js";
 
 /** One m= line of a keyed session. */
 export interface KeyedStream {

@@ -31,7 +31,8 @@ import type {
 import { type ExchangeFacts, registrationOf } from "./exchange-registration.js";
 import type { KeyingContext } from "./media-keying.js";
 import { answeringHello, helloNonce } from "./pop.js";
-import type { ProofVerdict, RegistrationSa } from "./registration.js";
+import type { ProofVerdict } from "./proof.js";
+import type { RegistrationSa } from "./registration.js";
 import { keyFingerprint, nextSpi, type SharedSender, sameSpi } from "./shared-sender.js";
 import {
   type Direction,

@@ -1,21 +1,19 @@
-import { concatBytes, equalBytes, formatHex, utf8, WatchwordError, wipe } from "../bytes/index.js";
+import { concatBytes, equalBytes, formatHex, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
+import { prf } from "../mikey/index.js";
+import { bigEndian, LABEL, prefixed } from "./labels.js";
 import {
-  CsMapType,
-  DataType,
-  type DecodedMessage,
-  decodeMessage,
-  ExtensionType,
-  encodeMessage,
-  MacAlg,
-  MIKEY_VERSION,
-  prf,
-  TimestampType,
-} from "../mikey/index.js";
-import { decodePossessionClaim, encodePossessionClaim, PROTOCOL_VERSION } from "./pop.js";
-
-/** What a party concludes from the end of a session (docs/protocol.md §6.3). */
-export type ProofVerdict = "verified" | "rejected" | "absent";
+  type HeldKey,
+  heldValue,
+  ntp64,
+  ntpOctets,
+  openAcknowledgement,
+  openProof,
+  type ProofParty,
+  type ProofVerdict,
+  sealAcknowledgement,
+  sealProof,
+} from "./proof.js";
 
 /** The exchange that a registration stands on (docs/protocol.md §5). Identities and nonces are empty where there were none. */
 export interface RegistrationFacts {
@@ -35,14 +33,7 @@ export interface RegistrationFacts {
   readonly role: "initiator" | "responder";
 }
 
-const LABEL_REGISTRATION = utf8("ww1 reg");
-const LABEL_POP = utf8("ww1 pop");
-const LABEL_HELD = utf8("ww1 held");
-const LABEL_REQUEST = utf8("ww1 req");
-const LABEL_ACK = utf8("ww1 ack");
-
-/** Octets of HMAC-SHA-256-256 (RFC 6043 §6.2). */
-const MAC_LENGTH = 32;
+/** How long an acknowledgement is given again (docs/protocol.md §6.3). */
 const ACKNOWLEDGEMENT_LIFE_MS = 32_000;
 
 /**
@@ -73,6 +64,30 @@ export interface RegistrationSa {
  * @throws MikeyError `mikey.repeating-key` where S repeats itself in 256-bit blocks, which the PRF would cancel (§5)
  */
 export function createRegistrationSa(crypto: CryptoProvider, facts: RegistrationFacts, secret: Uint8Array): RegistrationSa {
+  const root = deriveRegistrationRoot(crypto, facts, secret);
+  const transcript = transcriptOf(crypto, facts.iMessage, facts.rMessage);
+  const proofKey = root.proofKey(transcript);
+  root.wipe();
+  return new Registration(crypto, facts, { ...proofParty(facts), transcript, proofKey });
+}
+
+/** LK of docs/protocol.md §5, from which the keys of a registration are derived. */
+export interface RegistrationRoot {
+  /** K_down (docs/protocol.md §12.4). */
+  downKey(): Uint8Array;
+  /** K_up (docs/protocol.md §12.4). */
+  upKey(): Uint8Array;
+  /** K_pop, which depends on both messages. */
+  proofKey(transcript: Uint8Array): Uint8Array;
+  /** Wipes LK; the keys given out stay. */
+  wipe(): void;
+}
+
+/** What is known of an exchange before its response is made. */
+export type RequestFacts = Omit<RegistrationFacts, "iMessage" | "rMessage" | "role">;
+
+/** @throws MikeyError `mikey.repeating-key` */
+export function deriveRegistrationRoot(crypto: CryptoProvider, facts: RequestFacts, secret: Uint8Array): RegistrationRoot {
   const bind = crypto.hash(
     "sha256",
     Uint8Array.of(facts.dataType),
@@ -84,21 +99,44 @@ export function createRegistrationSa(crypto: CryptoProvider, facts: Registration
     prefixed(1, facts.initiatorNonce),
     prefixed(1, facts.responderNonce),
   );
-  const transcript = crypto.hash("sha256", prefixed(4, facts.iMessage), prefixed(4, facts.rMessage));
-  const lk = prf(crypto, "sha256", secret, concatBytes(LABEL_REGISTRATION, bind), 256);
-  const proofKey = prf(crypto, "sha256", lk, concatBytes(LABEL_POP, transcript), 256);
-  wipe(lk);
-  return new Registration(crypto, facts, transcript, proofKey);
+  const lk = prf(crypto, "sha256", secret, concatBytes(LABEL.registration, bind), 256);
+  const derive = (label: Uint8Array, context: Uint8Array): Uint8Array =>
+    prf(crypto, "sha256", lk, concatBytes(label, context), 256);
+  return {
+    downKey: () => derive(LABEL.down, bind),
+    upKey: () => derive(LABEL.up, bind),
+    proofKey: (transcript) => derive(LABEL.proof, transcript),
+    wipe: () => wipe(lk),
+  };
+}
+
+/** TH (docs/protocol.md §5). */
+export function transcriptOf(crypto: CryptoProvider, iMessage: Uint8Array, rMessage: Uint8Array): Uint8Array {
+  return crypto.hash("sha256", prefixed(4, iMessage), prefixed(4, rMessage));
+}
+
+/** The part of a proof that the exchange decides. */
+export function proofParty(
+  facts: Pick<RegistrationFacts, "csbId" | "prfFunc" | "initiatorId" | "responderId" | "role">,
+): Omit<ProofParty, "transcript" | "proofKey"> {
+  const initiator = prefixed(2, facts.initiatorId);
+  const responder = prefixed(2, facts.responderId);
+  const fromInitiator = concatBytes(initiator, responder);
+  const fromResponder = concatBytes(responder, initiator);
+  const initiates = facts.role === "initiator";
+  return {
+    csbId: facts.csbId,
+    prfFunc: facts.prfFunc,
+    ownIds: initiates ? fromInitiator : fromResponder,
+    peerIds: initiates ? fromResponder : fromInitiator,
+  };
 }
 
 class Registration implements RegistrationSa {
   readonly transcript: Uint8Array;
   readonly #crypto: CryptoProvider;
-  readonly #facts: RegistrationFacts;
-  readonly #proofKey: Uint8Array;
-  readonly #held = new Map<string, { readonly spi: Uint8Array; readonly g: Uint8Array }>();
-  readonly #ownIds: Uint8Array;
-  readonly #peerIds: Uint8Array;
+  readonly #party: ProofParty;
+  readonly #held = new Map<string, HeldKey>();
   #newest: string | undefined;
   /** Greatest T sent or received in this CSB. */
   #greatestT: bigint;
@@ -106,23 +144,16 @@ class Registration implements RegistrationSa {
   #floorT: bigint;
   #answered: { readonly request: Uint8Array; readonly acknowledgement: Uint8Array; readonly until: number } | undefined;
 
-  constructor(crypto: CryptoProvider, facts: RegistrationFacts, transcript: Uint8Array, proofKey: Uint8Array) {
+  constructor(crypto: CryptoProvider, facts: RegistrationFacts, party: ProofParty) {
     this.#crypto = crypto;
-    this.#facts = facts;
-    this.transcript = transcript;
-    this.#proofKey = proofKey;
-    const initiator = prefixed(2, facts.initiatorId);
-    const responder = prefixed(2, facts.responderId);
-    const fromInitiator = concatBytes(initiator, responder);
-    const fromResponder = concatBytes(responder, initiator);
-    this.#ownIds = facts.role === "initiator" ? fromInitiator : fromResponder;
-    this.#peerIds = facts.role === "initiator" ? fromResponder : fromInitiator;
+    this.#party = party;
+    this.transcript = party.transcript;
     this.#floorT = ntp64(facts.t);
     this.#greatestT = this.#floorT;
   }
 
   hold(spi: Uint8Array, tek1: Uint8Array): void {
-    const g = prf(this.#crypto, "sha256", tek1, concatBytes(LABEL_HELD, prefixed(1, new Uint8Array(0)), prefixed(1, spi)), 256);
+    const g = heldValue(this.#crypto, tek1, new Uint8Array(0), spi);
     this.#newest = formatHex(spi);
     this.#held.set(this.#newest, { spi: spi.slice(), g });
   }
@@ -145,158 +176,32 @@ class Registration implements RegistrationSa {
     if (newest === undefined) throw new WatchwordError("gsa.no-key", "no traffic key to prove possession of");
     const now = ntp64(nowNtp);
     this.#greatestT = now > this.#greatestT ? now : this.#greatestT + 1n;
-    const claim = encodePossessionClaim({ version: PROTOCOL_VERSION, spis: [newest.spi], transcript: this.transcript });
-    return this.#seal(DataType.DEREGISTRATION, bigintOctets(this.#greatestT), claim, [newest], LABEL_REQUEST, this.#ownIds);
+    return sealProof(this.#crypto, this.#party, ntpOctets(this.#greatestT), [newest], true);
   }
 
   verifyRequest(request: Uint8Array, nowMs: number): { readonly verdict: ProofVerdict; readonly acknowledgement?: Uint8Array } {
     if (this.#answered !== undefined && nowMs < this.#answered.until && equalBytes(request, this.#answered.request)) {
       return { verdict: "verified", acknowledgement: this.#answered.acknowledgement };
     }
-    const parts = this.#open(request, DataType.DEREGISTRATION, LABEL_REQUEST, this.#peerIds);
+    const proof = openProof(this.#crypto, this.#party, request, this.#find);
     // §6.3 step 5: only after the MAC, so that an outsider learns nothing of the timestamps.
-    if (parts === undefined || ntp64(parts.t) <= this.#floorT) return { verdict: "rejected" };
-    if (!parts.message.header.verificationRequested) return { verdict: "verified" };
-    const acknowledgement = this.#seal(
-      DataType.DEREGISTRATION_ACK,
-      parts.t,
-      parts.claim,
-      parts.held,
-      LABEL_ACK,
-      this.#ownIds,
-      this.#crypto.hash("sha256", request),
-    );
+    if (proof === undefined || ntp64(proof.t) <= this.#floorT) return { verdict: "rejected" };
+    if (!proof.acknowledge) return { verdict: "verified" };
+    const acknowledgement = sealAcknowledgement(this.#crypto, this.#party, request, proof);
     this.#answered = { request: request.slice(), acknowledgement, until: nowMs + ACKNOWLEDGEMENT_LIFE_MS };
     return { verdict: "verified", acknowledgement };
   }
 
   verifyAcknowledgement(request: Uint8Array, acknowledgement: Uint8Array | undefined): ProofVerdict {
-    if (acknowledgement === undefined) return "absent";
-    const sent = partsOf(request, DataType.DEREGISTRATION);
-    const parts = this.#open(
-      acknowledgement,
-      DataType.DEREGISTRATION_ACK,
-      LABEL_ACK,
-      this.#peerIds,
-      this.#crypto.hash("sha256", request),
-    );
-    if (sent === undefined || parts === undefined) return "rejected";
-    return equalBytes(parts.t, sent.t) && equalBytes(parts.claim, sent.claim) ? "verified" : "rejected";
+    return openAcknowledgement(this.#crypto, this.#party, request, acknowledgement, this.#find);
   }
 
   wipe(): void {
-    wipe(this.#proofKey);
+    wipe(this.#party.proofKey);
     for (const { g } of this.#held.values()) wipe(g);
     this.#held.clear();
     this.#newest = undefined;
   }
 
-  #seal(
-    dataType: number,
-    t: Uint8Array,
-    claim: Uint8Array,
-    held: readonly { readonly spi: Uint8Array; readonly g: Uint8Array }[],
-    label: Uint8Array,
-    ids: Uint8Array,
-    requestHash: Uint8Array = new Uint8Array(0),
-  ): Uint8Array {
-    const octets = encodeMessage({
-      header: {
-        version: MIKEY_VERSION,
-        dataType,
-        verificationRequested: dataType === DataType.DEREGISTRATION,
-        prf: this.#facts.prfFunc,
-        csbId: this.#facts.csbId,
-        csMap: { type: CsMapType.EMPTY, count: 0 },
-      },
-      payloads: [
-        { kind: "T", tsType: TimestampType.NTP_UTC, value: t },
-        { kind: "EXT", extType: ExtensionType.PROOF_OF_POSSESSION, data: claim },
-        { kind: "V", authAlg: MacAlg.HMAC_SHA_256_256, data: new Uint8Array(MAC_LENGTH) },
-      ],
-    });
-    const covered = octets.subarray(0, octets.length - MAC_LENGTH);
-    octets.set(this.#mac(held, label, covered, ids, requestHash), covered.length);
-    return octets;
-  }
-
-  /** §6.3 steps 1 to 4; undefined at the first failure, whatever it was. */
-  #open(octets: Uint8Array, dataType: number, label: Uint8Array, ids: Uint8Array, requestHash: Uint8Array = new Uint8Array(0)) {
-    const parts = partsOf(octets, dataType);
-    if (parts === undefined) return undefined;
-    if (parts.message.header.csbId !== this.#facts.csbId || !equalBytes(parts.transcript, this.transcript)) return undefined;
-    const held = parts.spis.map((spi) => this.#held.get(formatHex(spi))).filter((entry) => entry !== undefined);
-    if (held.length !== parts.spis.length) return undefined;
-    const mac = this.#mac(held, label, octets.subarray(0, octets.length - MAC_LENGTH), ids, requestHash);
-    return equalBytes(mac, octets.subarray(octets.length - MAC_LENGTH)) ? { ...parts, held } : undefined;
-  }
-
-  /** docs/protocol.md §6.2. */
-  #mac(
-    held: readonly { readonly spi: Uint8Array; readonly g: Uint8Array }[],
-    label: Uint8Array,
-    covered: Uint8Array,
-    ids: Uint8Array,
-    requestHash: Uint8Array,
-  ): Uint8Array {
-    const possession = held.flatMap(({ spi, g }) => [prefixed(1, spi), g]);
-    const outer = this.#crypto.hmac("sha256", this.#proofKey);
-    const key = outer.compute(label, Uint8Array.of(held.length), ...possession);
-    outer.wipe();
-    const inner = this.#crypto.hmac("sha256", key);
-    const mac = inner.compute(covered, ids, this.transcript, requestHash);
-    inner.wipe();
-    wipe(key);
-    return mac;
-  }
-}
-
-interface ProofParts {
-  readonly message: DecodedMessage;
-  readonly t: Uint8Array;
-  /** Data of the PoP extension. */
-  readonly claim: Uint8Array;
-  readonly spis: readonly Uint8Array[];
-  readonly transcript: Uint8Array;
-}
-
-/** §6.3 step 1: exactly HDR T EXT(PoP) V, every field as §6 says. */
-function partsOf(octets: Uint8Array, dataType: number): ProofParts | undefined {
-  try {
-    const message = decodeMessage(octets);
-    const { header, payloads } = message;
-    const [t, extension, v] = payloads;
-    if (header.version !== MIKEY_VERSION || header.dataType !== dataType || payloads.length !== 3) return undefined;
-    if (header.csMap.type !== CsMapType.EMPTY || !("count" in header.csMap) || header.csMap.count !== 0) return undefined;
-    if (t?.kind !== "T" || t.tsType !== TimestampType.NTP_UTC) return undefined;
-    if (extension?.kind !== "EXT" || extension.extType !== ExtensionType.PROOF_OF_POSSESSION) return undefined;
-    if (v?.kind !== "V" || v.authAlg !== MacAlg.HMAC_SHA_256_256 || v.data.length !== MAC_LENGTH) return undefined;
-    const claim = decodePossessionClaim(extension.data);
-    if (claim.version !== PROTOCOL_VERSION) return undefined;
-    return { message, t: t.value, claim: extension.data, spis: claim.spis, transcript: claim.transcript };
-  } catch (error) {
-    if (error instanceof WatchwordError) return undefined;
-    throw error;
-  }
-}
-
-function bigEndian(value: number, width: number): Uint8Array {
-  const out = new Uint8Array(width);
-  for (let i = 0; i < width; i++) out[width - 1 - i] = Math.floor(value / 256 ** i);
-  return out;
-}
-
-function prefixed(width: number, octets: Uint8Array): Uint8Array {
-  return concatBytes(bigEndian(octets.length, width), octets);
-}
-
-/** A T as one number; a T that is not 8 octets of NTP counts as 0 (docs/protocol.md §6). */
-function ntp64(t: Uint8Array): bigint {
-  return t.length === 8 ? new DataView(t.buffer, t.byteOffset).getBigUint64(0) : 0n;
-}
-
-function bigintOctets(value: bigint): Uint8Array {
-  const out = new Uint8Array(8);
-  new DataView(out.buffer).setBigUint64(0, value);
-  return out;
+  readonly #find = (spi: Uint8Array): HeldKey | undefined => this.#held.get(formatHex(spi));
 }

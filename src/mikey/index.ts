@@ -12,6 +12,7 @@ export * from "./modes/modes.js";
 export * from "./modes/psk.js";
 export * from "./payloads-content.js";
 export * from "./payloads-key-data.js";
+export * from "./private-extensions.js";
 export * from "./registry.js";
 export * from "./replay.js";
 export * from "./responder.js";

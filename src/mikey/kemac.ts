@@ -50,11 +50,23 @@ const keyWrap: KeyCipher = {
   },
 };
 
+/** RFC 5649: key data of any length, and no nonce that two messages could share (docs/protocol.md §15.1). */
+const keyWrapPad: KeyCipher = {
+  seal: (crypto, keys, _context, keyData) => crypto.aesKeyWrapPad(keys.encryptionKey, keyData),
+  open(crypto, keys, _context, encrData) {
+    const keyData = crypto.aesKeyUnwrapPad(keys.encryptionKey, encrData);
+    if (keyData === undefined) throw authenticationError();
+    return keyData;
+  },
+};
+
 /** The dispatcher of Encr alg (RFC 3830 §6.2, RFC 6043 §6.2). NULL is not here: a mode decides whether it is acceptable at all. */
 const CIPHERS: ReadonlyMap<number, KeyCipher> = new Map([
   [EncrAlg.AES_CM_128, counterMode],
   [EncrAlg.AES_CM_256, counterMode],
   [EncrAlg.AES_KW_128, keyWrap],
+  [EncrAlg.AES_KWP_128, keyWrapPad],
+  [EncrAlg.AES_KWP_256, keyWrapPad],
 ]);
 
 const HASH_OF_MAC: ReadonlyMap<number, HashName> = new Map([

@@ -189,6 +189,7 @@ export const MacAlg = registry("MAC alg", PRIVATE, {
   NULL: { value: 0, title: "no MAC", octets: 0, keyOctets: 0, reference: "RFC 3830 §6.2" },
   HMAC_SHA_1_160: { value: 1, title: "HMAC-SHA-1, 160 bits", octets: 20, keyOctets: 20, reference: "RFC 3830 §6.2" },
   HMAC_SHA_256_256: { value: 2, title: "HMAC-SHA-256, 256 bits", octets: 32, keyOctets: 32, reference: "RFC 6043 §6.2" },
+  HMAC_SHA_256_128: { value: 241, title: "HMAC-SHA-256, 128 bits", octets: 16, keyOctets: 32, reference: "docs/protocol.md" },
 });
 
 /** C of PKE, 2 bits: may the envelope key be cached? */
@@ -304,6 +305,7 @@ export const ExtensionType = registry("extension type", PRIVATE, {
   GKMA: { value: 243, title: "group key management algorithm", reference: "docs/protocol.md" },
   PROOF_OF_POSSESSION: { value: 244, title: "proof of possession", reference: "docs/protocol.md" },
   SYNC: { value: 245, title: "time and stream synchronisation", reference: "docs/protocol.md" },
+  CREDENTIAL: { value: 246, title: "credential of a key server", reference: "docs/protocol.md" },
 });
 
 /** Key ID type in the Key ID extension. */
@@ -313,7 +315,8 @@ export const KeyIdType = registry("key ID type", PRIVATE, {
   MBMS_MTK: { value: 2, title: "MBMS traffic key ID (MTK ID)", reference: "RFC 4563 §4" },
   GROUP: { value: 241, title: "group", reference: "docs/protocol.md" },
   KEK_SPI: { value: 242, title: "SPI of the key-encrypting key", reference: "docs/protocol.md" },
-  MKI: { value: 243, title: "MKI", reference: "docs/protocol.md" },
+  MKI: { value: 243, title: "MKI and data SA", reference: "docs/protocol.md" },
+  MEMBER: { value: 244, title: "member number", reference: "docs/protocol.md" },
 });
 
 /** Subtype in the OMA BCAST extension. */
@@ -494,8 +497,85 @@ export const TeslaParam = registry("TESLA parameter", PRIVATE, {
   RECEIVER_TIME: { value: 9, title: "local timestamp of the media receiver", unit: "NTP", reference: "RFC 4442 §4.2" },
 });
 
+/** Group key management algorithm: parameter 0 of a rekey SA, and the GKMA extension. */
+export const GkmaAlgorithm = registry("GKMA", PRIVATE, {
+  NONE: { value: 0, title: "none: the group KEK under each member's key", reference: "docs/protocol.md" },
+  LKH: { value: 1, title: "logical key hierarchy (RFC 2627)", reference: "docs/protocol.md" },
+  LKH_PLUS: { value: 2, title: "LKH+: joins by a one-way function", reference: "docs/protocol.md" },
+  OFC: { value: 3, title: "one-way function chains", reference: "docs/protocol.md" },
+});
+
+/** Arrangement of a data SA. */
+export const DataArrangement = registry("arrangement", NO_PRIVATE_RANGE, {
+  SHARED: { value: 0, title: "one TEK for all senders of the SA", reference: "docs/protocol.md" },
+  PER_SSRC: { value: 1, title: "a TEK for each SSRC", reference: "docs/protocol.md" },
+});
+
+/** What a group wants of a leaver. */
+export const DeregistrationWish = registry("de-registration", NO_PRIVATE_RANGE, {
+  NONE: { value: 0, title: "not wanted", reference: "docs/protocol.md" },
+  ONE_WAY: { value: 1, title: "one-way", reference: "docs/protocol.md" },
+  ACKNOWLEDGED: { value: 2, title: "acknowledged", reference: "docs/protocol.md" },
+});
+
+/** SP parameters for Prot type GROUP. `octets`: length of the value, where it is fixed. `text`: the value is text. */
+export const GroupParam = registry("group parameter", PRIVATE, {
+  GROUP: { value: 0, title: "group", text: true, reference: "docs/protocol.md" },
+  MEMBER_NUMBER: { value: 1, title: "member number", octets: 4, reference: "docs/protocol.md" },
+  ROLE: { value: 2, title: "role", octets: 1, reference: "docs/protocol.md" },
+  SSRC: { value: 3, title: "SSRC of this member", octets: 5, repeated: true, reference: "docs/protocol.md" },
+  MEMBERSHIP_LIFETIME: { value: 4, title: "membership lifetime", octets: 4, unit: "s", reference: "docs/protocol.md" },
+  ACCESS_CONTROL: { value: 5, title: "access control", octets: 1, reference: "docs/protocol.md" },
+  BATCH_INTERVAL: { value: 6, title: "batch interval", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  DEREGISTRATION: { value: 7, title: "de-registration", octets: 1, values: DeregistrationWish, reference: "docs/protocol.md" },
+  DEREGISTRATION_SPREAD: { value: 8, title: "de-registration spread", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  CONFIRMATION: { value: 9, title: "confirmation", octets: 1, values: OnOff, reference: "docs/protocol.md" },
+  OWNER: { value: 10, title: "owner", text: true, reference: "docs/protocol.md" },
+  POLICY_VERSION: { value: 11, title: "policy version", octets: 4, reference: "docs/protocol.md" },
+  MEMBERS: { value: 128, title: "members", octets: 4, reference: "docs/protocol.md" },
+  REGISTRATION_MODES: { value: 129, title: "registration modes", reference: "docs/protocol.md" },
+  TITLE: { value: 130, title: "title", text: true, reference: "docs/protocol.md" },
+});
+
+/** SP parameters for Prot type REKEY. */
+export const RekeyParam = registry("rekey parameter", PRIVATE, {
+  GKMA: { value: 0, title: "GKMA, version, degree", octets: 3, reference: "docs/protocol.md" },
+  KEK_ENCRYPTION: { value: 1, title: "KEK encryption", octets: 1, values: EncrAlg, reference: "docs/protocol.md" },
+  V: { value: 2, title: "V", octets: 1, values: MacAlg, reference: "docs/protocol.md" },
+  SIGNATURE: { value: 3, title: "signature", octets: 1, reference: "docs/protocol.md" },
+  VERIFICATION_KEY: { value: 4, title: "verification key", reference: "docs/protocol.md" },
+  CONTROL_ADDRESS: { value: 5, title: "control group address", text: true, reference: "docs/protocol.md" },
+  SERVER_ADDRESS: { value: 6, title: "rekey server address", text: true, reference: "docs/protocol.md" },
+  KEK_LIFETIME: { value: 7, title: "KEK lifetime", octets: 4, unit: "s", reference: "docs/protocol.md" },
+  HEARTBEAT: { value: 8, title: "heartbeat", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  ACTIVATION_DELAY: { value: 9, title: "activation delay", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  DEACTIVATION_DELAY: { value: 10, title: "deactivation delay", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  RETRANSMISSION: { value: 11, title: "retransmissions and first interval", octets: 3, reference: "docs/protocol.md" },
+  RESYNCHRONISATION: { value: 12, title: "methods of resynchronisation", reference: "docs/protocol.md" },
+  RESYNCHRONISATION_DELAY: { value: 13, title: "resynchronisation delay", octets: 4, unit: "ms", reference: "docs/protocol.md" },
+  LARGEST_ID: { value: 14, title: "largest node id", octets: 4, reference: "docs/protocol.md" },
+  PERIOD: { value: 15, title: "periodic rekeying", octets: 4, unit: "s", reference: "docs/protocol.md" },
+  LEAF: { value: 16, title: "leaf of this member", octets: 4, reference: "docs/protocol.md" },
+  REPAIR_SERVER: { value: 128, title: "repair server", text: true, repeated: true, reference: "docs/protocol.md" },
+});
+
+/** SP parameters for Prot type DATA. */
+export const DataParam = registry("data SA parameter", PRIVATE, {
+  SRTP_POLICY: { value: 0, title: "SRTP policy number", octets: 1, reference: "docs/protocol.md" },
+  ARRANGEMENT: { value: 1, title: "arrangement", octets: 1, values: DataArrangement, reference: "docs/protocol.md" },
+  STREAM: { value: 2, title: "stream", octets: 1, repeated: true, reference: "docs/protocol.md" },
+  SOURCE: { value: 3, title: "source SSRC", octets: 4, repeated: true, reference: "docs/protocol.md" },
+  DESTINATION: { value: 4, title: "destination", text: true, repeated: true, reference: "docs/protocol.md" },
+  LIFETIME: { value: 5, title: "key lifetime", octets: 4, unit: "s", reference: "docs/protocol.md" },
+  MKI: { value: 6, title: "MKI", octets: 4, repeated: true, reference: "docs/protocol.md" },
+  SOURCE_AUTHENTICATION: { value: 7, title: "source authentication", octets: 1, reference: "docs/protocol.md" },
+});
+
 /** Prot type of SP and GENERIC-ID. `params` is the table of its SP parameters. */
 export const ProtType = registry("Prot type", PRIVATE, {
   SRTP: { value: 0, title: "SRTP", params: SrtpParam, reference: "RFC 3830 §6.10" },
   TESLA: { value: 1, title: "TESLA", params: TeslaParam, reference: "RFC 4442 §4.1" },
+  GROUP: { value: 241, title: "group", params: GroupParam, reference: "docs/protocol.md" },
+  REKEY: { value: 242, title: "rekey SA", params: RekeyParam, reference: "docs/protocol.md" },
+  DATA: { value: 243, title: "data SA", params: DataParam, reference: "docs/protocol.md" },
 });

@@ -163,7 +163,7 @@ describe("messages", () => {
 
   it.each([
     ["MAC alg of KEMAC", PayloadType.KEMAC, "05 00 0000 09 0102030405"],
-    ["Auth alg of V", PayloadType.V, "05 f1 0102"],
+    ["Auth alg of V", PayloadType.V, "05 f2 0102"],
     ["TS type of T", PayloadType.T, "0b 09 0102"],
     ["Hash func of CHASH", PayloadType.CHASH, "05 09 0102"],
     ["DH-Group, even in the last payload", PayloadType.DH, "00 09 0102"],

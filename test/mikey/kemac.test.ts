@@ -32,6 +32,25 @@ describe.each(backends)("KEMAC on %s", (_name, crypto) => {
     );
   });
 
+  it.each([EncrAlg.AES_KWP_128, EncrAlg.AES_KWP_256])(
+    "wraps key data of any length with padding, Encr alg %i (RFC 5649)",
+    (encrAlg) => {
+      const kwp = keys(encrAlg);
+      expect(kwp.salt).toHaveLength(0);
+      for (const length of [1, 15, 16, 17, 41, 700]) {
+        const data = Uint8Array.from({ length }, (_, i) => i & 0xff);
+        const sealed = sealKeyData(crypto, encrAlg, kwp, iv, data);
+        expect(sealed).toHaveLength(8 * Math.ceil(length / 8) + 8);
+        expect(sealKeyData(crypto, encrAlg, kwp, { ...iv, csbId: 1 }, data)).toEqual(sealed);
+        expect(openKeyData(crypto, encrAlg, kwp, iv, sealed)).toEqual(data);
+        const damaged = sealed.with(3, (sealed[3] as number) ^ 1);
+        expect(() => openKeyData(crypto, encrAlg, kwp, iv, damaged)).toThrow(
+          expect.objectContaining({ code: "mikey.authentication" }),
+        );
+      }
+    },
+  );
+
   it.each([1, 15, 16, 17, 100, 5000])("AES-CM-256 opens %i octets that it sealed", (length) => {
     const cm = keys(EncrAlg.AES_CM_256);
     const data = Uint8Array.from({ length }, (_, i) => i & 0xff);
@@ -58,7 +77,7 @@ describe.each(backends)("KEMAC on %s", (_name, crypto) => {
   });
 
   it("refuses algorithms that it does not have", () => {
-    for (const encrAlg of [EncrAlg.NULL, EncrAlg.AES_KWP_128, 99]) {
+    for (const encrAlg of [EncrAlg.NULL, 240, 99]) {
       expect(() => sealKeyData(crypto, encrAlg, keys(1), iv, plain)).toThrow(
         expect.objectContaining({ code: "mikey.encryption-algorithm" }),
       );
