@@ -1,5 +1,5 @@
 import type { CryptoProvider } from "../crypto/index.js";
-import { type Csb, decodeMessage, type GeneralExtensionPayload } from "../mikey/index.js";
+import { type Csb, decodeMessage, type GeneralExtensionPayload, type Identity } from "../mikey/index.js";
 import type { KeyExport } from "./contracts.js";
 import { helloNonce } from "./pop.js";
 import { createRegistrationSa, type RegistrationSa } from "./registration.js";
@@ -17,7 +17,7 @@ export interface ExchangeFacts {
 
 /** The registration SA of docs/protocol.md §5, or undefined where no secret stands behind the exchange. */
 export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: ExchangeFacts): RegistrationSa | undefined {
-  const secret = secretOf(csb, exchange.secure);
+  const secret = exchangeSecret(csb, exchange.secure);
   if (secret === undefined) return undefined;
   const { exchange: initial } = csb;
   const requestIds = identitiesIn(initial.request);
@@ -31,8 +31,8 @@ export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: Excha
       prfFunc: csb.prf,
       rand: csb.rand,
       t: initial.timestamp.value,
-      initiatorId: requestIds[0] ?? NOBODY,
-      responderId: requestIds[1] ?? identitiesIn(exchange.answer)[0] ?? NOBODY,
+      initiatorId: requestIds[0]?.data ?? NOBODY,
+      responderId: (requestIds[1] ?? identitiesIn(exchange.answer)[0])?.data ?? NOBODY,
       initiatorNonce: nonceIn(initial.initiatorExtensions),
       responderNonce: nonceIn(initial.responderExtensions),
       role: csb.role,
@@ -43,20 +43,22 @@ export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: Excha
 
 const NOBODY = new Uint8Array(0);
 
-/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */
-function identitiesIn(octets: Uint8Array): Uint8Array[] {
-  if (octets.length === 0) return [];
-  return decodeMessage(octets, { trailing: "keep" }).payloads.flatMap((payload) => (payload.kind === "ID" ? [payload.data] : []));
+function nonceIn(extensions: readonly GeneralExtensionPayload[]): Uint8Array {
+  return helloNonce(extensions) ?? new Uint8Array(0);
 }
 
 /** S of docs/protocol.md §5. */
-function secretOf(csb: Csb, secure: boolean): Uint8Array | undefined {
+export function exchangeSecret(csb: Csb, secure: boolean): Uint8Array | undefined {
   const [first] = csb.keys;
   if (first?.kind === "TGK") return first.key;
   if ("psk" in csb.credential) return csb.credential.psk;
   return secure ? first?.key : undefined;
 }
 
-function nonceIn(extensions: readonly GeneralExtensionPayload[]): Uint8Array {
-  return helloNonce(extensions) ?? new Uint8Array(0);
+/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */
+export function identitiesIn(octets: Uint8Array): Identity[] {
+  if (octets.length === 0) return [];
+  return decodeMessage(octets, { trailing: "keep" }).payloads.flatMap((payload) =>
+    payload.kind === "ID" ? [{ idType: payload.idType, data: payload.data }] : [],
+  );
 }

@@ -1,0 +1,250 @@
+/** Rekey messages, heartbeats and the end of a group, as the key server makes them (docs/protocol.md §16). */
+import { WatchwordError, wipe } from "../bytes/index.js";
+import type { CryptoProvider, Signer } from "../crypto/index.js";
+import type { PreparedRekey, RekeyPart } from "../gkma/index.js";
+import {
+  type CredentialData,
+  DataType,
+  ExtensionType,
+  encodeCredential,
+  encodeGkma,
+  encodeKeyData,
+  encodeKeyIds,
+  encodeMessage,
+  encodeSync,
+  entryOf,
+  GkmaFlag,
+  type Header,
+  KeyIdType,
+  MacAlg,
+  type Payload,
+  type SyncData,
+  type SyncEntry,
+  sealKeyData,
+  wipeMessageKeys,
+} from "../mikey/index.js";
+import { dataKeyData, extension } from "./group-gsa.js";
+import {
+  type DataKey,
+  type GroupConstants,
+  type GroupKek,
+  groupHeader,
+  groupMessageKeys,
+  SIGNATURE_OCTETS,
+  sequenceTimestamp,
+  signatureInput,
+  signingKeyId,
+  signxOf,
+  verificationKeyOf,
+} from "./group-keys.js";
+import {
+  encodeGroupPolicies,
+  GROUP_LIMITS,
+  type GroupPolicies,
+  gkmaNumber,
+  kekEncryptionOf,
+  macAlgOf,
+  type RekeyPolicy,
+  signxAlgOf,
+} from "./group-policy.js";
+import { bigEndian } from "./labels.js";
+
+/** What every message of this kind needs. */
+export interface RekeySealing {
+  readonly constants: GroupConstants;
+  /** The policy in force before the message. */
+  readonly rekey: RekeyPolicy;
+  /** The KEK in force before the message. */
+  readonly kek: GroupKek;
+  /** Absent exactly in groups without signatures. Its key is the verification key of the policy. */
+  readonly signer?: Signer;
+}
+
+/** A rekey message. */
+export interface RekeyContent extends RekeySealing {
+  /** New, and above the last one. */
+  readonly sequence: number;
+  /** A prepared change of the tree, of version `sequence`; without it the KEK stays. */
+  readonly change?: {
+    readonly prepared: Pick<PreparedRekey, "version" | "previous" | "groupKey" | "parts">;
+    /** Senders switch at receipt. */
+    readonly immediate: boolean;
+    /** Seconds that the new KEK and node keys live. */
+    readonly lifetime: number;
+  };
+  /** Keys of data SAs, each of another one. */
+  readonly dataKeys: readonly DataKey[];
+  /** SSRCs that end or begin. */
+  readonly streams?: readonly SyncEntry[];
+  /** Policies that change. */
+  readonly policies?: GroupPolicies;
+  readonly credential?: CredentialData;
+}
+
+/**
+ * Makes the packets of one sequence number, each of at most 1200 octets, signed and complete in itself (docs/protocol.md §16). Make them durable before
+ * the first is sent, and send nothing but these octets for this sequence.
+ * @throws WatchwordError `gsa.rekey-content` for what does not fit together or into packets; `gsa.group-policy`; `gkma.part-size`
+ */
+export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): Promise<Uint8Array[]> {
+  const { change, sequence, kek, rekey, constants } = content;
+  if (change !== undefined && (change.prepared.version !== sequence || change.prepared.previous !== kek.spi))
+    throw contentError("the change of the tree is of another sequence or KEK");
+  const encrAlg = kekEncryptionOf(rekey);
+  const keys = groupMessageKeys(crypto, constants, change?.prepared.groupKey ?? kek.key, encrAlg, MacAlg.NULL);
+  const plaintext = encodeKeyData(content.dataKeys.map(dataKeyData));
+  const context = { csbId: constants.csbId, timestamp: sequenceTimestamp(sequence) };
+  const kemac: Payload = {
+    kind: "KEMAC",
+    encrAlg,
+    encrData: sealKeyData(crypto, encrAlg, keys, context, plaintext),
+    macAlg: MacAlg.NULL,
+    mac: new Uint8Array(0),
+  };
+  wipe(plaintext);
+  wipeMessageKeys(keys);
+  const sync: SyncData = { end: false, restart: false, entries: content.streams ?? [] };
+  const common: Payload[] = [
+    ...(sync.entries.length === 0 ? [] : [extension(ExtensionType.SYNC, encodeSync(sync))]),
+    ...(content.policies === undefined ? [] : encodeGroupPolicies(content.policies)),
+    ...(content.credential === undefined ? [] : [extension(ExtensionType.CREDENTIAL, encodeCredential(content.credential))]),
+    kemac,
+  ];
+  const sealer = createSealer(crypto, content, sequence, content.dataKeys);
+  try {
+    if (change === undefined) return [await sealer.seal(common)];
+    const room = GROUP_LIMITS.rekeyPacketOctets - (await sealer.length([gkmaExtension(content, EMPTY_PART, 0, 1), ...common]));
+    if (room < 0) throw contentError("the message does not fit a packet");
+    const parts = [...change.prepared.parts(room)];
+    if (parts.length > 0xffff) throw contentError(`${parts.length} packets`);
+    const packets: Uint8Array[] = [];
+    for (const [index, part] of parts.entries()) {
+      packets.push(await sealer.seal([gkmaExtension(content, part, index, parts.length), ...common]));
+    }
+    return packets;
+  } finally {
+    sealer.wipe();
+  }
+}
+
+/** A heartbeat (docs/protocol.md §16.1): not durable, of the sequence of the last message. @param time the clock, NTP, 8 octets */
+export function sealHeartbeat(
+  crypto: CryptoProvider,
+  sealing: RekeySealing & { readonly sequence: number },
+  time: Uint8Array,
+): Promise<Uint8Array> {
+  return sealSync(crypto, sealing, { end: false, restart: false, time, entries: [] });
+}
+
+/**
+ * The end of a group (docs/protocol.md §16.1), of a new sequence; durable before it is sent, as a rekey message is.
+ * @param restart members register again
+ */
+export function sealEnd(
+  crypto: CryptoProvider,
+  sealing: RekeySealing & { readonly sequence: number },
+  time: Uint8Array,
+  restart: boolean,
+): Promise<Uint8Array> {
+  return sealSync(crypto, sealing, { end: true, restart, time, entries: [] });
+}
+
+async function sealSync(
+  crypto: CryptoProvider,
+  sealing: RekeySealing & { readonly sequence: number },
+  sync: SyncData,
+): Promise<Uint8Array> {
+  const sealer = createSealer(crypto, sealing, sealing.sequence, []);
+  try {
+    return await sealer.seal([extension(ExtensionType.SYNC, encodeSync(sync))]);
+  } finally {
+    sealer.wipe();
+  }
+}
+
+/** Puts header, T and Key ID before payloads, and V and SIGNX behind them. */
+interface Sealer {
+  seal(payloads: readonly Payload[]): Promise<Uint8Array>;
+  /** Octets of the message with these payloads. */
+  length(payloads: readonly Payload[]): number;
+  wipe(): void;
+}
+
+function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: number, dataKeys: readonly DataKey[]): Sealer {
+  const { constants, rekey, kek, signer } = sealing;
+  const signx = signer === undefined ? undefined : signxOf(signer.publicKey);
+  if (signxAlgOf(rekey.signature) !== (signx?.alg ?? 0)) throw contentError("the signer is not the one of the policy");
+  const header: Header = groupHeader(constants, DataType.REKEY);
+  const { tsType, value } = sequenceTimestamp(sequence);
+  const ids = [
+    { type: KeyIdType.KEK_SPI, id: bigEndian(kek.spi, 4) },
+    ...dataKeys.map(({ mki, dataSa }) => ({ type: KeyIdType.MKI, id: Uint8Array.of(...bigEndian(mki, 4), dataSa) })),
+  ];
+  const before: Payload[] = [{ kind: "T", tsType, value }, extension(ExtensionType.KEY_ID, encodeKeyIds(ids))];
+  const authAlg = macAlgOf(rekey);
+  const macOctets = entryOf(MacAlg, authAlg)?.octets ?? 0;
+  const after: Payload[] = [{ kind: "V", authAlg, data: new Uint8Array(macOctets) }];
+  if (signer !== undefined && signx !== undefined) {
+    const keyId = signingKeyId(crypto, signer.publicKey.spki);
+    after.push({ kind: "SIGNX", alg: signx.alg, keyId, signature: new Uint8Array(SIGNATURE_OCTETS) });
+  }
+  const vKey = verificationKeyOf(crypto, constants.group, kek);
+  const hmac = crypto.hmac("sha256", vKey);
+  const encode = (payloads: readonly Payload[]): Uint8Array =>
+    encodeMessage({ header, payloads: [...before, ...payloads, ...after] });
+  /** From the V value to the end: the value, then all of SIGNX. */
+  const signxOctets = signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS;
+  return {
+    async seal(payloads) {
+      const octets = encode(payloads);
+      if (octets.length > GROUP_LIMITS.rekeyPacketOctets) throw contentError(`a packet of ${octets.length} octets`);
+      const v = octets.length - signxOctets - macOctets;
+      octets.set(hmac.compute(octets.subarray(0, v)).subarray(0, macOctets), v);
+      if (signer !== undefined && signx !== undefined) {
+        const covered = octets.subarray(0, octets.length - SIGNATURE_OCTETS);
+        octets.set(await signer.sign(signx.scheme, signatureInput(constants.group, covered)), covered.length);
+      }
+      return octets;
+    },
+    length: (payloads) => encode(payloads).length,
+    wipe() {
+      hmac.wipe();
+      wipe(vKey);
+    },
+  };
+}
+
+/** Octets of SIGNX before the signature: next payload, alg, key-id, length. */
+const SIGNX_HEAD = 12;
+
+const EMPTY_PART = { largestId: 0, first: 0, last: 0, edges: new Uint8Array(0), refreshed: new Uint8Array(0) };
+
+function gkmaExtension(
+  { rekey, change }: RekeyContent,
+  part: Pick<RekeyPart, "largestId" | "first" | "last" | "edges" | "refreshed">,
+  index: number,
+  count: number,
+): Payload {
+  const flags = (change?.immediate === true ? GkmaFlag.IMMEDIATE : 0) | (rekey.keyLength === 32 ? GkmaFlag.KEYS_OF_256_BITS : 0);
+  return extension(
+    ExtensionType.GKMA,
+    encodeGkma({
+      algorithm: gkmaNumber(rekey.algorithm),
+      version: rekey.algorithmVersion,
+      degree: rekey.degree,
+      flags,
+      largestId: part.largestId,
+      index,
+      count,
+      firstLeaf: part.first,
+      lastLeaf: part.last,
+      lifetime: change?.lifetime ?? 0,
+      refreshed: part.refreshed,
+      edges: part.edges,
+    }),
+  );
+}
+
+function contentError(detail: string): WatchwordError {
+  return new WatchwordError("gsa.rekey-content", `rekey message: ${detail}`);
+}
