@@ -2,7 +2,7 @@ import { WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import type { PacketCipher, PacketCipherFactory, PacketCipherParameters, PacketJob } from "./contracts.js";
 import { readU32, writeU32 } from "./headers.js";
-import { type Kernel, STAGE_SLOT } from "./kernel.js";
+import { isSameOctet, type Kernel, STAGE_SLOT } from "./kernel.js";
 import { aesContextLength, kernelAes } from "./kernel-aes.js";
 import { type KernelBlocks, KernelKeystream } from "./kernel-keystream.js";
 import {
@@ -176,7 +176,8 @@ abstract class KernelCipher implements PacketCipher {
       const { input, output } = job;
       const length = input.length;
       checkLength(length + overhead);
-      const isStaged = !kernel.holds(output);
+      const slot = kernel.addressOf(output);
+      const isStaged = slot === 0;
       const isLong = isStaged && length + overhead > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
       const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, true) : 0;
@@ -186,8 +187,8 @@ abstract class KernelCipher implements PacketCipher {
         this.#sealFrom(jobs, first, i, results);
         first = i;
       }
-      const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : output.byteOffset;
-      if (isStaged || input.byteOffset !== at || !kernel.holds(input)) kernel.octets.set(input, at);
+      const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : slot;
+      if (isStaged || !isSameOctet(input, 0, output, 0)) kernel.octets.set(input, at);
       const isMissing = found === 0 && needed > 0;
       const keystreamAt = isMissing ? (keystream as KernelKeystream).make(job.ssrc, job.index, needed) : found;
       this.describeSeal(FIRST_JOB + (i - first) * JOB_WORDS, job, at, length, keystreamAt);
@@ -211,8 +212,8 @@ abstract class KernelCipher implements PacketCipher {
       const length = input.length - overhead;
       checkLength(input.length);
       const { output } = job;
-      const isInPlace = input === output || (input.byteOffset === output.byteOffset && kernel.holds(output));
-      const isStaged = !(isInPlace && kernel.holds(input));
+      const slot = kernel.addressOf(input);
+      const isStaged = slot === 0 || output.length === 0 || !isSameOctet(input, 0, output, 0);
       const isLong = isStaged && input.length > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
       const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, false) : 0;
@@ -222,7 +223,7 @@ abstract class KernelCipher implements PacketCipher {
         this.#openFrom(jobs, first, i, results);
         first = i;
       }
-      const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : input.byteOffset;
+      const at = isStaged ? STAGE + (i - first) * STAGE_SLOT : slot;
       if (isStaged) kernel.octets.set(input, at);
       this.describeOpen(FIRST_JOB + (i - first) * JOB_WORDS, job, at, length, found);
       i++;

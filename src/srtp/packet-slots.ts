@@ -33,15 +33,15 @@ export function createPacketSlots({ count, slotLength = 2048 }: PacketSlotsOptio
   }
   const kernel = sharedKernel();
   const addresses: number[] = [];
+  const giveBack = (): void => {
+    for (const at of addresses) kernel?.giveBackSlot(at, slotLength);
+    addresses.length = 0;
+  };
   while (kernel !== undefined && addresses.length < count) {
-    const at = kernel.heap.allocate(slotLength);
+    const at = kernel.allocateSlot(slotLength);
     if (at === 0) break;
     addresses.push(at);
   }
-  const giveBack = (): void => {
-    for (const at of addresses) kernel?.discard(at, slotLength);
-    addresses.length = 0;
-  };
   const isZeroCopy = addresses.length === count;
   if (!isZeroCopy) giveBack();
   const slots = isZeroCopy
