@@ -103,7 +103,10 @@ function createAesBlocks(key: Uint8Array): AesBlocks {
   return {
     encrypt(input, output) {
       if (cipher === undefined) throw new WatchwordError("crypto.wiped", "the key has been wiped");
-      output.set(cipher.update(input));
+      const made = cipher.update(input);
+      output.set(made);
+      // It is keystream for packets yet to come, as a rule, and would lie about until its memory is used again.
+      wipe(made);
     },
     wipe() {
       cipher?.final();

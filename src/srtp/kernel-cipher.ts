@@ -208,12 +208,11 @@ abstract class KernelCipher implements PacketCipher {
     let i = 0;
     while (i < count) {
       const job = jobs[i] as PacketJob;
-      const { input } = job;
+      const { input, output } = job;
       const length = input.length - overhead;
       checkLength(input.length);
-      const { output } = job;
       const slot = kernel.addressOf(input);
-      const isStaged = slot === 0 || output.length === 0 || !isSameOctet(input, 0, output, 0);
+      const isStaged = slot === 0 || !isSameOctet(input, 0, output, 0);
       const isLong = isStaged && input.length > STAGE_SLOT;
       const needed = this.needs(job, job.encrypted ? length - job.headerLength : 0);
       const found = needed > 0 ? (keystream as KernelKeystream).find(job.ssrc, job.index, needed, false) : 0;
@@ -372,14 +371,11 @@ class KernelAeadCipher extends KernelCipher {
   }
 
   protected sealJobs(count: number): void {
-    for (let i = 0; i < count; i++) this.kernel.exports.sealAead(JOBS + i * JOB_OCTETS);
+    this.kernel.exports.sealAead(JOBS, JOBS + count * JOB_OCTETS);
   }
 
   protected openJobs(count: number): void {
-    const { exports, words } = this.kernel;
-    for (let i = 0; i < count; i++) {
-      words[FIRST_JOB + i * JOB_WORDS + WORD.authentic] = exports.openAead(JOBS + i * JOB_OCTETS);
-    }
+    this.kernel.exports.openAead(JOBS, JOBS + count * JOB_OCTETS);
   }
 
   #describe(word: number, job: PacketJob, at: number, length: number, keystream: number, associatedWord: number): void {

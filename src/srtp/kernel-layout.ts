@@ -1,11 +1,15 @@
 /**
- * Where things lie in the kernel's memory, in octets: what the generated module and its callers agree on. The memory has a fixed
+ * What the generated module and its callers agree on: where things lie in the kernel's memory, in octets. The memory has a fixed
  * size, so that views into it never become detached; pages that are not touched cost nothing.
  */
 
 /** Pages of 64 KiB in the memory of one kernel. */
 export const MEMORY_PAGES = 1024;
 const PAGE = 0x1_0000;
+
+/** Instruction `i8x16.swizzle` in the kernel, and `i8x16.relaxed_swizzle` in as many octets. */
+export const SWIZZLE = [0xfd, 0x8e, 0x80, 0x80, 0x80, 0x00];
+export const RELAXED_SWIZZLE = [0xfd, 0x80, 0x82, 0x80, 0x80, 0x00];
 
 /** Constants of the module end before this address. */
 export const CONSTANTS_END = 0x800;

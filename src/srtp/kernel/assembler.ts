@@ -1,3 +1,5 @@
+import { SWIZZLE } from "../kernel-layout.js";
+
 /**
  * A small assembler for WebAssembly: functions whose bodies are expressions in TypeScript, so that rounds are unrolled by a loop
  * and a circuit is a table. It knows the instructions that the kernel uses and no others (WebAssembly core specification 2.0, §5).
@@ -134,8 +136,11 @@ export const v128 = {
 export const i8x16 = {
   /** Octet `lanes[i]` of the 32 octets `a ‖ b` becomes octet i. */
   shuffle: (a: Operand, b: Operand, lanes: readonly number[]): Code => [...pushAll([a, b]), ...simd(13), ...lanes],
-  /** Octet `indices[i]` of `a` becomes octet i; 0 where the index is over 15. */
-  swizzle: vectorBinary(14),
+  /**
+   * Octet `indices[i]` of `a` becomes octet i. Indices are below 16: what comes of others differs between this instruction, number 14,
+   * and its relaxed form, number 256, which takes its place where an engine has it (`relaxSwizzles`). So both numbers have room, five octets.
+   */
+  swizzle: (a: Operand, indices: Operand): Code => [...pushAll([a, indices]), ...SWIZZLE],
   splat: vectorUnary(15),
   shl: vectorBinary(107),
   shrU: vectorBinary(109),
@@ -149,6 +154,7 @@ export const i32x4 = {
   shl: vectorBinary(171),
   shrU: vectorBinary(173),
   add: vectorBinary(174),
+  sub: vectorBinary(177),
   /** Word `lanes[i]` of the eight words `a ‖ b` becomes word i. */
   shuffle: (a: Operand, b: Operand, lanes: readonly number[]): Code =>
     i8x16.shuffle(

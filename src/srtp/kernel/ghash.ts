@@ -1,4 +1,4 @@
-import { GHASH_BUFFER, GHASH_GROUP, GHASH_STATE, GHASH_TABLE, JOB, KEY } from "../kernel-layout.js";
+import { GHASH_BUFFER, GHASH_GROUP, GHASH_STATE, GHASH_TABLE, JOB, JOB_OCTETS, KEY } from "../kernel-layout.js";
 import {
   block,
   type Code,
@@ -153,15 +153,15 @@ function emitAbsorb(body: FunctionBody, ...parameters: Local[]): void {
   /** Octets 0 to 15 and 16 to 31 of a product, and of the part of it whose j have one rest modulo 4. */
   const [first, second, partFirst, partSecond] = body.locals(V128, 4) as [Local, Local, Local, Local];
 
-  /** Octet j of the products of all octets with their powers, one lane for each octet. */
   const table = body.local(I32);
-  const products = (j: number): Code =>
-    nibbles
-      .flatMap(({ upper, lower }, i) => [
-        i8x16.swizzle(v128.load(table, i * GHASH_TABLE + 16 * j), upper),
-        i8x16.swizzle(v128.load(table, i * GHASH_TABLE + LOWER_NIBBLES + 16 * j), lower),
-      ])
-      .reduceRight((sum, product) => v128.xor(sum, product));
+  /** Adds octet j of the products of all octets with their powers, one lane for each octet. */
+  const addProducts = (j: number): Code => {
+    const add = (at: number, nibble: Local): Code =>
+      set(partFirst, v128.xor(partFirst, i8x16.swizzle(v128.load(table, at + 16 * j), nibble)));
+    return block(
+      ...nibbles.map(({ upper, lower }, i) => block(add(i * GHASH_TABLE, upper), add(i * GHASH_TABLE + LOWER_NIBBLES, lower))),
+    );
+  };
   /** Moves 32 octets up by `by` places. */
   const moveUp = (lower: Local, upper: Local, by: number): Code =>
     block(set(upper, i8x16.shuffle(lower, upper, lanesFrom(16 - by))), set(lower, i8x16.shuffle(zero, lower, lanesFrom(16 - by))));
@@ -172,9 +172,10 @@ function emitAbsorb(body: FunctionBody, ...parameters: Local[]): void {
     set(table, i32.add(context, 16 * 3)),
     doWhile(
       i32.geU(table, context),
-      set(partFirst, products(12)),
+      set(partFirst, zero),
       set(partSecond, zero),
-      ...[8, 4, 0].flatMap((j) => [moveUp(partFirst, partSecond, 4), set(partFirst, v128.xor(partFirst, products(j)))]),
+      addProducts(12),
+      ...[8, 4, 0].flatMap((j) => [moveUp(partFirst, partSecond, 4), addProducts(j)]),
       moveUp(first, second, 1),
       set(first, v128.xor(first, partFirst)),
       set(second, v128.xor(second, partSecond)),
@@ -232,13 +233,22 @@ export function addAeadPackets(module: ModuleBuilder, { tag }: GhashFunctions, c
       ),
     );
   const tagOf = (job: Operand): Code => i32.add(i32.load(job, JOB.packet), i32.load(job, JOB.tagAt));
-  module.function("sealAead", [I32], [], (_body, job) => {
-    _body.emit(crypt(job as Local), call(tag, job as Local), v128.store(tagOf(job as Local), v128.load(GHASH_STATE)));
+  const eachJob = (body: FunctionBody, first: Local, end: Local, run: (job: Local) => Code): void => {
+    const job = body.hold(I32, first);
+    body.emit(whileLoop(i32.ltU(job, end), run(job), set(job, i32.add(job, JOB_OCTETS))));
+  };
+  module.function("sealAead", [I32, I32], [], (body, first, end) => {
+    eachJob(body, first as Local, end as Local, (job) =>
+      block(crypt(job), call(tag, job), v128.store(tagOf(job), v128.load(GHASH_STATE))),
+    );
   });
-  module.function("openAead", [I32], [I32], (body, job) => {
-    body.emit(call(tag, job as Local));
-    const authentic = body.hold(I32, i32.eqz(v128.anyTrue(v128.xor(v128.load(tagOf(job as Local)), v128.load(GHASH_STATE)))));
-    body.emit(when(authentic, crypt(job as Local)));
-    body.result(authentic);
+  module.function("openAead", [I32, I32], [], (body, first, end) => {
+    eachJob(body, first as Local, end as Local, (job) =>
+      block(
+        call(tag, job),
+        i32.store(job, i32.eqz(v128.anyTrue(v128.xor(v128.load(tagOf(job)), v128.load(GHASH_STATE)))), JOB.authentic),
+        when(i32.load(job, JOB.authentic), crypt(job)),
+      ),
+    );
   });
 }

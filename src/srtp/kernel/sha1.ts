@@ -56,7 +56,8 @@ type Gate = (a: Operand, b: Operand) => Code;
 
 /** Rotates the words of a vector to the left. */
 function rotateLanes(vector: Operand, by: number): Code {
-  return v128.or(by === 1 ? i32x4.add(vector, vector) : i32x4.shl(vector, by), i32x4.shrU(vector, 32 - by));
+  if (by === 1) return i32x4.sub(i32x4.add(vector, vector), i32x4.gtS(v128.const(new Array(16).fill(0)), vector));
+  return v128.or(i32x4.shl(vector, by), i32x4.shrU(vector, 32 - by));
 }
 
 /** a to e in round `t`: instead of moving five values on, the names move. */
