@@ -14,7 +14,7 @@ const quick = words.has("--quick");
 
 async function everything(): Promise<string> {
   const srtp = await benchSrtp(
-    quick ? { quick, rounds: 15, warmUp: 150, milliseconds: 5 } : { quick, rounds: 41, warmUp: 300, milliseconds: 5 },
+    quick ? { quick, rounds: 15, warmUp: 150, milliseconds: 5 } : { quick, rounds: 101, warmUp: 300, milliseconds: 5 },
   );
   const pool = await benchPool(quick ? { rounds: 3, packets: 500 } : { rounds: 7, packets: 2000 });
   const mikey = await benchMikey(quick ? 200 : 1000);

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { OURS } from "./contenders/index.js";
 import type { FanOutResult } from "./fan-out.js";
@@ -15,8 +15,15 @@ const DOCUMENT = new URL("../../docs/performance.md", import.meta.url);
 export function environment(): string {
   const manifest = new URL("../../node_modules/werift-rtp/package.json", import.meta.url);
   const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
-  const [processor] = cpus();
-  return `Node ${process.versions.node} (OpenSSL ${process.versions.openssl}), ${processor?.model.trim()}, ${cpus().length} cores, werift-rtp ${version}.`;
+  return `Node ${process.versions.node} (OpenSSL ${process.versions.openssl}), ${processor()}, ${cpus().length} cores, werift-rtp ${version}.`;
+}
+
+/** Hosts of virtual machines shorten the names of processors; family and model, where Linux says them, tell which one it is. */
+function processor(): string {
+  const name = cpus()[0]?.model.trim() ?? "unknown processor";
+  const description = existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
+  const [family, model] = ["cpu family", "model"].map((key) => new RegExp(`^${key}\\s*: (\\d+)$`, "m").exec(description)?.[1]);
+  return family === undefined ? name : `${name} (family ${family}, model ${model})`;
 }
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
