@@ -37,7 +37,7 @@ const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   crypto: [/^@noble\//, /^#platform$/],
   sdp: [/^sdp-transform$/],
   sip: [/^sip\.js/],
-  node: [/^node:/, /^sip\.js$/, /^ws$/, /^pino$/],
+  node: [/^node:/, /^sip\.js$/, /^ws$/, /^pino$/, /^@photostructure\/sqlite$/],
   cli: [/^node:/, /^commander$/],
 };
 

@@ -7,6 +7,7 @@ const manifest = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "utf8"))
   exports: Record<string, string>;
   bin: Record<string, string>;
   dependencies: Record<string, string>;
+  optionalDependencies: Record<string, string>;
   devDependencies: Record<string, string>;
 };
 
@@ -25,7 +26,8 @@ describe("the package", () => {
 
   it("justifies every dependency in docs/dependencies.md", () => {
     const text = readFileSync(resolve(ROOT, "docs/dependencies.md"), "utf8");
-    const names = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)].filter(
+    const { dependencies, optionalDependencies, devDependencies } = manifest;
+    const names = Object.keys({ ...dependencies, ...optionalDependencies, ...devDependencies }).filter(
       (name) => !name.startsWith("@types/"),
     );
     expect(names.filter((name) => !text.includes(`| ${name}`))).toEqual([]);

@@ -82,7 +82,7 @@ export interface Store {
   /**
    * Appends one record, one atomic change, if the log's newest record is still `expected` (`NO_VERSION`: if the log is empty).
    * The octets are copied at once.
-   * @returns its version, once it is durable; that of the first time where the append is a repeated one
+   * @returns its version, once it is durable; that of the first time where the append is a repeated one, while the record is kept
    * @throws StoreConflict `store.conflict`: another record is there. WatchwordError `store.sequence`: `gseq` is not greater than that of the
    * record before, or no integer from 0 to 2^53 - 1; `store.too-large`; `store.ambiguous`: append again with the same `expected` and `id`
    */
@@ -105,8 +105,8 @@ export interface Store {
   /** Names of the logs that begin with `prefix`, in the order of their octets. */
   groups(prefix: string): Promise<readonly string[]>;
   /**
-   * Puts the state of a log as of its record `at` in place of the snapshot before; records before `at` are dropped and what they held is
-   * overwritten. The same `at` again replaces it.
+   * Puts the state of a log as of its record `at` in place of the snapshot before; records before `at` are dropped, and what they held is
+   * overwritten as far as the engine can. The same `at` again replaces it.
    * @throws StoreConflict `store.conflict`: a newer snapshot is there, or the log has no record `at`. WatchwordError `store.too-large`
    */
   putSnapshot(group: string, at: Ver, data: Uint8Array): Promise<void>;
