@@ -10,6 +10,7 @@ export * from "./rtsp-player.js";
 export * from "./rtsp-service.js";
 export * from "./srtp-pool.js";
 export * from "./store.js";
+export * from "./store-sealing-key.js";
 export * from "./streams.js";
 export * from "./time.js";
 export * from "./tone.js";

@@ -49,6 +49,9 @@ const SCHEMA = `
   PRAGMA user_version = ${SCHEMA_VERSION};
 `;
 
+/** A parameter of octets. Node 22 makes NULL of an array that is empty. */
+const OCTETS = "ifnull(?, x'')";
+
 /** Octets and records of one page; a larger record is a page of its own. */
 const PAGE_OCTETS = 0x10_0000;
 const PAGE_RECORDS = 256;
@@ -274,7 +277,7 @@ export class StoreDatabase {
       return { error: { code, message } };
     }
     const target = log ?? this.#insert("INSERT INTO logs (name) VALUES (?)", group);
-    const sql = "INSERT INTO records (log, prev, gseq, id, data) VALUES (?, ?, ?, ?, ?)";
+    const sql = `INSERT INTO records (log, prev, gseq, id, data) VALUES (?, ?, ?, ?, ${OCTETS})`;
     return { value: BigInt(this.#insert(sql, target, versionNumber(expected), gseq, id, data)) };
   }
 
@@ -344,7 +347,7 @@ export class StoreDatabase {
       const head = log === undefined ? undefined : this.#headPlace(log)?.ver;
       return conflict(BigInt(head ?? 0), `${group} has no record ${at}, or a newer snapshot`);
     }
-    const sql = "INSERT OR REPLACE INTO snapshots (log, at, gseq, data) VALUES (?, ?, ?, ?)";
+    const sql = `INSERT OR REPLACE INTO snapshots (log, at, gseq, data) VALUES (?, ?, ?, ${OCTETS})`;
     this.#run(sql, log, ver, record["gseq"] as number, data);
     this.#run("DELETE FROM records WHERE log = ? AND ver < ?", log, ver);
     return { value: undefined };

@@ -1,18 +1,9 @@
-import { createSimulatedNetwork } from "../../src/io/index.js";
-import { createMemoryStore, MemoryDisk } from "../../src/store/index.js";
+import { MemoryDisk } from "../../src/store/index.js";
 import { describeStore } from "../suites/store.js";
+import { createMemoryRig } from "./rigs.js";
 
 describeStore("in memory", async () => {
-  const { clock, timers, advance } = simulatedTime();
+  const { open, advance } = createMemoryRig();
   const disk = new MemoryDisk();
-  return {
-    open: async () => createMemoryStore({ clock, timers, disk, leaseMilliseconds: 1000 }),
-    advance,
-    dispose: async () => {},
-  };
+  return { open: async () => open(disk), advance, dispose: async () => {} };
 });
-
-function simulatedTime() {
-  const network = createSimulatedNetwork({ now: 1_000_000 });
-  return { clock: network.clock, timers: network.timers, advance: (milliseconds: number) => network.advance(milliseconds) };
-}
