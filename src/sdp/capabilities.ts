@@ -98,10 +98,24 @@ function isSecure(profile: string | undefined): profile is string {
   return profile !== undefined && SECURE.test(profile);
 }
 
-/** `tcap:1 RTP/SAVP`: the session attribute that `formatPotentialConfiguration` refers to (RFC 5939 §3.4.2). @throws CodecError `sdp.key-mgmt` */
-export function formatTransportCapability(profile: string): string {
-  if (!SECURE.test(profile)) throw fault("a secure profile expected");
-  return `tcap:1 ${profile}`;
+/**
+ * `tcap:1 RTP/SAVP RTP/SAVPF`: the transports that configurations refer to, numbered from 1 (RFC 5939 §3.4.2).
+ * @throws CodecError `sdp.key-mgmt`
+ */
+export function formatTransportCapability(...profiles: readonly string[]): string {
+  if (profiles.length === 0 || !profiles.every(isSecure)) throw fault("a secure profile expected");
+  return `tcap:1 ${profiles.join(" ")}`;
+}
+
+/** `acap:1 key-mgmt:mikey …`: a message as attribute capability (RFC 5939 §3.4.1). @throws CodecError `sdp.key-mgmt` */
+export function formatKeyMgmtCapability(number: number, message: Uint8Array): string {
+  if (!Number.isInteger(number) || number < 1 || number > MAX_NUMBER) throw fault("capabilities are numbered from 1");
+  return `acap:${number} key-mgmt:${formatKeyMgmtAttribute("mikey", message)}`;
+}
+
+/** The one configuration of an m= line, as a=pcfg has it in an offer and a=acfg in an answer: `1 t=1 a=1,2` (RFC 5939 §3.5). */
+export function formatConfiguration(transport: number, attributes: readonly number[]): string {
+  return `1 t=${transport} a=${attributes.join(",")}`;
 }
 
 /**
@@ -111,12 +125,11 @@ export function formatTransportCapability(profile: string): string {
  * @throws CodecError `sdp.key-mgmt`
  */
 export function formatPotentialConfiguration(messages: readonly Uint8Array[], first: number): string[] {
-  if (!Number.isInteger(first) || first < 1 || first + messages.length > MAX_NUMBER)
-    throw fault("capabilities are numbered from 1");
   if (messages.length === 0) throw fault("a configuration has a message");
+  const numbers = messages.map((_, at) => first + at);
   return [
-    ...messages.map((message, at) => `acap:${first + at} key-mgmt:${formatKeyMgmtAttribute("mikey", message)}`),
-    `pcfg:1 t=1 a=${messages.map((_, at) => first + at).join(",")}`,
+    ...messages.map((message, at) => formatKeyMgmtCapability(first + at, message)),
+    `pcfg:${formatConfiguration(1, numbers)}`,
   ];
 }
 

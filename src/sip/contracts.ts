@@ -85,6 +85,11 @@ export interface SipStream {
 export interface RefusalAdvice {
   /** The same call may be tried once more: without HELLO, which the other end may not know (docs/protocol.md §8). */
   readonly retry: boolean;
+  /**
+   * New keys were refused and the session is to be aborted (RFC 4567 §4.1.2; `refusedRekey`). Nothing is sent or opened any more; hang up,
+   * with what `end` gives. False for a first offer, and where something else than the keys was refused.
+   */
+  readonly abort: boolean;
   /** Numbers of the MIKEY ERR message (RFC 3830 §6.12), where one came. It is not authenticated unless said. */
   readonly errorNos: readonly number[];
   readonly authenticated: boolean;
@@ -115,7 +120,9 @@ export interface SipDialog {
   createOffer(localSdp: string): Promise<string>;
   /**
    * The answer to the last offer. Anything but a well-formed answer with an authentic key message for every accepted m= line is refused:
-   * no key-mgmt, RTP/AVP, a=crypto alone. A refused answer ends the session (RFC 4567 §4.1.2): ACK and BYE for a new one.
+   * no key-mgmt, RTP/AVP, a=crypto alone. A refused answer ends the session (RFC 4567 §4.1.2): ACK and BYE for a new one. Only where the
+   * other party answered a first offer with a MIKEY error (`mikey.peer-error`; the `cause` has its report) may it be offered other keys
+   * in the same dialog instead.
    * @throws SipRefusal
    */
   acceptAnswer(remoteSdp: string): Promise<void>;
@@ -129,17 +136,26 @@ export interface SipDialog {
    * (a retried request) gives the same key message. @throws WatchwordError `sip.state`, `sip.media`
    */
   createAnswer(localSdp: string): Promise<string>;
+  /**
+   * In place of a 488, where the other party shall offer other keys in the same dialog (RFC 4567 §4.1.2): the answer to the first offer,
+   * which `acceptOffer` has just refused with a MIKEY error. Every m= line is rejected, the error is inside; no media flows before a later
+   * offer is accepted. A rekey is refused with 488 only.
+   * @throws WatchwordError `sip.state` where no such offer was refused, `sip.media`
+   */
+  createErrorAnswer(localSdp: string): string;
   /** Back to the last agreement: the offer under way, either side's, is void. The old keys are in use. */
   rollback(): void;
   /**
-   * The other party refused the offer with a final response (488 and its like). Rolls back.
+   * The other party refused the offer with a final response (488 and its like). Rolls back, or aborts.
    * @param body of the response: SDP or `application/mikey` with an ERR message
+   * @param warnings values of its Warning headers
    */
-  refused(status: number, body?: ReceivedBody): Promise<RefusalAdvice>;
+  refused(status: number, body?: ReceivedBody, warnings?: readonly string[]): Promise<RefusalAdvice>;
   /**
    * One early dialog of a forked INVITE, by the To tag of its response. Each branch gets keyed media of its own from the one offer;
    * packets that came early are opened by whichever branch can. Valid while the first offer is unanswered on this dialog itself.
-   * @throws WatchwordError `sip.state`, `sip.branches` beyond 16
+   * New keys (UPDATE in an early dialog) need an only branch, and no other one may come after them.
+   * @throws WatchwordError `sip.state`, `sip.branches` beyond 16, or after new keys
    */
   fork(remoteTag: string): SipDialog;
   /**
@@ -180,6 +196,18 @@ export interface SipKeyingOptions {
    * line is refused. Default `RTP/SAVP`, `RTP/SAVPF`.
    */
   readonly profiles?: readonly string[];
+  /**
+   * How a first offer asks for SRTP. `secure`: RTP/SAVP and a=key-mgmt. `capability`: m= lines that are plain RTP stay so, with SRTP and the
+   * key message as their potential configuration (RFC 5939), for parties that take keys in no other way. Who knows none answers in the
+   * clear, and may send so: such an answer is a downgrade and is refused, but the other party has taken the call by then. Default `secure`.
+   */
+  readonly offerAs?: "secure" | "capability";
+  /**
+   * What becomes of a session whose new keys the other party refused with 488 or 606, and a Warning 306 or a MIKEY error: `abort`, as
+   * RFC 4567 §4.1.2 demands, or `keep` it under the old keys, where a call is not to end because somebody damaged a re-INVITE on its way.
+   * Default `abort`.
+   */
+  readonly refusedRekey?: "abort" | "keep";
   /** Say HELLO in first offers, and try once more without where that is refused; or never. Default `retry`. */
   readonly hello?: "retry" | "never";
   /** Whether BYE carries a de-registration: to parties that announced docs/protocol.md, to all, to none. Default `announced`. */

@@ -3,7 +3,10 @@ import {
   type Connection,
   checkText,
   createSdpEditor,
+  formatConfiguration,
   formatKeyMgmtAttribute,
+  formatKeyMgmtCapability,
+  formatTransportCapability,
   type KeyMgmtAttribute,
   type MediaDirection,
   type MediaSection,
@@ -11,6 +14,7 @@ import {
   parseDescription,
   readKeyMgmt,
   readPotentialConfigurations,
+  removeKeyMgmt,
   type SdpEditor,
   type SdpSection,
 } from "../sdp/index.js";
@@ -40,6 +44,8 @@ export interface DescribedLine {
   readonly keys: KeyMgmtAttribute | undefined;
   /** What the answer says in a=acfg where the key message is a capability (RFC 5939). */
   readonly configuration: string | undefined;
+  /** Its own a=acfg: what it has taken of an offer. */
+  readonly accepted: string | undefined;
 }
 
 /** One key message of a description and the m= lines that it is for. */
@@ -85,6 +91,7 @@ export function readDescription(sdp: string, profiles: readonly string[]): Keyed
       hasCrypto: editor.attributes({ section: index, name: "crypto" }).length > 0,
       keys: (configuration?.keyMgmt ?? effective[index])?.find(({ protocol }) => protocol === PROTOCOL),
       configuration: configuration?.accepted,
+      accepted: editor.attributes({ section: index, name: "acfg" })[0]?.value,
     };
   });
   return { lines, messages: messagesOf(lines, attributes), announced: announces(editor) };
@@ -144,6 +151,10 @@ export function agreedDirection(local: DescribedLine, remote: DescribedLine): Me
   return directionFrom(sends(local.direction) && receives(remote.direction), receives(local.direction) && sends(remote.direction));
 }
 
+function announce(editor: SdpEditor): void {
+  if (!announces(editor)) editor.append("session", `a=${ANNOUNCEMENT}:${ANNOUNCED_VERSION}`);
+}
+
 function announces(editor: SdpEditor): boolean {
   return editor.attributes({ section: "session", name: ANNOUNCEMENT }).some(({ value }) => value === ANNOUNCED_VERSION);
 }
@@ -161,6 +172,8 @@ export interface Completion {
   readonly profiles: readonly string[];
   /** `a=acfg` by m= line (RFC 5939 §3.5.2). */
   readonly configurations?: ReadonlyMap<number, string>;
+  /** Rejects every m= line (RFC 3264 §6). */
+  readonly rejects?: boolean;
   readonly announce: boolean;
 }
 
@@ -174,7 +187,13 @@ export function completeDescription(sdp: string, completion: Completion): string
   completion.profiles.forEach((profile, index) => {
     const line = editor.section(index)[0];
     if (line === undefined) return;
-    editor.replace(line.number, line.text.replace(/^(m=\S+ +\S+ +)\S+/, `$1${profile}`));
+    editor.replace(
+      line.number,
+      line.text.replace(
+        /^(m=\S+ +)(\S+)( +)\S+/,
+        (_, start: string, port: string, space: string) => `${start}${completion.rejects === true ? "0" : port}${space}${profile}`,
+      ),
+    );
   });
   for (const [index, configuration] of completion.configurations ?? []) editor.append(index, `a=acfg:${configuration}`);
   for (const { section, octets } of completion.messages) {
@@ -183,12 +202,55 @@ export function completeDescription(sdp: string, completion: Completion): string
     if (other === undefined) editor.append(section, text);
     else editor.insertBefore(other.line.number, text);
   }
-  if (completion.announce && !announces(editor)) editor.append("session", `a=${ANNOUNCEMENT}:${ANNOUNCED_VERSION}`);
+  if (completion.announce) announce(editor);
   return editor.format();
 }
 
-/** The other protocols that a local description offers in a section, behind ours. */
-export function protocolsOf(sdp: string, section: SdpSection): string[] {
+/**
+ * As `completeDescription` for an offer whose m= lines stay as they are: their secure profiles and key messages are potential
+ * configurations (RFC 5939 §3.6.1).
+ * @param lines of the description
+ * @returns also what an answer has to say in a=acfg, by m= line
+ */
+export function completeWithCapabilities(
+  sdp: string,
+  lines: readonly DescribedLine[],
+  completion: Completion,
+): { readonly sdp: string; readonly configurations: ReadonlyMap<number, string> } {
+  const editor = createSdpEditor(sdp);
+  for (const { line } of mikeyLines(editor).toReversed()) editor.remove(line.number);
+  const active = lines.filter(({ rejected }) => !rejected);
+  const transports = [...new Set(active.map(({ index }) => completion.profiles[index] as string))];
+  if (transports.length > 0) editor.append("session", `a=${formatTransportCapability(...transports)}`);
+  completion.messages.forEach(({ section, octets }, at) => {
+    editor.append(section, `a=${formatKeyMgmtCapability(at + 1, octets)}`);
+  });
+  const configurations = new Map<number, string>();
+  for (const { index } of active) {
+    const at = completion.messages.findIndex(({ section }) => section === "session" || section === index);
+    const configuration = formatConfiguration(transports.indexOf(completion.profiles[index] as string) + 1, [at + 1]);
+    editor.append(index, `a=pcfg:${configuration}`);
+    configurations.set(index, configuration);
+  }
+  if (completion.announce) announce(editor);
+  return { sdp: editor.format(), configurations };
+}
+
+/** Whether an a=acfg takes a configuration: the lists of one may stand in any order (RFC 5939 §3.5.2). */
+export function takesConfiguration(accepted: string | undefined, configuration: string): boolean {
+  const parts = (text: string): string => {
+    const [number, ...lists] = text.trim().split(/[ \t]+/);
+    return [number, ...lists.sort()].join(" ");
+  };
+  return accepted !== undefined && parts(accepted) === parts(configuration);
+}
+
+/**
+ * The other protocols that a local description offers in a section, behind ours.
+ * @param alone our message is a capability, beside which there are no others
+ */
+export function protocolsOf(sdp: string, section: SdpSection, alone: boolean): string[] {
+  if (alone) return [PROTOCOL];
   const others = readKeyMgmt(sdp).attributes.filter(
     (attribute) => attribute.section === section && attribute.capability === undefined && attribute.protocol !== PROTOCOL,
   );
@@ -200,6 +262,18 @@ const SECURE: ReadonlyMap<string, string> = new Map([
   ["RTP/AVP", "RTP/SAVP"],
   ["RTP/AVPF", "RTP/SAVPF"],
 ]);
+
+/**
+ * Whether a local offer may ask for SRTP by capabilities: every active m= line is plain RTP.
+ * @throws WatchwordError `sip.media` where the description has capabilities of its own
+ */
+export function mayUseCapabilities(sdp: string, lines: readonly DescribedLine[]): boolean {
+  const editor = createSdpEditor(sdp);
+  if (["tcap", "acap", "pcfg"].some((name) => editor.attributes({ name }).length > 0)) {
+    throw new WatchwordError("sip.media", "the description has capabilities (RFC 5939) of its own");
+  }
+  return lines.every(({ rejected, profile }) => rejected || SECURE.has(profile));
+}
 
 /** The profile of every m= line of a local offer, made secure. @throws WatchwordError `sip.media` where an active one cannot be */
 export function securedProfiles(lines: readonly DescribedLine[], profiles: readonly string[]): string[] {
@@ -214,9 +288,9 @@ export function securedProfiles(lines: readonly DescribedLine[], profiles: reado
 
 /** A description without key messages, for a stack that does not know them; with RTP/AVP for one that knows no SRTP either. */
 export function plainDescription(sdp: string, plainProfiles: boolean): string {
-  const editor = createSdpEditor(sdp);
-  for (const { line } of mikeyLines(editor).toReversed()) editor.remove(line.number);
-  if (!plainProfiles) return editor.format();
+  const plain = removeKeyMgmt(sdp, { protocol: PROTOCOL });
+  if (!plainProfiles) return plain;
+  const editor = createSdpEditor(plain);
   for (const line of editor.lines.filter(({ type }) => type === "m")) {
     editor.replace(line.number, line.text.replace(/^(m=\S+ +\S+ +RTP\/)S(AVPF?)(?= )/, "$1$2"));
   }

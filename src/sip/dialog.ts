@@ -1,9 +1,8 @@
 import { WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
-import { DataType, decodeMessage, ErrorNo, MikeyError, MikeyPeerError, peerErrorOf } from "../mikey/index.js";
+import { MikeyError, MikeyPeerError } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
-import type { SrtpPolicy } from "../srtp/index.js";
 import { mikeyBody } from "./bodies.js";
 import type {
   DialogFacts,
@@ -13,53 +12,51 @@ import type {
   SignalingState,
   SipBody,
   SipDialog,
-  SipKeyingOptions,
   SipStream,
 } from "./contracts.js";
 import {
   agreedDirection,
+  type Completion,
   completeDescription,
+  completeWithCapabilities,
   type DescribedLine,
-  type DescribedMessage,
   type KeyedDescription,
+  mayUseCapabilities,
   protocolsOf,
   readDescription,
   securedProfiles,
 } from "./description.js";
-import { type AnsweredPart, checkAnswer, type Exchange, type OfferedPart, proofIn, refusalMessage, reportOf } from "./exchange.js";
-import { namesParty, sipIdentity } from "./party.js";
+import {
+  type AnsweredPart,
+  checkAnswer,
+  type Exchange,
+  type OfferedPart,
+  type OwnExchange,
+  proofIn,
+  type TheirExchange,
+} from "./exchange.js";
+import { answerPart, type Endpoint, type Group, offerPart, scopeOf, sectionsToOffer } from "./parts.js";
+import { namesNoCause, readPeerRefusal } from "./peer-refusal.js";
 import { refusalOf, SipRefusal } from "./refusal.js";
 import { GatedStream } from "./stream.js";
 
-/** What the dialogs of one user agent share. */
-export interface Endpoint {
-  readonly options: SipKeyingOptions;
-  /** Keeps the media of an answered call that ended before it was confirmed. */
-  park(scope: string, section: SdpSection, media: KeyedMedia): void;
-  /** The media that a repeated key message keyed the first time. */
-  unpark(scope: string, section: SdpSection): KeyedMedia | undefined;
-  /** Parties that refused an offer with HELLO. */
-  readonly helloRefused: Set<string>;
-}
-
 const DEFAULT_PROFILES: readonly string[] = ["RTP/SAVP", "RTP/SAVPF"];
-const DEFAULT_POLICY: SrtpPolicy = { suite: "AES_CM_128_HMAC_SHA1_80" };
 const MAX_BRANCHES = 16;
-/** Final responses that may be about something in the offer. */
-const ABOUT_THE_OFFER: ReadonlySet<number> = new Set([400, 415, 488, 606]);
-
-/** The keyed media of one section of the descriptions. */
-interface Group {
-  readonly media: KeyedMedia;
-  /** m= lines by place in `media.streams`. */
-  readonly lines: readonly number[];
-}
 
 /** What the branches of a forked offer share: the ports, and so the streams. */
 interface Family {
   readonly streams: GatedStream[];
   readonly root: Dialog;
   readonly branches: Map<string, Dialog>;
+  /** A branch has keys of its own: what is sent under them is for that branch only. */
+  rekeyed: boolean;
+}
+
+/** An offer that was refused with a MIKEY error, for the answer that says so. */
+interface RefusedOffer {
+  readonly remote: KeyedDescription;
+  readonly section: SdpSection;
+  readonly octets: Uint8Array;
 }
 
 export function createDialog(endpoint: Endpoint, facts: DialogFacts): SipDialog {
@@ -73,9 +70,12 @@ class Dialog implements SipDialog {
   readonly #groups = new Map<SdpSection, Group>();
   readonly #profiles: readonly string[];
   #exchange: Exchange | undefined;
+  #refusedOffer: RefusedOffer | undefined;
   /** Between the steps of one call that takes a while. */
   #busy = false;
   #closed = false;
+  /** A rekey was refused: only the end is left (RFC 4567 §4.1.2). */
+  #aborted = false;
   #confirmed = false;
   /** This party answered the first offer. */
   #answeredFirst = false;
@@ -88,12 +88,12 @@ class Dialog implements SipDialog {
   constructor(endpoint: Endpoint, facts: DialogFacts, family?: Family) {
     this.#endpoint = endpoint;
     this.#facts = facts;
-    this.#family = family ?? { streams: [], root: this, branches: new Map() };
+    this.#family = family ?? { streams: [], root: this, branches: new Map(), rekeyed: false };
     this.#profiles = endpoint.options.profiles ?? DEFAULT_PROFILES;
   }
 
   get state(): SignalingState {
-    if (this.#closed) return "closed";
+    if (this.#closed || this.#aborted) return "closed";
     if (this.#exchange === undefined) return "stable";
     return this.#exchange.by === "us" ? "have-local-offer" : "have-remote-offer";
   }
@@ -116,26 +116,31 @@ class Dialog implements SipDialog {
       this.#require("stable");
       const { lines } = this.#readLocal(localSdp);
       const profiles = securedProfiles(lines, this.#profiles);
+      const { level = "session", offerAs = "secure" } = this.#endpoint.options;
       const first = this.#groups.size === 0;
       const saidHello = first && this.#saysHello();
+      const asCapability = first && offerAs === "capability" && mayUseCapabilities(localSdp, lines);
       const parts: OfferedPart[] = [];
       try {
-        for (const section of this.#sectionsToOffer(lines)) {
-          parts.push(await this.#offerPart(section, lines, protocolsOf(localSdp, section), saidHello));
+        for (const section of sectionsToOffer(lines, [...this.#groups.keys()], level)) {
+          const sdpIds = protocolsOf(localSdp, section, asCapability);
+          const request = { section, lines, sdpIds, saysHello: saidHello };
+          parts.push(await offerPart(this.#endpoint, this.#facts, request, this.#groups.get(section)));
         }
       } catch (error) {
         for (const part of parts) part.abandon();
         throw error;
       }
+      const completion: Completion = { messages: parts, profiles, announce: this.#announces() };
+      const { sdp, configurations } = asCapability
+        ? completeWithCapabilities(localSdp, lines, completion)
+        : { sdp: completeDescription(localSdp, completion), configurations: new Map<number, string>() };
+      const local = lines.map((line, index): DescribedLine => ({ ...line, profile: profiles[index] as string }));
       this.#streamsUpTo(lines.length);
-      this.#exchange = {
-        by: "us",
-        first,
-        saidHello,
-        parts,
-        local: lines.map((line, index) => ({ ...line, profile: profiles[index] as string })),
-      };
-      return completeDescription(localSdp, { messages: parts, profiles, announce: this.#announces() });
+      this.#refusedOffer = undefined;
+      this.#family.rekeyed ||= !first;
+      this.#exchange = { by: "us", first, saidHello, parts, local, configurations };
+      return sdp;
     });
   }
 
@@ -147,11 +152,11 @@ class Dialog implements SipDialog {
       if (this.#family.root === this && this.#family.branches.size > 0) {
         throw new WatchwordError("sip.state", "the offer was forked: the answer belongs to a branch");
       }
-      const exchange = this.#exchange as Exchange & { by: "us" };
+      const exchange = this.#exchange as OwnExchange;
       const keyed: { readonly part: OfferedPart; readonly media: KeyedMedia }[] = [];
       try {
         const remote = readDescription(remoteSdp, this.#profiles);
-        const answered = checkAnswer(exchange.local, exchange.parts, remote);
+        const answered = checkAnswer(exchange, remote);
         for (const [part, octets] of answered) keyed.push({ part, media: await part.accept(octets) });
         for (const part of exchange.parts) if (!answered.has(part)) part.abandon();
         for (const { part, media } of keyed) this.#groups.set(part.section, { media, lines: part.lines });
@@ -161,6 +166,7 @@ class Dialog implements SipDialog {
       } catch (error) {
         for (const { part, media } of keyed) if (this.#groups.get(part.section)?.media !== media) media.close();
         this.#void();
+        if (exchange.first && error instanceof MikeyPeerError) this.#noteErrorAnswer(exchange, error);
         throw refusalOf(error);
       }
     });
@@ -170,15 +176,20 @@ class Dialog implements SipDialog {
     return this.#alone(async () => {
       this.#checkRoomForOffer(remoteSdp);
       if (this.#exchange !== undefined) return;
+      this.#refusedOffer = undefined;
       const parts: AnsweredPart[] = [];
       try {
         const remote = readDescription(remoteSdp, this.#profiles);
         this.#checkOffer(remote);
         for (const message of remote.messages) {
-          const part = await this.#answerPart(message, remote);
+          const { section } = message;
+          const keysLines = remote.lines.some(({ keys }) => keys?.section === section);
+          const answering = answerPart(this.#endpoint, this.#facts, message, keysLines, this.#groups.get(section));
+          const part = await answering.catch((error: unknown) => this.#noteRefusal(error, remote, section));
           if (part !== undefined) parts.push(part);
         }
         this.#streamsUpTo(remote.lines.length);
+        this.#family.rekeyed ||= this.#groups.size > 0;
         this.#exchange = { by: "them", text: remoteSdp, remote, parts };
       } catch (error) {
         for (const part of parts) part.rollback();
@@ -190,14 +201,8 @@ class Dialog implements SipDialog {
   createAnswer(localSdp: string): Promise<string> {
     return this.#alone(async () => {
       this.#require("have-remote-offer");
-      const { remote, parts } = this.#exchange as Exchange & { by: "them" };
-      const { lines } = this.#readLocal(localSdp);
-      if (lines.length !== remote.lines.length) {
-        throw new WatchwordError(
-          "sip.media",
-          `the answer has ${lines.length} m= lines, the offer ${remote.lines.length} (RFC 3264 §6)`,
-        );
-      }
+      const { remote, parts } = this.#exchange as TheirExchange;
+      const lines = this.#readAnswer(localSdp, remote);
       const configurations = new Map<number, string>();
       for (const { index, configuration } of remote.lines) {
         if (configuration !== undefined && lines[index]?.rejected === false) configurations.set(index, configuration);
@@ -220,21 +225,39 @@ class Dialog implements SipDialog {
     });
   }
 
+  createErrorAnswer(localSdp: string): string {
+    this.#require("stable");
+    if (this.#refusedOffer === undefined || this.#busy)
+      throw new WatchwordError("sip.state", "no offer was refused with a MIKEY error");
+    const { remote, section, octets } = this.#refusedOffer;
+    this.#readAnswer(localSdp, remote);
+    const answer = completeDescription(localSdp, {
+      messages: [{ section, octets }],
+      profiles: remote.lines.map(({ profile }) => profile),
+      rejects: true,
+      announce: this.#announces(),
+    });
+    this.#refusedOffer = undefined;
+    this.#rejectLines(remote.lines.length);
+    return answer;
+  }
+
   rollback(): void {
     this.#void();
   }
 
-  async refused(status: number, body?: ReceivedBody): Promise<RefusalAdvice> {
-    const { helloRefused } = this.#endpoint;
-    const exchange = this.#exchange;
-    const report = await this.#errorIn(body, exchange?.by === "us" ? exchange.parts : []);
-    // An error that names its cause names another one.
-    const unnamed = report.errorNos.every((errorNo) => errorNo === ErrorNo.UNSPECIFIED);
-    const aboutTheOffer = ABOUT_THE_OFFER.has(status) || report.errorNos.length > 0;
-    const mayBeHello = exchange?.by === "us" && exchange.saidHello && aboutTheOffer && unnamed;
-    if (mayBeHello) helloRefused.add(this.#facts.remote);
-    if (exchange?.by === "us") this.#void();
-    return { ...report, retry: mayBeHello };
+  async refused(status: number, body?: ReceivedBody, warnings: readonly string[] = []): Promise<RefusalAdvice> {
+    const { options, helloRefused } = this.#endpoint;
+    const { crypto = defaultCrypto } = options.keying.options;
+    const exchange = this.#exchange?.by === "us" ? this.#exchange : undefined;
+    const refusal = await readPeerRefusal(crypto, exchange?.parts ?? [], { status, body, warnings });
+    const { errorNos, authenticated, aboutTheOffer, aboutTheKeys } = refusal;
+    const retry = exchange?.saidHello === true && aboutTheOffer && namesNoCause(errorNos);
+    if (retry) helloRefused.add(this.#facts.remote);
+    if (exchange !== undefined && this.#exchange === exchange) this.#void();
+    const abort = exchange?.first === false && aboutTheKeys && options.refusedRekey !== "keep";
+    if (abort) this.#abort();
+    return { retry, abort, errorNos, authenticated };
   }
 
   fork(remoteTag: string): SipDialog {
@@ -245,6 +268,7 @@ class Dialog implements SipDialog {
     if (this.#closed || root !== this || exchange?.by !== "us" || !exchange.first) {
       throw new WatchwordError("sip.state", "only the first offer of a dialog forks, and only before it is answered");
     }
+    if (this.#family.rekeyed) throw new WatchwordError("sip.branches", "another branch has replaced the keys of the offer");
     if (branches.size >= MAX_BRANCHES) throw new WatchwordError("sip.branches", `more than ${MAX_BRANCHES} branches of one offer`);
     const branch = new Dialog(this.#endpoint, this.#facts, this.#family);
     branch.#exchange = {
@@ -301,7 +325,7 @@ class Dialog implements SipDialog {
     const parks = this.#answeredFirst && !this.#confirmed;
     for (const [section, { media }] of this.#groups) {
       for (const stream of streams) stream.removeSource(media);
-      if (parks) this.#endpoint.park(this.#scope(), section, media);
+      if (parks) this.#endpoint.park(scopeOf(this.#facts), section, media);
       else media.close();
     }
     this.#groups.clear();
@@ -327,10 +351,6 @@ class Dialog implements SipDialog {
     throw new WatchwordError("sip.state", `the dialog is ${this.state}, not ${state}`);
   }
 
-  #scope(): string {
-    return `${this.#facts.callId} ${this.#facts.callerTag}`;
-  }
-
   #saysHello(): boolean {
     const { hello = "retry" } = this.#endpoint.options;
     return hello !== "never" && !this.#endpoint.helloRefused.has(this.#facts.remote);
@@ -348,75 +368,29 @@ class Dialog implements SipDialog {
     return description;
   }
 
+  /** The m= lines of an answer to what was offered. */
+  #readAnswer(localSdp: string, remote: KeyedDescription): readonly DescribedLine[] {
+    const { lines } = this.#readLocal(localSdp);
+    if (lines.length === remote.lines.length) return lines;
+    const counts = `the answer has ${lines.length} m= lines, the offer ${remote.lines.length}`;
+    throw new WatchwordError("sip.media", `${counts} (RFC 3264 §6)`);
+  }
+
   #streamsUpTo(count: number): void {
     const { streams } = this.#family;
     const { earlyMedia = "buffer" } = this.#endpoint.options;
     while (streams.length < count) streams.push(new GatedStream(streams.length, earlyMedia));
   }
 
-  /** The sections that are there get a renewal; m= lines that none of them covers get messages of their own. */
-  #sectionsToOffer(lines: readonly DescribedLine[]): SdpSection[] {
-    const { level = "session" } = this.#endpoint.options;
-    if (this.#groups.size === 0 && level === "session") return lines.length === 0 ? [] : ["session"];
-    const held = [...this.#groups.keys()];
-    if (held.includes("session")) return held;
-    const uncovered = lines.filter(({ index, rejected }) => !rejected && !held.includes(index)).map(({ index }) => index);
-    return [...held, ...uncovered];
-  }
-
-  async #offerPart(
-    section: SdpSection,
-    lines: readonly DescribedLine[],
-    sdpIds: readonly string[],
-    saidHello: boolean,
-  ): Promise<OfferedPart> {
-    const covered = section === "session" ? lines.map(({ index }) => index) : [section];
-    const { policy = DEFAULT_POLICY } = this.#endpoint.options;
-    const proposal = (index: number) => ({ policy, ssrc: this.#facts.ssrcFor?.(index) ?? 0 });
-    const group = this.#groups.get(section);
-    if (group !== undefined) {
-      const added = covered.slice(group.media.streams.length).map(proposal);
-      const renewal = await group.media.startRenewal({ added, sdpIds });
-      return {
-        section,
-        lines: covered,
-        octets: renewal.octets,
-        accept: async (answer) => {
-          await renewal.complete(answer);
-          return group.media;
-        },
-        abandon: () => renewal.abandon(),
-      };
-    }
-    const { keying } = this.#endpoint.options;
-    const credential = this.#endpoint.options.credentialFor(this.#facts.remote);
-    if (credential === undefined) {
-      throw new WatchwordError("sip.credential", "there is no credential for the party that is called");
-    }
-    const offer = await keying.offer({
-      credential,
-      streams: covered.map(proposal),
-      secure: this.#facts.secure ?? false,
-      sdpIds,
-      peerAnnounced: saidHello,
-      // A lone ID would be taken for the Initiator's (RFC 3830 §3.1).
-      ...(keying.options.identity === undefined ? {} : { responderId: sipIdentity(this.#facts.remote) }),
-    });
-    return {
-      section,
-      lines: covered,
-      octets: offer.octets,
-      accept: (answer) => offer.accept(answer),
-      fork: (answer) => offer.fork(answer),
-      abandon: () => offer.abandon(),
-    };
-  }
-
   /** Glare and offers that overtake each other (RFC 3261 §14.2). */
   #checkRoomForOffer(remoteSdp: string): void {
-    if (this.#closed) throw new SipRefusal("sip.state", "the dialog is closed", { status: 481, warnings: [] });
+    if (this.state === "closed") throw new SipRefusal("sip.state", "the dialog is closed", { status: 481, warnings: [] });
     if (this.#exchange?.by === "us") {
       throw new SipRefusal("sip.glare", "an offer in the other direction is under way", { status: 491, warnings: [] });
+    }
+    const { branches } = this.#family;
+    if (!this.#confirmed && this.#groups.size > 0 && [...branches.values()].filter(({ state }) => state !== "closed").length > 1) {
+      throw new SipRefusal("sip.state", "other branches of the call are open", { status: 491, warnings: [] });
     }
     if (this.#exchange !== undefined && this.#exchange.text !== remoteSdp) {
       throw new SipRefusal("sip.state", "the offer before this one is not answered yet", { status: 500, warnings: [] });
@@ -445,46 +419,30 @@ class Dialog implements SipDialog {
     }
   }
 
-  async #answerPart(message: DescribedMessage, remote: KeyedDescription): Promise<AnsweredPart | undefined> {
-    const { section, lines, octets, protocols } = message;
-    const group = this.#groups.get(section);
-    const scope = `${this.#scope()} ${section}`;
-    const ssrcs = lines.map((index) => this.#facts.ssrcFor?.(index) ?? 0);
-    if (group !== undefined) {
-      const renewal = await group.media.acceptRenewal(octets, { streamCount: lines.length, ssrcs, scope, sdpIds: protocols });
-      const { response } = renewal;
-      const [commit, rollback] =
-        renewal.kind === "new" ? [() => renewal.commit(), () => renewal.rollback()] : [() => undefined, () => undefined];
-      return { section, lines, media: group.media, response, commit, rollback };
+  /** Keeps the MIKEY error of a first offer for the answer that says it. */
+  #noteRefusal(error: unknown, remote: KeyedDescription, section: SdpSection): never {
+    if (this.#groups.size === 0 && error instanceof MikeyError && error.reply !== undefined) {
+      this.#refusedOffer = { remote, section, octets: error.reply };
     }
-    this.#checkCaller(octets);
-    const { keying } = this.#endpoint.options;
-    const answer = await keying.answer(octets, {
-      secure: this.#facts.secure ?? false,
-      ssrcs,
-      scope,
-      sdpIds: protocols,
-      peerId: sipIdentity(this.#facts.remote),
-    });
-    const media = answer.kind === "new" ? answer.media : this.#endpoint.unpark(this.#scope(), section);
-    if (media === undefined) throw new MikeyError("mikey.replay", "the key message was answered before, for a call that has gone");
-    if (remote.lines.every(({ keys }) => keys?.section !== section)) {
-      // Nothing is keyed by it, but it had to be processed (RFC 4567 §4.1.2).
-      const { response } = answer;
-      media.close();
-      return response === undefined
-        ? undefined
-        : { section, lines: [], media, response, commit: () => undefined, rollback: () => undefined };
-    }
-    const rollback = (): void => this.#endpoint.park(this.#scope(), section, media);
-    return { section, lines, media, response: answer.response, commit: () => undefined, rollback };
+    throw error;
   }
 
-  /** Who calls is who the keys say: otherwise anyone with a credential could call under another's name. */
-  #checkCaller(octets: Uint8Array): void {
-    const id = decodeMessage(octets, { trailing: "keep" }).payloads.find((payload) => payload.kind === "ID");
-    if (id?.kind !== "ID" || namesParty({ idType: id.idType, data: id.data }, this.#facts.remote)) return;
-    throw new SipRefusal("sip.identity", "the key message is of another party than the request");
+  /** A first offer was answered with a MIKEY error: the session stands without media, until a later offer (RFC 4567 §4.1.2). */
+  #noteErrorAnswer({ saidHello, local }: OwnExchange, { report }: MikeyPeerError): void {
+    if (saidHello && namesNoCause(report.errorNos)) this.#endpoint.helloRefused.add(this.#facts.remote);
+    this.#rejectLines(local.length);
+  }
+
+  #rejectLines(count: number): void {
+    this.#streamsUpTo(count);
+    this.#directions = Array.from({ length: count }, () => "inactive");
+    this.#applyDirections();
+  }
+
+  /** Nothing flows any more; the keys stay for the proof of the end. */
+  #abort(): void {
+    this.#aborted = true;
+    for (const stream of this.#family.streams) stream.close();
   }
 
   /** The exchange is complete: directions and sources are as both descriptions say. */
@@ -520,28 +478,5 @@ class Dialog implements SipDialog {
     else for (const part of exchange.parts) part.rollback();
     if (this.#groups.size === 0 && this.#family.branches.size === 0)
       for (const stream of this.#family.streams) stream.forgetEarly();
-  }
-
-  /** The MIKEY error of a refusal, verified against what was offered where it can be. */
-  async #errorIn(body: ReceivedBody | undefined, parts: readonly OfferedPart[]): Promise<Omit<RefusalAdvice, "retry">> {
-    const nothing = { errorNos: [], authenticated: false };
-    try {
-      const octets = refusalMessage(body);
-      if (octets === undefined || decodeMessage(octets).header.dataType !== DataType.ERROR) return nothing;
-      for (const part of parts) {
-        try {
-          await part.accept(octets);
-        } catch (error) {
-          if (error instanceof MikeyPeerError) return reportOf(error);
-          if (!(error instanceof WatchwordError)) throw error;
-        }
-      }
-      const { crypto = defaultCrypto } = this.#endpoint.options.keying.options;
-      const error = peerErrorOf(crypto, octets);
-      return error === undefined ? nothing : reportOf(error);
-    } catch (error) {
-      if (error instanceof WatchwordError) return nothing;
-      throw error;
-    }
   }
 }

@@ -1,10 +1,9 @@
 import { CodecError } from "../bytes/index.js";
 import type { KeyedMedia } from "../gsa/index.js";
-import type { MikeyPeerError } from "../mikey/index.js";
-import { readKeyMgmt, type SdpSection } from "../sdp/index.js";
-import { mediaType, parseMikeyBody } from "./bodies.js";
-import type { ReceivedBody, RefusalAdvice } from "./contracts.js";
-import { type DescribedLine, type KeyedDescription, PROTOCOL } from "./description.js";
+import type { SdpSection } from "../sdp/index.js";
+import { parseMikeyBody } from "./bodies.js";
+import type { ReceivedBody } from "./contracts.js";
+import { type DescribedLine, type KeyedDescription, takesConfiguration } from "./description.js";
 import { SipRefusal } from "./refusal.js";
 
 /** One key message of an offer of ours. */
@@ -27,24 +26,35 @@ export interface AnsweredPart {
   rollback(): void;
 }
 
+/** An offer of ours under way. */
+export interface OwnExchange {
+  readonly by: "us";
+  /** There were no keys before. */
+  readonly first: boolean;
+  readonly saidHello: boolean;
+  readonly local: readonly DescribedLine[];
+  readonly parts: readonly OfferedPart[];
+  /** What the answer says in a=acfg, by m= line, where keys were offered as capabilities (RFC 5939). */
+  readonly configurations: ReadonlyMap<number, string>;
+}
+
+/** An offer of theirs under way. */
+export interface TheirExchange {
+  readonly by: "them";
+  readonly text: string;
+  readonly remote: KeyedDescription;
+  readonly parts: readonly AnsweredPart[];
+}
+
 /** An offer/answer exchange under way. */
-export type Exchange =
-  | {
-      readonly by: "us";
-      readonly first: boolean;
-      readonly saidHello: boolean;
-      readonly local: readonly DescribedLine[];
-      readonly parts: readonly OfferedPart[];
-    }
-  | { readonly by: "them"; readonly text: string; readonly remote: KeyedDescription; readonly parts: readonly AnsweredPart[] };
+export type Exchange = OwnExchange | TheirExchange;
 
 /**
  * What answers which part of the offer (RFC 4567 §4.1.2). Everything that would leave a stream unprotected, or protected by something
  * else than was offered, is refused. @throws SipRefusal
  */
 export function checkAnswer(
-  local: readonly DescribedLine[],
-  parts: readonly OfferedPart[],
+  { local, parts, configurations }: OwnExchange,
   remote: KeyedDescription,
 ): ReadonlyMap<OfferedPart, Uint8Array> {
   if (remote.lines.length !== local.length) {
@@ -67,6 +77,13 @@ export function checkAnswer(
         `the answer has ${profile} where ${offered.profile} was offered on m= line ${index + 1}`,
       );
     }
+    const configuration = configurations.get(index);
+    if (configuration !== undefined && !takesConfiguration(line.accepted, configuration)) {
+      throw new SipRefusal(
+        "sip.answer",
+        `the answer takes SRTP on m= line ${index + 1} and not its configuration (RFC 5939 §3.6.3)`,
+      );
+    }
     const part = parts.find(({ section }) => section === line.keys?.section);
     if (part === undefined || !part.lines.includes(index)) {
       const instead = line.hasCrypto ? "a=crypto in place of" : "no";
@@ -84,15 +101,4 @@ export function proofIn(body: ReceivedBody | undefined): Uint8Array | "damaged" 
     if (error instanceof CodecError) return "damaged";
     throw error;
   }
-}
-
-export function reportOf({ report }: MikeyPeerError): Omit<RefusalAdvice, "retry"> {
-  return { errorNos: report.errorNos, authenticated: report.authenticated };
-}
-
-/** The key message of a refusal: a body of its own, or in a description. */
-export function refusalMessage(body: ReceivedBody | undefined): Uint8Array | undefined {
-  if (body === undefined || mediaType(body.contentType) !== "application/sdp") return parseMikeyBody(body);
-  const text = typeof body.content === "string" ? body.content : String.fromCharCode(...body.content);
-  return readKeyMgmt(text).attributes.find(({ protocol, data }) => protocol === PROTOCOL && data !== undefined)?.data;
 }

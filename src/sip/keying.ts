@@ -5,7 +5,8 @@ import type { Clock, Timer, Timers } from "../io/index.js";
 import { peerProfile } from "../peers/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import type { SipKeying, SipKeyingOptions } from "./contracts.js";
-import { createDialog, type Endpoint } from "./dialog.js";
+import { createDialog } from "./dialog.js";
+import type { Endpoint } from "./parts.js";
 import { createSipDirectory, type SipDirectory, sipIdentity } from "./party.js";
 
 /** How long a retried INVITE may take: the client's transaction timer (RFC 3261 §17.1.1.2, timer B). */

@@ -143,7 +143,8 @@ export function phone(
         : {}),
       onKeyed: (_session, handler) => events.push(`keyed ${handler.dialog.streams[0]?.fingerprint}`),
       onRefused: (_session, refusal) => events.push(`refused ${refusal.code}`),
-      onRefusedByPeer: (_session, { status, errorNos, retry }) => events.push(`by peer ${status} [${errorNos}] ${retry}`),
+      onRefusedByPeer: (_session, { status, errorNos, retry, abort }) =>
+        events.push(`by peer ${status} [${errorNos}] ${retry}${abort ? " aborts" : ""}`),
       onProof: (_session, { by, verdict }) => events.push(`${by} ${verdict}`),
       ...factory,
     }),

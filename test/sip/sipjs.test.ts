@@ -5,7 +5,7 @@ import { systemClock, systemTimers } from "../../src/node/time.js";
 import { createPskSipKeying, type PskSipKeyingOptions } from "../../src/sip/index.js";
 import { createSessionDescriptionHandlerFactory } from "../../src/sip/sipjs/index.js";
 import { answering, call, handlerOf, type Phone, phone, talk, until, Wire } from "./sipjs-support.js";
-import { ALICE, BOB, lineOf, PSK, rtp } from "./support.js";
+import { ALICE, BOB, lineOf, PSK, rtp, spoiled } from "./support.js";
 
 const running: Phone[] = [];
 
@@ -186,37 +186,55 @@ describe("what is refused", () => {
     expect(wire.last(/^BYE/)).toMatch(/Reason: SIP;cause=488/);
   });
 
-  it("a re-INVITE with a damaged key: 488 that says why; the old key goes on; the proof holds", async () => {
-    const { wire, alice, bob } = await phones();
+  const spoiling = (message: string): string => (message.startsWith("INVITE") ? spoiled(message) : message);
+
+  it.each(["caller", "callee"] as const)(
+    "a re-INVITE of the %s with a damaged key: 488 with Warning 306, upon which the session is aborted with a proof",
+    async (side) => {
+      const { wire, alice, bob } = await phones();
+      const sessions = await call(alice, bob, BOB);
+      const [from, to] = side === "caller" ? [alice, bob] : [bob, alice];
+      wire.tamper = spoiling;
+      await sessions[side].invite();
+      await until(() => to.events.at(-1)?.startsWith("received"));
+      expect(wire.last(/^SIP\/2.0 488/)).toMatch(/Warning: 306 [\s\S]*Warning: 399/);
+      expect(wire.last(/^BYE/)).toMatch(/Reason: SIP;cause=488;text="new keys were refused"/);
+      await until(() => from.events.length === 3);
+      expect(from.events.slice(1)).toEqual([expect.stringMatching(/^by peer 488 .* aborts/), "acknowledged verified"]);
+      expect(to.events.slice(1)).toEqual([expect.stringMatching(/^refused /), "received verified"]);
+      expect([sessions.caller.state, sessions.callee.state]).toEqual([SessionState.Terminated, SessionState.Terminated]);
+      expect(wire.sent.filter((message) => message.startsWith("BYE")).length).toBe(1);
+      await until(() => handlerOf(sessions[side]).dialog.state === "closed");
+    },
+  );
+
+  it("a re-INVITE with a damaged key where the old one is to be kept: it goes on, another follows, and the proof holds", async () => {
+    const { wire, alice, bob } = await phones({}, { refusedRekey: "keep" });
     const { caller } = await call(alice, bob, BOB);
-    wire.tamper = (message) =>
-      message.startsWith("INVITE")
-        ? message.replace(/(key-mgmt:mikey .{60})(.)/, (_m, head, c) => head + (c === "A" ? "B" : "A"))
-        : message;
-    await caller.invite();
-    await until(() => wire.last(/^SIP\/2.0 488/));
-    expect(wire.last(/^SIP\/2.0 488/)).toMatch(/Warning: 399/);
-    wire.tamper = (message) => message;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-    expect(talk(alice, bob, 1)).toBe(true);
+    wire.tamper = spoiling;
     await caller.invite();
     await until(() => alice.events.length === 2);
+    expect(alice.events[1]).toMatch(/^by peer 488 \[.*\] false$/);
+    wire.tamper = (message) => message;
+    expect(talk(alice, bob, 1)).toBe(true);
+    await caller.invite();
+    await until(() => alice.events.length === 3);
     expect(talk(alice, bob, 2)).toBe(true);
     await caller.bye();
     await until(() => alice.events.at(-1) === "acknowledged verified");
   });
 
   it("a re-INVITE that the media cannot take leaves everything as it was", async () => {
-    const { wire, alice, bob } = await phones();
+    const { alice, bob } = await phones();
     const { caller } = await call(alice, bob, BOB);
     bob.port().refuses = true;
     await caller.invite();
-    await until(() => wire.last(/^SIP\/2.0 488/));
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => alice.events.length === 2);
+    expect(alice.events[1], "no matter of keys").toBe("by peer 488 [] false");
     expect(talk(alice, bob, 1)).toBe(true);
     bob.port().refuses = false;
     await caller.invite();
-    await until(() => alice.events.length === 2);
+    await until(() => alice.events.length === 3);
     expect(talk(alice, bob, 2)).toBe(true);
   });
 

@@ -1,12 +1,16 @@
+import { expect } from "vitest";
 import { utf8 } from "../../src/bytes/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
+import { type DecodedMessage, decodeMessage, ExtensionType, encodeErrorMessage } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
+import { readKeyMgmt } from "../../src/sdp/index.js";
 import {
   createPskSipKeying,
   type DialogFacts,
   type PskSipKeyingOptions,
   type SipDialog,
   type SipKeying,
+  SipRefusal,
 } from "../../src/sip/index.js";
 
 export const PSK = utf8("0123456789abcdef0123456789abcdef");
@@ -29,6 +33,8 @@ export function sdpOf(lines: readonly SdpLine[] = [{}], session: readonly string
   ]);
   return ["v=0", "o=- 1 1 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0", ...session, ...media, ""].join("\r\n");
 }
+
+export const AUDIO_VIDEO = sdpOf([{}, { kind: "video", port: 4002 }]);
 
 export function rtp(ssrc: number, sequence: number): Uint8Array {
   const packet = new Uint8Array(12 + 20).fill(sequence & 0xff, 12);
@@ -103,4 +109,47 @@ export function carry(from: SipDialog, to: SipDialog, packet: Uint8Array, line =
 /** Line of a description that begins so. */
 export function lineOf(sdp: string, start: string): string | undefined {
   return sdp.split("\r\n").find((line) => line.startsWith(start));
+}
+
+/** One packet each way over one m= line. */
+export function bothWays({ caller, callee }: Call, sequence: number, line = 0): void {
+  const down = rtp(1000 + line, sequence);
+  const up = rtp(2000 + line, sequence);
+  expect(carry(caller, callee, down, line)).toEqual(down);
+  expect(carry(callee, caller, up, line)).toEqual(up);
+}
+
+/** What a step is refused with. */
+export async function refusal(step: Promise<unknown>): Promise<SipRefusal> {
+  const error = await step.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(SipRefusal);
+  return error as SipRefusal;
+}
+
+/** A description whose first key message was damaged on its way. */
+export function spoiled(sdp: string): string {
+  return sdp.replace(/(mikey .{60})(.)/, (_match, head: string, character: string) => head + (character === "A" ? "B" : "A"));
+}
+
+/** The first key message of a description. */
+export function messageIn(sdp: string): DecodedMessage {
+  const data = readKeyMgmt(sdp).attributes[0]?.data;
+  if (data === undefined) throw new Error("no key message");
+  return decodeMessage(data);
+}
+
+/** How many HELLO extensions it has. */
+export function hellosIn(sdp: string): number {
+  return messageIn(sdp).payloads.filter((payload) => payload.kind === "EXT" && payload.extType === ExtensionType.HELLO).length;
+}
+
+/** An unauthenticated MIKEY error that answers an offer. */
+export function errorTo(offer: string, errorNo: number): Uint8Array {
+  const { header, payloads } = messageIn(offer);
+  const t = payloads.find(({ kind }) => kind === "T");
+  if (t?.kind !== "T") throw new Error("no T");
+  return encodeErrorMessage(nodeCrypto, header, { tsType: t.tsType, value: t.value }, errorNo);
 }

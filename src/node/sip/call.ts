@@ -28,7 +28,7 @@ export interface CallKeys {
 
 /** How a call ended. */
 export interface CallEnd {
-  /** Who hung up; `failure` where the call was refused or broke. */
+  /** Who hung up; `failure` where the call was refused or broke, or was given up because the other party refused new keys. */
   readonly by: "local" | "remote" | "failure";
   /** Of the BYE that came, or of the answer to ours (docs/protocol.md §6). */
   readonly proof: ProofVerdict;
@@ -52,7 +52,10 @@ export interface SipCall {
   hold(): Promise<void>;
   /** @throws as `hold` */
   resume(): Promise<void>;
-  /** New keys by a re-INVITE; media goes on meanwhile. @throws as `hold` */
+  /**
+   * New keys by a re-INVITE; media goes on meanwhile. Where the other party refuses them the call is given up, unless the keying is to
+   * keep the old ones (`refusedRekey`); `hold` and `resume` bring new keys too. @throws as `hold`
+   */
   rekey(): Promise<void>;
   /** BYE with the proof of possession; resolves with `ended`. */
   hangUp(): Promise<CallEnd>;
@@ -93,6 +96,8 @@ export class Call implements SipCall {
   #lastStatistics: readonly RtpMediaStatistics[] = [];
   #proof: ProofVerdict = "absent";
   #by: CallEnd["by"] = "failure";
+  /** Our BYE is on its way: the call ends with the answer to it. */
+  #leaving = false;
   #error: WatchwordError | undefined;
   #over = false;
 
@@ -105,8 +110,7 @@ export class Call implements SipCall {
       this.#finish = resolve;
     });
     this.#session.stateChange.addListener((state) => {
-      // What hung up ends the call itself, when the answer to its BYE is there.
-      if (state === SessionState.Terminated && this.#by !== "local") this.#end();
+      if (state === SessionState.Terminated && !this.#leaving) this.#end();
     });
   }
 
@@ -139,22 +143,16 @@ export class Call implements SipCall {
   async hangUp(): Promise<CallEnd> {
     if (!this.#over && this.#session.state === SessionState.Established) {
       this.#by = "local";
-      const answered = new Promise<void>((resolve) => {
-        const timer = this.#context.timers.after(BYE_TIME, resolve);
-        const done = (): void => {
-          timer.cancel();
-          resolve();
-        };
-        // A BYE that waits for the ACK of its call goes nowhere when the other party hangs up first.
-        this.#session.bye({ requestDelegate: { onAccept: done, onReject: done, onRedirect: done } }).catch(done);
-        void this.ended.then(done);
-      });
-      await answered;
-      // The verdict comes from the same response, after its bodies were read.
-      await Promise.resolve();
-      this.#end();
+      await this.#leave([]);
     }
     return this.ended;
+  }
+
+  /** The other party refused new keys: RFC 4567 §4.1.2 lets the call go on under no others. */
+  abort(status: number): void {
+    if (this.#over || this.#session.state !== SessionState.Established) return;
+    this.noteError(statusError("re-INVITE", status, "and takes no new keys"));
+    void this.#leave([`Reason: SIP;cause=${status};text="new keys were refused"`]);
   }
 
   /** Gives up waiting for the other party. */
@@ -183,13 +181,31 @@ export class Call implements SipCall {
     this.#error ??= error;
   }
 
-  /** BYE came; its verdict may still follow. */
-  noteBye(): void {
-    this.#by = "remote";
-  }
-
   get error(): WatchwordError | undefined {
     return this.refusal ?? this.#error;
+  }
+
+  /** BYE; the call is over when it is answered. */
+  async #leave(extraHeaders: string[]): Promise<void> {
+    this.#leaving = true;
+    await new Promise<void>((resolve) => {
+      const timer = this.#context.timers.after(BYE_TIME, resolve);
+      const done = (): void => {
+        timer.cancel();
+        resolve();
+      };
+      const requestDelegate = { onAccept: done, onReject: done, onRedirect: done };
+      // A BYE that waits for the ACK of its call goes nowhere when the other party hangs up first.
+      void this.ended.then(done);
+      try {
+        this.#session.bye({ requestDelegate, requestOptions: { extraHeaders } }).catch(done);
+      } catch {
+        done();
+      }
+    });
+    // The verdict comes from the same response, after its bodies were read.
+    await Promise.resolve();
+    this.#end();
   }
 
   #end(): void {

@@ -340,6 +340,9 @@ class Agent implements SipUserAgent {
         if (call !== undefined) call.refusal = refusal;
       },
       onProof: (session, { by, verdict }) => this.#calls.get(session)?.noteProof(by, verdict),
+      onRefusedByPeer: (session, { abort, status }) => {
+        if (abort) this.#calls.get(session)?.abort(status);
+      },
       onRetryAdvised: (session) => void this.#retry.add(session),
     });
   }

@@ -52,18 +52,54 @@ export function hookSession(session: Session, handler: SessionHandler, events: K
     return inUse?.dialog === undefined ? (handlers.get(session) as SessionHandler) : (inUse as SessionHandler);
   };
   const internals = session as unknown as Internals;
-  hookState(session, current);
+  hookState(session, current, events);
   hookByeSent(internals, current);
   hookByeReceived(session, internals, current);
-  hookReinvite(session, internals, current);
+  hookReinvite(internals, current);
   hookMessages(session, internals, events);
   hookRejection(session, internals, current, events);
 }
 
-function hookState(session: Session, current: () => SessionHandler): void {
+function hookState(session: Session, current: () => SessionHandler, events: KeyedSessionEvents): void {
   session.stateChange.addListener((state) => {
-    if (state === "Established") current().dialog.confirm();
+    if (state !== "Established") return;
+    current().dialog.confirm();
+    hookReinviteSent(session, current, events);
   });
+}
+
+/**
+ * The refusal of a re-INVITE may say that the new keys were not acceptable: then the session is aborted (RFC 4567 §4.1.2). It is read
+ * before sip.js rolls the offer back.
+ */
+function hookReinviteSent(session: Session, current: () => SessionHandler, events: KeyedSessionEvents): void {
+  const { dialog } = session;
+  if (dialog === undefined) return;
+  const send = dialog.invite;
+  dialog.invite = (delegate, options) => {
+    const onReject = (response: Core.IncomingResponse): void => {
+      void current()
+        .dialog.refused(...refusalIn(response))
+        .then((advice) => {
+          delegate?.onReject?.(response);
+          const status = statusOf(response);
+          events.onRefusedByPeer?.(session, { ...advice, status });
+          // The application may have hung up by itself.
+          if (advice.abort && session.state === "Established") void hangUp(session, status);
+        });
+    };
+    return send.call(dialog, { ...delegate, onReject }, options);
+  };
+}
+
+/** With the reason (RFC 3326); the proof is added as to every BYE. */
+async function hangUp(session: Session, status: number): Promise<void> {
+  const extraHeaders = [`Reason: SIP;cause=${status};text="new keys were refused"`];
+  try {
+    await session.bye({ requestOptions: { extraHeaders } });
+  } catch {
+    // It ended in the meantime.
+  }
 }
 
 /** BYE carries the de-registration; a party that does not take it gets an empty one (docs/protocol.md §8). */
@@ -138,7 +174,7 @@ function hookByeReceived(session: Session, internals: Internals, current: () => 
 }
 
 /** A refused re-INVITE says why: sip.js sends a bare 488. */
-function hookReinvite(_session: Session, internals: Internals, current: () => SessionHandler): void {
+function hookReinvite(internals: Internals, current: () => SessionHandler): void {
   const receive = internals.onInviteRequest;
   internals.onInviteRequest = function inviteRequest(this: Session, request) {
     const handler = current();
@@ -196,10 +232,9 @@ function hookRejection(session: Session, internals: Internals, current: () => Se
   const receive = internals.onReject;
   if (receive === undefined) return;
   internals.onReject = function rejected(this: Session, response) {
-    const status = response.message.statusCode ?? 500;
-    const advice = current().dialog.refused(status, bodyOf(response.message));
+    const advice = current().dialog.refused(...refusalIn(response));
     void advice.then((refusal) => {
-      events.onRefusedByPeer?.(session, { ...refusal, status });
+      events.onRefusedByPeer?.(session, { ...refusal, status: statusOf(response) });
       if (refusal.retry) events.onRetryAdvised?.(session);
     });
     receive.call(this, response);
@@ -213,6 +248,16 @@ function withMikey<O extends Core.RequestOptions | Core.ResponseOptions>(options
     extraHeaders: [...(options.extraHeaders ?? []), ...mikeyHeaders(proof)],
     body: { contentDisposition: proof.contentDisposition, contentType: proof.contentType, content: proof.content },
   };
+}
+
+function statusOf({ message }: Core.IncomingResponse): number {
+  return message.statusCode ?? 500;
+}
+
+/** What a dialog wants to know of a final response that refuses an offer. */
+function refusalIn(response: Core.IncomingResponse): Parameters<SipDialog["refused"]> {
+  const { message } = response;
+  return [statusOf(response), bodyOf(message), message.getHeaders("Warning")];
 }
 
 function bodyOf(message: Core.IncomingRequestMessage | Core.IncomingResponseMessage): ReceivedBody | undefined {
