@@ -38,8 +38,9 @@ export function request(method: string, cseq: number, to: string, body?: Body): 
 }
 
 /** The ACK to a refusal: part of the INVITE's transaction (RFC 3261 §17.1.1.3). */
-export function refusalAck(to: string): Step {
-  return send([`ACK ${to} SIP/2.0`, ...UAC_HEADERS("ACK", 1, "[branch-1]"), "[last_To:]"], undefined, false);
+export function refusalAck(to: string, cseq = 1): Step {
+  const uri = cseq === 1 ? to : "[next_url]";
+  return send([`ACK ${uri} SIP/2.0`, ...UAC_HEADERS("ACK", cseq, "[branch-1]"), "[last_To:]"], undefined, false);
 }
 
 /** A response of a call that sipp takes. @param tag of the To header; none for requests within the dialog */

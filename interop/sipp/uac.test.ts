@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { spoiled } from "../../test/sip/support.js";
 import { describePeer } from "../peers.js";
 import type { Finishing, ProcessResult } from "../process.js";
 import { until } from "../until.js";
@@ -114,6 +115,33 @@ describePeer("sipp", "calls us [calls our user agent]", () => {
     await until("the end", () => subject.ends.length > 0);
     expect(subject.ends).toMatchObject([{ by: "remote", proof: "rejected" }]);
     expect(subject.calls[0]?.rekeys).toBe(1);
+  });
+
+  it.concurrent("and offers new keys that were damaged: 488 with Warning 306, and its BYE is proven", async (test) => {
+    const subject = await startSubject(test);
+    const oracle = createOracle(test, subject);
+    const dialog = oracle.dialog();
+    const offer = oracle.write("offer", await oracle.offer(dialog));
+    const [again, proof] = [join(oracle.folder, "again"), join(oracle.folder, "proof")];
+    const rekey = [
+      request("INVITE", 2, subject.uri, { type: SDP, file: again }),
+      receiveResponse(488, [expectMatch("Warning: *306 .*not understood"), KEYED]),
+      refusalAck(subject.uri, 2),
+    ];
+    const bye = [
+      request("BYE", 3, subject.uri, { type: MIKEY, file: proof }),
+      receiveResponse(200, [expectMatch("Content-Type: *application/mikey")]),
+    ];
+    const running = run(test, subject, oracle, [...setUp(subject, offer), PAUSE, ...rekey, PAUSE, ...bye]);
+    await dialog.acceptAnswer(await subject.description(OK));
+    oracle.write("again", spoiled(await oracle.offer(dialog)));
+    const refusal = await subject.description(/^SIP\/2\.0 488 /);
+    expect(await dialog.refused(488, { contentType: SDP, content: refusal })).toMatchObject({ abort: true });
+    oracle.write("proof", octetsOf(dialog.end()));
+    expectSuccess(await running);
+    await until("the end", () => subject.ends.length > 0);
+    expect(subject.ends).toMatchObject([{ by: "remote", proof: "verified", error: { code: "mikey.authentication" } }]);
+    expect(subject.calls[0]?.rekeys).toBe(0);
   });
 
   it.concurrent("with keys under another pre-shared key, and is refused with 488 and a Warning", async (test) => {

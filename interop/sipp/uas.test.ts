@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { createToneSource } from "../../src/node/index.js";
 import { describePeer } from "../peers.js";
 import type { Finishing, RunningProcess } from "../process.js";
-import { expectMatch, PAUSE, receiveRequest, response, type Step, startSipp } from "./scenario.js";
+import { expectMatch, expectNoMatch, PAUSE, receiveRequest, response, type Step, startSipp } from "./scenario.js";
 import { createOracle, octetsOf, startSubject } from "./support.js";
 
 const SDP = "application/sdp";
@@ -114,6 +114,55 @@ describePeer("sipp", "is called by us [called by our user agent]", () => {
     const placed = await calling;
     expect(placed.keys?.fingerprint).toBe(second.media[0]?.fingerprint);
     await placed.hangUp();
+    await expectSuccess(sipp);
+  });
+
+  it.concurrent("does not know what a BYE with a body is, and gets one without", async (test) => {
+    const { subject, oracle, call, answerWith } = await prepare(test);
+    const dialog = oracle.dialog();
+    const sipp = answerWith([
+      receiveRequest("INVITE", [KEYED]),
+      PAUSE,
+      response("200 OK", "t", { type: SDP, file: join(oracle.folder, "answer") }, [], true),
+      receiveRequest("ACK"),
+      receiveRequest("BYE", [expectMatch("Content-Type: *application/mikey")]),
+      response("415 Unsupported Media Type", undefined),
+      receiveRequest("BYE", [expectMatch("Content-Length: *0"), expectNoMatch("application/mikey")]),
+      response("200 OK", undefined),
+    ]);
+    const calling = call();
+    await dialog.acceptOffer(await subject.description(INVITE));
+    oracle.write("answer", await dialog.createAnswer(oracle.plain));
+    const placed = await calling;
+    expect(await placed.hangUp()).toMatchObject({ by: "local", proof: "absent" });
+    await expectSuccess(sipp);
+  });
+
+  it.concurrent("refuses new keys with 488 and Warning 306, upon which we hang up, with a proof", async (test) => {
+    const { subject, oracle, call, answerWith } = await prepare(test);
+    const dialog = oracle.dialog();
+    const files = { answer: join(oracle.folder, "answer"), proof: join(oracle.folder, "proof") };
+    const sipp = answerWith([
+      receiveRequest("INVITE", [KEYED]),
+      PAUSE,
+      response("200 OK", "t", { type: SDP, file: files.answer }, [], true),
+      receiveRequest("ACK"),
+      receiveRequest("INVITE", [KEYED]),
+      response("488 Not Acceptable Here", undefined, undefined, ['Warning: 306 sipp "Attribute not understood"'], true),
+      receiveRequest("ACK"),
+      receiveRequest("BYE", [expectMatch("Reason: *SIP;cause=488"), expectMatch("Content-Type: *application/mikey")]),
+      PAUSE,
+      response("200 OK", undefined, { type: MIKEY, file: files.proof }),
+    ]);
+    const calling = call();
+    await dialog.acceptOffer(await subject.description(INVITE));
+    oracle.write("answer", await dialog.createAnswer(oracle.plain));
+    const placed = await calling;
+    await expect(placed.rekey()).rejects.toMatchObject({ code: "node.sip-status-488" });
+    const { verdict, body } = dialog.acceptEnd({ contentType: MIKEY, content: await subject.description(/^BYE /) });
+    expect(verdict).toBe("verified");
+    oracle.write("proof", octetsOf(body));
+    expect(await placed.ended).toMatchObject({ by: "failure", proof: "verified" });
     await expectSuccess(sipp);
   });
 

@@ -57,6 +57,8 @@ export interface SipFlags {
   readonly sdp?: string;
   readonly out?: Output;
   readonly rekey?: number;
+  readonly keepKeys?: true;
+  readonly acap?: true;
   readonly duration?: number;
   readonly stats?: true;
   readonly json?: true;
@@ -95,6 +97,14 @@ export function addSipOptions(command: Command): Command {
     .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
     .option("--out <where>", "what comes in: rtp://HOST:PORT, with an SDP file beside it, or FILE.rtpdump", parseOutput)
     .option("--rekey <seconds>", "new keys during the call, this often", parseSeconds)
+    .option(
+      "--keep-keys",
+      "go on under the old keys where the other party refuses new ones (default: hang up, as RFC 4567 demands)",
+    )
+    .option(
+      "--acap",
+      "offer SRTP and its keys as capabilities (RFC 5939) beside RTP/AVP; an answer in the clear is refused all the same",
+    )
     .option("--stats", "print a line every second")
     .option("--json", "print one JSON object per call on standard output");
 }
@@ -210,6 +220,8 @@ function keyingOf(address: string, flags: SipFlags): SipKeying {
     timers: systemTimers,
     policy: { suite: flags.suite },
     policyAccepted: (policy) => policy.suite === flags.suite,
+    ...(flags.keepKeys === true ? { refusedRekey: "keep" as const } : {}),
+    ...(flags.acap === true ? { offerAs: "capability" as const } : {}),
   });
 }
 

@@ -4,7 +4,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { parseHex } from "../../src/bytes/index.js";
+import { systemClock, systemTimers } from "../../src/node/index.js";
+import { type CallEnd, nodeSipSockets, startSipUserAgent } from "../../src/node/sip/index.js";
+import { createPskSipKeying } from "../../src/sip/index.js";
 import { makeSelfSigned } from "../node/self-signed.js";
+import { lossySockets } from "../node/sip/support.js";
+import { spoiled } from "../sip/support.js";
 
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const folder = mkdtempSync(join(tmpdir(), "watchword-sip-"));
@@ -206,6 +212,39 @@ describe("watchword call and answer", () => {
     expect(stranger).toMatchObject({ code: 1, stderr: expect.stringContaining("[sip.credential]") });
     const closed = await run("call", "sip:bob@127.0.0.1:1", "--transport", "tcp", "--proxy", "127.0.0.1:1", "--psk", PSK);
     expect(closed).toMatchObject({ code: 1, stderr: expect.stringContaining("[node.connection-refused]") });
+  });
+
+  it("offer SRTP as a capability where that is asked for", async () => {
+    const answering = await answer("--psk", PSK, "--calls", "1", "--json");
+    const outcome = await run("call", answering.uri, "--psk", PSK, "--acap", "--packets", "20", "--rekey", "0.2", "--json");
+    expect(reportsOf(outcome)).toMatchObject([{ keyedBy: "psk", endedBy: "local", teardownProof: "verified" }]);
+    expect(reportsOf(await answering.ended)).toMatchObject([{ endedBy: "remote", teardownProof: "verified" }]);
+  });
+
+  it("hang up where the other party refuses new keys, or keep the old ones", async () => {
+    const ends: CallEnd[] = [];
+    const damage = (message: string): string => (/^INVITE [\s\S]*CSeq: [^1]\d* /.test(message) ? spoiled(message) : message);
+    const agent = await startSipUserAgent({
+      address: "sip:bob@127.0.0.1:0",
+      transport: { transport: "udp", sockets: lossySockets(nodeSipSockets(), () => false, [], damage) },
+      keying: (uri) => createPskSipKeying({ uri, keys: { find: () => parseHex(KEY) }, clock: systemClock, timers: systemTimers }),
+      onCall: (ringing) => void ringing.accept({}).then((call) => call.ended.then((end) => ends.push(end))),
+    });
+    onTestFinished(() => agent.close());
+    const flags = ["--psk", PSK, "--rekey", "0.3", "--duration", "2", "--json"];
+    const { code, stdout, stderr } = await run("call", agent.uri, ...flags);
+    expect(code, stderr).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ endedBy: "failure", teardownProof: "verified", rekeys: 0 });
+    expect(stderr).toMatch(/takes no new keys.*\[node\.sip-status-488\]\n$/);
+    expect(reportsOf(await run("call", agent.uri, ...flags, "--keep-keys"))).toMatchObject([
+      { endedBy: "local", teardownProof: "verified", rekeys: 0 },
+    ]);
+    await expect
+      .poll(() => ends)
+      .toMatchObject([
+        { by: "remote", proof: "verified" },
+        { by: "remote", proof: "verified" },
+      ]);
   });
 
   it("find a user by address, by name, or for anybody", async () => {

@@ -167,6 +167,7 @@ export class Call implements SipCall {
     this.#keyed = media ?? this.#keyed;
     this.#suite = handler.dialog.streams.find(({ policy }) => policy !== undefined)?.policy?.suite ?? this.#suite;
     this.#lastKeys = this.keys;
+    this.refusal = undefined;
     this.rekeys++;
     this.#context.onKeyed?.(this);
   }

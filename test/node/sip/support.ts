@@ -3,11 +3,19 @@ import { vi } from "vitest";
 import { createSimulatedNetwork, type Datagrams, type SimulatedHost, type SimulatedNetwork } from "../../../src/io/index.js";
 import { guardSession, type SipSockets, SipTransport, type SipTransportOptions } from "../../../src/node/sip/index.js";
 
-/** Says whether a datagram gets lost on its way out. */
-export type Loss = (message: string) => boolean;
+/** Says whether a datagram gets lost on its way out, or what becomes of it. */
+export type Loss = (message: string) => boolean | string;
 
-/** Wraps sockets so that datagrams may get lost, and notes what was sent. */
-export function lossySockets(sockets: SipSockets, lose: Loss, sent: string[] = []): SipSockets {
+/**
+ * Wraps sockets so that datagrams may get lost or changed, and notes what was sent.
+ * @param arriving what becomes of a message that comes
+ */
+export function lossySockets(
+  sockets: SipSockets,
+  lose: Loss,
+  sent: string[] = [],
+  arriving?: (message: string) => string,
+): SipSockets {
   return {
     ...sockets,
     datagrams: {
@@ -22,11 +30,16 @@ export function lossySockets(sockets: SipSockets, lose: Loss, sent: string[] = [
           send(datagram, to) {
             const text = new TextDecoder().decode(datagram);
             sent.push(text);
-            if (!lose(text)) inner.send(datagram, to);
+            const fate = lose(text);
+            if (fate !== true) inner.send(typeof fate === "string" ? new TextEncoder().encode(fate) : datagram, to);
           },
           close: () => inner.close(),
         };
-        inner.onDatagram = (datagram, from) => outer.onDatagram?.(datagram, from);
+        inner.onDatagram = (datagram, from) =>
+          outer.onDatagram?.(
+            arriving === undefined ? datagram : new TextEncoder().encode(arriving(new TextDecoder().decode(datagram))),
+            from,
+          );
         return outer;
       },
     },

@@ -12,7 +12,8 @@ import {
   type SipUserAgentOptions,
   startSipUserAgent,
 } from "../../../src/node/sip/index.js";
-import { createPskSipKeying } from "../../../src/sip/index.js";
+import { createPskSipKeying, type PskSipKeyingOptions } from "../../../src/sip/index.js";
+import { spoiled } from "../../sip/support.js";
 import { makeSelfSigned } from "../self-signed.js";
 import { type Loss, lossySockets } from "./support.js";
 
@@ -34,6 +35,7 @@ interface TelephoneOptions {
   readonly transport?: Partial<SipTransportOptions>;
   readonly psk?: Uint8Array;
   readonly lose?: Loss;
+  readonly keying?: Partial<PskSipKeyingOptions>;
   readonly onCall?: (call: IncomingCall) => void;
   readonly agent?: Partial<SipUserAgentOptions>;
 }
@@ -57,7 +59,8 @@ async function startTelephone(name: string, options: TelephoneOptions = {}): Pro
       sockets: lossySockets(nodeSipSockets(options.transport?.tls, options.transport?.transport === "tls"), lose, sent),
       ...options.transport,
     },
-    keying: (uri) => createPskSipKeying({ uri, keys: { find: () => psk }, clock: systemClock, timers: systemTimers }),
+    keying: (uri) =>
+      createPskSipKeying({ uri, keys: { find: () => psk }, clock: systemClock, timers: systemTimers, ...options.keying }),
     onCall: (ringing) => {
       rings.push(ringing);
       if (options.onCall !== undefined) options.onCall(ringing);
@@ -125,6 +128,47 @@ describe("a telephone", () => {
     // The refusal says what it is about, so nothing is tried again without HELLO.
     expect(bob.failures.map((error) => (error as { code: string }).code)).toEqual(["mikey.authentication"]);
     expect(bob.packets).toEqual([]);
+  });
+
+  it.each(["rekey", "hold"] as const)(
+    "is given up, with a proof, where the other party refuses the new keys of a %s",
+    async (step) => {
+      // Somebody on the way damages what re-INVITEs carry.
+      const lose = (message: string): boolean | string => /^INVITE [\s\S]*CSeq: 2 /.test(message) && spoiled(message);
+      const [alice, bob] = [await startTelephone("alice", { lose }), await startTelephone("bob")];
+      const call = await place(alice, bob);
+      await expect(call[step]()).rejects.toMatchObject({ code: "node.sip-status-488" });
+      expect(await call.ended).toMatchObject({ by: "failure", proof: "verified", error: { code: "node.sip-status-488" } });
+      const error = { code: "mikey.authentication" };
+      await expect.poll(() => bob.ends, WAIT).toMatchObject([{ by: "remote", proof: "verified", error }]);
+      expect(alice.sent.filter((message) => message.startsWith("BYE ")).length).toBe(1);
+      expect(alice.agent.calls).toEqual([]);
+    },
+  );
+
+  it("goes on under its old keys where they are to be kept", async () => {
+    const lose = (message: string): boolean | string => /^INVITE [\s\S]*CSeq: 2 /.test(message) && spoiled(message);
+    const [alice, bob] = [await startTelephone("alice", { lose, keying: { refusedRekey: "keep" } }), await startTelephone("bob")];
+    const call = await place(alice, bob);
+    const before = call.keys?.fingerprint;
+    await expect(call.rekey()).rejects.toMatchObject({ code: "node.sip-status-488" });
+    expect(call.keys?.fingerprint).toBe(before);
+    const heard = bob.packets.length;
+    await expect.poll(() => bob.packets.length, WAIT).toBeGreaterThan(heard + 5);
+    await call.rekey();
+    expect(call.rekeys).toBe(1);
+    expect(await call.hangUp()).toEqual({ by: "local", proof: "verified" });
+    await expect.poll(() => bob.ends, WAIT).toEqual([{ by: "remote", proof: "verified" }]);
+  });
+
+  it("offers its keys as a capability where that is asked for", async () => {
+    const [alice, bob] = [await startTelephone("alice", { keying: { offerAs: "capability" } }), await startTelephone("bob")];
+    const call = await place(alice, bob);
+    await expect.poll(() => Math.min(alice.packets.length, bob.packets.length), WAIT).toBeGreaterThan(5);
+    expect(alice.sent.find((message) => message.startsWith("INVITE "))).toMatch(/m=audio \d+ RTP\/AVP [\s\S]*a=pcfg:1 t=1 a=1/);
+    expect(bob.sent.find((message) => /^SIP\/2\.0 200 /.test(message))).toMatch(/m=audio \d+ RTP\/SAVP [\s\S]*a=acfg:1 t=1 a=1/);
+    await call.rekey();
+    expect(await call.hangUp()).toEqual({ by: "local", proof: "verified" });
   });
 
   it("is told that nobody is there, that they are busy, and who has given up", async () => {
