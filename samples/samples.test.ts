@@ -29,8 +29,14 @@ describe("samples", () => {
     const { stdout } = await run("softphone-sipjs.ts");
     const lines = stdout.trim().split("\n");
     expect(lines.filter((line) => line.includes(" keyed ")).length, "INVITE and re-INVITE, at both ends").toBe(4);
-    expect(lines).toContain("sip:bob@example.org end received verified, media");
-    expect(lines).toContain("sip:alice@example.org end acknowledged verified, media");
+    expect(lines).toContain("sip:bob@example.org end received verified");
+    expect(lines).toContain("sip:alice@example.org end acknowledged verified");
+    for (const name of ["alice", "bob"]) {
+      const [, packets] = new RegExp(`^sip:${name}@example.org heard (\\d+) packets$`, "m").exec(stdout) ?? [];
+      expect(Number(packets)).toBeGreaterThan(20);
+    }
+    const text = readFileSync(new URL("softphone-sipjs.ts", import.meta.url), "utf8");
+    expect(text.trimEnd().split("\n").length).toBeLessThan(30);
   });
 });
 

@@ -149,7 +149,6 @@ describePeer("kamailio", "two user agents through it [carries our calls]", () =>
     await bob.agent.register();
     const uri = `sip:alice-stock@${DOMAIN}`;
     let packets = 0;
-    const media = await createSampleMedia(() => packets++);
     const events: string[] = [];
     const keying = createPskSipKeying({ uri, keys: { find: () => PSK }, clock: systemClock, timers: systemTimers });
     const alice = new UserAgent({
@@ -160,7 +159,7 @@ describePeer("kamailio", "two user agents through it [carries our calls]", () =>
       logBuiltinEnabled: false,
       sessionDescriptionHandlerFactory: createSessionDescriptionHandlerFactory({
         keying,
-        media: () => media,
+        media: () => createSampleMedia(uri, () => packets++),
         onKeyed: (_session, { dialog }) => events.push(`keyed ${dialog.streams[0]?.fingerprint}`),
         onProof: (_session, { by, verdict }) => events.push(`${by} ${verdict}`),
       }),

@@ -118,6 +118,45 @@ describe("calls over real sockets", () => {
   });
 });
 
+describe("a request from behind a translator of addresses", () => {
+  const options = (via: string): string =>
+    [
+      "OPTIONS sip:bob@127.0.0.1 SIP/2.0",
+      `Via: SIP/2.0/UDP ${via}`,
+      "Max-Forwards: 70",
+      "From: <sip:alice@example.test>;tag=1",
+      "To: <sip:bob@example.test>",
+      `Call-ID: ${/branch=(\w+)/.exec(via)?.[1]}`,
+      "CSeq: 1 OPTIONS",
+      "Content-Length: 0",
+      "",
+      "",
+    ].join("\r\n");
+
+  it("is answered where it came from: to its port where it asks so by rport, else to the port that it names (RFC 3581, RFC 3261 §18.2.2)", async () => {
+    const bob = await startAgent("bob", { transport: "udp" });
+    const { port } = addressOf(bob);
+    const [outer, named] = [createSocket("udp4"), createSocket("udp4")];
+    onTestFinished(() => {
+      outer.close();
+      named.close();
+    });
+    const got = { outer: [] as string[], named: [] as string[] };
+    outer.on("message", (octets) => got.outer.push(String(octets)));
+    named.on("message", (octets) => got.named.push(String(octets)));
+    for (const socket of [outer, named]) await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+    const inside = `192.0.2.9:${named.address().port}`;
+
+    outer.send(options(`${inside};branch=z9hG4bK1;rport`), port, "127.0.0.1");
+    await expect.poll(() => got.outer.length).toBe(1);
+    expect(got.outer[0]).toContain(`Via: SIP/2.0/UDP ${inside};branch=z9hG4bK1;rport=${outer.address().port};received=127.0.0.1`);
+    outer.send(options(`${inside};branch=z9hG4bK2`), port, "127.0.0.1");
+    await expect.poll(() => got.named.length).toBe(1);
+    expect(got.named[0]).toContain(`Via: SIP/2.0/UDP ${inside};branch=z9hG4bK2;received=127.0.0.1`);
+    expect(got.outer.length).toBe(1);
+  });
+});
+
 describe("hostile input", () => {
   const GARBAGE: readonly (readonly [string, string])[] = [
     ["nothing", ""],
