@@ -48,6 +48,8 @@ export interface CryptoProvider extends AsymmetricProvider {
   /** One-shot hash over the concatenation of the parts. */
   hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array;
   hmac(name: HashName, key: Uint8Array): Hmac;
+  /** HMAC under a key that is used once, where preparing it would cost more than the tag. The tag may be a secret. */
+  hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array;
   /** @param key 16, 24 or 32 octets. @throws WatchwordError `crypto.key-length` */
   aesBlocks(key: Uint8Array): AesBlocks;
   /** @param key 16 or 32 octets. @throws WatchwordError `crypto.key-length` */

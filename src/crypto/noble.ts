@@ -180,6 +180,7 @@ export const nobleCrypto: CryptoProvider = {
   name: "noble",
   callsAreCostly: false,
   ...primitives,
+  hmacOnce: (name, key, message) => hmac(HASHES[name], key, message),
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap,

@@ -87,6 +87,32 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
   };
 }
 
+/** The memory of `hmacOnce`: K XOR ipad ‖ text, and K XOR opad ‖ inner digest. */
+const once = { inner: new Uint8Array(64 + 64), outer: { sha1: new Uint8Array(64 + 20), sha256: new Uint8Array(64 + 32) } } as const;
+let onceText = once.inner;
+
+/** As `createHmac`, in memory that lasts: an object per key costs more than the tag. */
+function hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array {
+  const { block } = HASHES[name];
+  const { inner } = once;
+  const outer = once.outer[name];
+  const length = block + message.length;
+  if (key.length > block || length > inner.length) return plain(crypto.createHmac(name, key).update(message).digest());
+  inner.fill(0x36, 0, block);
+  outer.fill(0x5c, 0, block);
+  for (let i = 0; i < key.length; i++) {
+    inner[i] = (key[i] as number) ^ 0x36;
+    outer[i] = (key[i] as number) ^ 0x5c;
+  }
+  inner.set(message, block);
+  if (onceText.length !== length) onceText = inner.subarray(0, length);
+  copyLatin1(oneShotText(name, onceText), outer, block);
+  const tag = plain(oneShot(name, outer));
+  inner.fill(0, 0, length);
+  outer.fill(0);
+  return tag;
+}
+
 function copyLatin1(text: string, out: Uint8Array, at: number): void {
   for (let i = 0; i < text.length; i++) out[at + i] = text.charCodeAt(i);
 }
@@ -197,6 +223,7 @@ export const nodeCrypto: CryptoProvider = {
   name: "node",
   callsAreCostly: true,
   ...primitives,
+  hmacOnce,
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap(key, initialValue, plaintext) {

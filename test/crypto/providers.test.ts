@@ -41,6 +41,16 @@ describe("node and noble agree", () => {
     );
   });
 
+  it("HMAC once, and with a prepared key", () => {
+    fc.assert(
+      fc.property(hashName, octets(150), octets(150), (name, key, message) => {
+        const tag = nodeCrypto.hmacOnce(name, key, message);
+        expect(tag).toEqual(nobleCrypto.hmacOnce(name, key, message));
+        expect(tag).toEqual(nodeCrypto.hmac(name, key).compute(message));
+      }),
+    );
+  });
+
   it("AES blocks", () => {
     fc.assert(
       fc.property(exactly(16, 24, 32), exactly(16, 32, 160), (key, input) => {

@@ -77,6 +77,13 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       expect(formatHex(hmac.compute(octets.subarray(0, 3), octets.subarray(3)))).toBe(tag);
     });
 
+    it.each(HMACS)("HMAC $name once with key $key", ({ name, key, message, tag }) => {
+      const once = provider.hmacOnce(name, parseHex(key), parseHex(message));
+      expect(formatHex(once)).toBe(tag);
+      expect(formatHex(provider.hmacOnce(name, parseHex("00"), parseHex("00")))).not.toBe(tag);
+      expect(formatHex(once)).toBe(tag);
+    });
+
     it("HMAC computes over messages of growing and shrinking size", () => {
       const hmac = provider.hmac("sha1", parseHex("0b".repeat(20)));
       const once = [0, 600, 1, 5000, 63].map((length) => formatHex(hmac.compute(new Uint8Array(length))));
@@ -296,6 +303,7 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
         provider.randomBytes(4),
         provider.hash("sha1", utf8("a")),
         provider.hmac("sha256", utf8("k")).compute(utf8("a")),
+        provider.hmacOnce("sha256", utf8("k"), utf8("a")),
         provider.aesKeyWrap(new Uint8Array(16), new Uint8Array(8), new Uint8Array(16)),
         provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(16)),
         provider.aesKeyUnwrapPad(new Uint8Array(16), provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(16))),
