@@ -1,1 +1,3 @@
 export * from "./contracts.js";
+export { createKeyPath } from "./key-path.js";
+export { createKeyTree, restoreKeyTree } from "./key-tree.js";

@@ -1,0 +1,194 @@
+import { WatchwordError, wipe } from "../bytes/index.js";
+import type { GkmaName, MembershipChange, PreparedRekey, RekeyInputs, RekeyPart } from "./contracts.js";
+import { copyOctets } from "./derivation.js";
+import { internalNodes, leftmostLeaf } from "./heap.js";
+import { type ComputedRekey, cutIntoParts } from "./rekey-parts.js";
+import {
+  ADMITTED,
+  ALIVE,
+  AUDIENCE,
+  CHAINED,
+  DEPARTURE,
+  leafFlags,
+  leafId,
+  REFRESHED,
+  stillPending,
+  type TouchedNodes,
+  touchedLeaves,
+  touchedNodes,
+  untouchedOrigin,
+} from "./touched-nodes.js";
+import { checkSeed, type Seating, seat, type TreeState, takeSeats } from "./tree-state.js";
+
+/** Whether the secret of a node follows from one below it, and whether a join may replace a key by a function of itself. */
+const METHODS: Readonly<Record<GkmaName, { readonly chains: boolean; readonly refreshes: boolean }>> = {
+  none: { chains: false, refreshes: false },
+  lkh: { chains: false, refreshes: false },
+  "lkh+": { chains: false, refreshes: true },
+  ofc: { chains: true, refreshes: false },
+};
+
+/** @throws WatchwordError `gkma.change`, `gkma.version`, `gkma.seed`, `gkma.leaf`, `gkma.full` */
+export function prepareRekey(state: TreeState, change: MembershipChange, { version, seed }: RekeyInputs): PreparedRekey {
+  const { revision, version: previous, keyLength } = state;
+  if (!Number.isInteger(version) || version <= previous || version > 0xffff_ffff) {
+    throw new WatchwordError("gkma.version", `version ${version} cannot follow version ${previous}`);
+  }
+  checkSeed(seed);
+  const { leave = [], join = 0, replace = false } = change;
+  const seating = seat(state, leave, join);
+  const leaves = touchedLeaves(state, seating, replace);
+  if (leaves.length === 0 && !replace) throw new WatchwordError("gkma.change", "nobody joins, leaves or waits for keys");
+  const touched = touchedNodes(state.arity, seating.nodes, leaves);
+  const computed = compute(state, touched, seating.nodes, { version, seed, replace });
+  const leafKeys = newLeafKeys(state, seating.seats, seed, version);
+
+  let over = false;
+  const checkOpen = (): void => {
+    if (over || state.revision !== revision)
+      throw new WatchwordError("gkma.stale", "a change that was taken, dropped or overtaken");
+  };
+  const end = (): void => {
+    over = true;
+    wipe(computed.keys, computed.payloads, leafKeys);
+  };
+  const largestId = seating.nodes - 1;
+  return {
+    version,
+    previous,
+    largestId,
+    joined: seating.seats,
+    moved: seating.moved,
+    groupKey: computed.keys.slice(-keyLength),
+    wraps: computed.wraps,
+    refreshes: computed.refreshes,
+    *parts(limit): IterableIterator<RekeyPart> {
+      checkOpen();
+      for (const part of cutIntoParts(state, computed, limit)) {
+        yield { version, previous, largestId, ...part };
+        checkOpen();
+      }
+    },
+    commit() {
+      checkOpen();
+      take(state, seating, computed, version, leafKeys);
+      end();
+    },
+    drop: end,
+  };
+}
+
+/** The keys of newcomers' leaves, in the order of the leaves given. */
+export function newLeafKeys(state: TreeState, leaves: Uint32Array, seed: Uint8Array, version: number): Uint8Array {
+  const { keyLength, derivation } = state;
+  const keys = new Uint8Array(leaves.length * keyLength);
+  for (let i = 0; i < leaves.length; i++) {
+    const made = derivation.derive("leaf", seed, leaves[i] as number, version, keyLength);
+    copyOctets(made, 0, keys, i * keyLength, keyLength);
+    wipe(made);
+  }
+  return keys;
+}
+
+/** Finds out who is below each touched node, and replaces its key; children come before their parents. */
+function compute(
+  state: TreeState,
+  touched: TouchedNodes,
+  nodes: number,
+  { version, seed, replace }: RekeyInputs & { readonly replace: boolean },
+): ComputedRekey {
+  const { arity, keyLength, derivation, versions } = state;
+  const { chains, refreshes } = METHODS[state.algorithm];
+  const { ids, leaves, childStart, leafStart } = touched;
+  const internalBefore = internalNodes(arity, state.nodes);
+  const flags = new Uint8Array(ids.length);
+  const keys = new Uint8Array(ids.length * keyLength);
+  const secrets = chains ? new Uint8Array(keys.length) : keys;
+  /** The secrets that a chain gives to the nodes above. */
+  const above = new Uint8Array(chains ? keys.length : 0);
+  const secret = new Uint8Array(keyLength);
+  let wraps = 0;
+  let refreshed = 0;
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] as number;
+    let inherited = 0;
+    let audiences = 0;
+    let admissions = 0;
+    let chainedChild = -1;
+    let child = childStart[i] as number;
+    let leaf = leafStart[i] as number;
+    const childEnd = childStart[i + 1] as number;
+    const leafEnd = leafStart[i + 1] as number;
+    for (let childId = Math.min(arity * id + arity, nodes - 1); childId > arity * id; childId--) {
+      let below = 0;
+      if (child < childEnd && ids[child] === childId) {
+        below = flags[child] as number;
+        if ((below & AUDIENCE) !== 0) chainedChild = child;
+        child++;
+      } else if (leaf < leafEnd && leafId(leaves[leaf] as number) === childId) {
+        below = leafFlags(leaves[leaf++] as number);
+      } else if (versions[untouchedOrigin(state, childId)] !== 0) {
+        below = ALIVE | AUDIENCE;
+      }
+      if ((below & AUDIENCE) !== 0) audiences++;
+      if ((below & ADMITTED) !== 0) admissions++;
+      inherited |= below & (ALIVE | AUDIENCE | ADMITTED | DEPARTURE);
+    }
+    flags[i] = inherited;
+    // An empty subtree needs no key; an empty group has one all the same, so that no key outlives a departure.
+    if ((inherited & ALIVE) === 0 && id !== 0) continue;
+
+    const at = i * keyLength;
+    let made: Uint8Array;
+    // Whoever departs in this very change knows the old key, and all that follows from it.
+    if (refreshes && !replace && (inherited & DEPARTURE) === 0 && id < internalBefore && versions[id] !== 0) {
+      flags[i] = inherited | REFRESHED;
+      copyOctets(state.keys, id * keyLength, secret, 0, keyLength);
+      made = derivation.derive("refresh", secret, id, version, keyLength);
+      refreshed++;
+      wraps += admissions;
+    } else if (!chains) {
+      made = derivation.derive("fresh", seed, id, version, keyLength);
+      wraps += audiences;
+    } else {
+      if (chainedChild < 0) {
+        const start = derivation.derive("fresh", seed, id, version, keyLength);
+        copyOctets(start, 0, secrets, at, keyLength);
+        wipe(start);
+        wraps += audiences;
+      } else {
+        flags[chainedChild] = (flags[chainedChild] as number) | CHAINED;
+        copyOctets(above, chainedChild * keyLength, secrets, at, keyLength);
+        wraps += audiences - 1;
+      }
+      copyOctets(secrets, at, secret, 0, keyLength);
+      made = derivation.derive("chain", secret, id, version, 2 * keyLength);
+      copyOctets(made, keyLength, above, at, keyLength);
+    }
+    copyOctets(made, 0, keys, at, keyLength);
+    wipe(made);
+  }
+  wipe(above, secret);
+  return { touched, nodes, flags, keys, payloads: secrets, wraps, refreshes: refreshed };
+}
+
+/** Makes the tree what the rekey says. */
+function take(state: TreeState, seating: Seating, computed: ComputedRekey, version: number, leafKeys: Uint8Array): void {
+  const { keyLength } = state;
+  const { touched, flags, keys } = computed;
+  const included = stillPending(state, seating.leftSorted);
+  takeSeats(state, seating);
+  state.version = version;
+  state.pending = new Uint32Array(0);
+  for (const leaf of included) state.versions[leftmostLeaf(state.arity, state.nodes, leaf)] = version;
+  for (let i = 0; i < seating.seats.length; i++) {
+    const leaf = seating.seats[i] as number;
+    copyOctets(leafKeys, i * keyLength, state.keys, leaf * keyLength, keyLength);
+    state.versions[leaf] = version;
+  }
+  for (let i = 0; i < touched.ids.length; i++) {
+    const id = touched.ids[i] as number;
+    copyOctets(keys, i * keyLength, state.keys, id * keyLength, keyLength);
+    state.versions[id] = id === 0 || ((flags[i] as number) & ALIVE) !== 0 ? version : 0;
+  }
+}
