@@ -1,0 +1,81 @@
+import type { GroupPolicies, MemberRole, ProofVerdict } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
+
+/**
+ * What a carrier offers for one registration: a SIP dialog or an RTSP session towards the member (docs/protocol.md §23). The key
+ * server hands over one message at a time and waits for the outcome, so that messages arrive in the order of their sequence.
+ */
+export interface MemberChannel {
+  /** Sends a GSA or rekey message: MESSAGE or INFO, SET_PARAMETER. @throws (rejects) where the member does not take it, or is gone */
+  deliver(message: Uint8Array): Promise<void>;
+  /** The key server ends the dialog or session: the member was expelled, or the group has ended. Idempotent. */
+  close(): void;
+}
+
+/** An I_MESSAGE that asks for membership in groups, and what the carrier knows of it. */
+export interface RegistrationRequest {
+  readonly iMessage: Uint8Array;
+  readonly peer: {
+    /** Name that the carrier authenticated (Digest, TLS client certificate); says which credential is meant. */
+    readonly name?: string;
+    readonly remote: Endpoint;
+  };
+  /** Whether TLS protects the channel end to end. */
+  readonly secure: boolean;
+  /** Dialog or session: a repeated message is answered again only in the same one. */
+  readonly scope: string;
+  /** m= lines that the member described: it gets an SSRC for each that the group has. */
+  readonly streams: number;
+  readonly channel: MemberChannel;
+}
+
+/** A group to which a registration admits. */
+export interface GrantedGroup {
+  readonly group: Uint8Array;
+  readonly role: MemberRole;
+  /** As the GSA says it to this member. */
+  readonly policies: GroupPolicies;
+  readonly description: GroupDescription;
+}
+
+/** What came of a registration. Everything in it is durable. */
+export interface RegistrationAnswer {
+  /** The R_MESSAGE, with a HELLO and a nested GSA message for each group (docs/protocol.md §12.2). */
+  readonly response: Uint8Array;
+  readonly groups: readonly GrantedGroup[];
+  readonly session: MemberSession;
+}
+
+/** The memberships of one registration, as its carrier sees them. */
+export interface MemberSession {
+  /**
+   * A message of the member in its dialog or session: a report, the de-registration from one of several groups.
+   * @returns what goes back with the carrier's answer, if anything. @throws GcksRefusal
+   */
+  receive(message: Uint8Array): Promise<Uint8Array | undefined>;
+  /** The dialog or session ends (BYE, TEARDOWN), with a proof or without (docs/protocol.md §19). */
+  end(proof: Uint8Array | undefined): Promise<{ readonly verdict: ProofVerdict; readonly acknowledgement?: Uint8Array }>;
+  /** The dialog or connection is gone without an end: the memberships live on until their lifetime. */
+  lost(): void;
+}
+
+/** One m= line of a group, for descriptions. */
+export interface GroupStreamDescription {
+  /** `audio`, `video`, `application`. */
+  readonly media: string;
+  /** `RTP/SAVP` or `RTP/SAVPF`. */
+  readonly profile: string;
+  /** RTP payload types, in the order of preference. */
+  readonly formats: readonly number[];
+  /** Further lines below the m= line, without line ends: a=rtpmap, a=fmtp, b=. */
+  readonly lines: readonly string[];
+  /** Where packets go. RTCP goes to the next port. */
+  readonly destination: Endpoint & { readonly ttl?: number };
+}
+
+/** What DESCRIBE and the answers to offers tell of a group. Nothing in it is secret. */
+export interface GroupDescription {
+  readonly group: Uint8Array;
+  readonly title?: string;
+  readonly streams: readonly GroupStreamDescription[];
+}
