@@ -1,4 +1,7 @@
+import { WatchwordError } from "../bytes/index.js";
 import type { PublicKey } from "./asymmetric.js";
+import type { CryptoProvider } from "./contracts.js";
+import { md5 } from "./md5.js";
 
 /** What a certified key is to be used for: to check signatures, or to encrypt a secret to its holder. */
 export type CertificateUsage = "signature" | "encryption";
@@ -39,4 +42,61 @@ export interface CertificateVerifier {
    * @throws WatchwordError `x509.certificate` for every refusal alike; the error's `reason` is for local logs and must not reach the peer
    */
   verify(chain: readonly CertificateReference[], requirements: CertificateRequirements): Promise<VerifiedCertificate>;
+}
+
+/** Why a certificate was not accepted. */
+export type CertificateRefusal =
+  /** Not DER, not X.509, or a field that has no meaning. */
+  | "malformed"
+  /** More certificates, or longer ones, than are looked at. */
+  | "too-large"
+  /** A certificate was named by a URL, and there is nobody to fetch it, or it could not be fetched. */
+  | "fetch"
+  /** No path leads to a trust anchor; or the certificate is self-signed and none. */
+  | "untrusted"
+  /** A signature is wrong, or made with an algorithm that is not accepted. */
+  | "signature"
+  | "not-yet-valid"
+  | "expired"
+  /** An issuer that may not issue certificates, or none that far down. */
+  | "not-a-ca"
+  | "path-length"
+  | "name-constraints"
+  /** A critical extension that is not understood. */
+  | "critical-extension"
+  /** The key is of a kind or length that is not accepted. */
+  | "key"
+  | "key-usage"
+  | "extended-key-usage"
+  /** The certificate names somebody else. */
+  | "identity"
+  | "revoked"
+  /** A revocation list that cannot be used, or nobody who knows. */
+  | "revocation-unknown";
+
+/** A certificate was not accepted: one code and one message for every cause. */
+export class CertificateError extends WatchwordError {
+  override readonly name: string = "CertificateError";
+  /** For local logs: a peer that learns it learns what to try next. */
+  readonly reason: CertificateRefusal;
+  /** More for local logs, or empty. */
+  readonly detail: string;
+
+  constructor(reason: CertificateRefusal, detail = "", options?: { readonly cause?: unknown }) {
+    super("x509.certificate", "the certificate is not accepted", options);
+    this.reason = reason;
+    this.detail = detail;
+  }
+}
+
+/** Hashes of certificates (RFC 3830 §6.8, RFC 6043 §6.7). The first two find a certificate, they do not prove one. */
+export type CertificateHashName = "sha1" | "md5" | "sha256";
+
+/** The hash of a certificate in DER: 20, 16 or 32 octets. */
+export function certificateHash(
+  crypto: Pick<CryptoProvider, "hash">,
+  name: CertificateHashName,
+  certificate: Uint8Array,
+): Uint8Array {
+  return name === "md5" ? md5(certificate) : crypto.hash(name, certificate);
 }
