@@ -25,6 +25,7 @@ const NEVER: Readonly<Record<string, readonly string[]>> = { web: ["node"] };
 
 /** Parts that stand on a package of their own, which whoever does not use them need not have. */
 const ENTRANCES: Readonly<Record<string, readonly string[]>> = {
+  crypto: [join("crypto", "x509", "index.js")],
   sip: [join("sip", "sipjs", "index.js")],
   node: [join("node", "sip", "index.js")],
 };
@@ -34,7 +35,7 @@ const BACKENDS: Readonly<Record<string, string>> = { crypto: join("crypto", "bac
 
 /** Packages that a room may import; every other bare import is a mistake. */
 const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
-  crypto: [/^@noble\//, /^#platform$/],
+  crypto: [/^@noble\//, /^@peculiar\/asn1-(?:schema|x509)$/, /^#platform$/],
   sdp: [/^sdp-transform$/],
   sip: [/^sip\.js/],
   node: [/^node:/, /^sip\.js$/, /^ws$/, /^pino$/, /^@photostructure\/sqlite$/],
@@ -66,7 +67,7 @@ function column(room: string): number {
 describe("rooms", () => {
   const files = sources(SRC);
 
-  it("load sip.js and ws only where somebody asks for SIP", () => {
+  it("load sip.js, ws and ASN.1 only where somebody asks for SIP or certificates", () => {
     const optional = Object.values(ENTRANCES).flatMap((entrances) => entrances.map((entrance) => dirname(entrance)));
     const within = (name: string): boolean => optional.some((folder) => name.startsWith(folder + sep));
     for (const file of files.filter((candidate) => !within(relative(SRC, candidate)))) {
@@ -74,7 +75,9 @@ describe("rooms", () => {
       const statements = readFileSync(file, "utf8").matchAll(/^(?:import|export)\b(?! type\b)[^;"(]*"([^"\s]+)"/gm);
       for (const [, specifier = ""] of statements) {
         const target = specifier.startsWith(".") ? relative(SRC, resolve(dirname(file), specifier)) : specifier;
-        expect(within(target) || /^(?:sip\.js|ws)$/.test(target), `${relative(SRC, file)} imports ${specifier}`).toBe(false);
+        expect(within(target) || /^(?:sip\.js$|ws$|@peculiar\/)/.test(target), `${relative(SRC, file)} imports ${specifier}`).toBe(
+          false,
+        );
       }
     }
   });

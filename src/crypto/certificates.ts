@@ -27,10 +27,14 @@ export interface VerifiedCertificate {
   readonly publicKey: PublicKey;
   /** Whom the certificate names: the URIs, network access identifiers, host names and addresses of its subjectAltName. */
   readonly identities: readonly string[];
+  /** The distinguished name as text, for people: nothing is decided by it. */
+  readonly subject: string;
   /** SHA-256 of the certificate: what logs show. */
   readonly fingerprint: Uint8Array;
   /** Milliseconds since 1970 at which the first certificate of the path ends. */
   readonly notAfter: number;
+  /** Why it is trusted: an anchor vouches for it; it is itself among the anchors; or it only has its own signature, where that is allowed. */
+  readonly trust: "anchor" | "pinned" | "self-signed";
   /** The certificates from the holder's to the one below the trust anchor, in DER; URLs are resolved. */
   readonly chain: readonly Uint8Array[];
 }

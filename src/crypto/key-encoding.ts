@@ -1,6 +1,7 @@
 import { bytesToNumberBE } from "@noble/curves/utils.js";
-import { concatBytes, equalBytes, Reader, WatchwordError, wipe } from "../bytes/index.js";
+import { equalBytes, Reader, WatchwordError, wipe } from "../bytes/index.js";
 import type { KeyLimits, PublicKey } from "./asymmetric.js";
+import { BIT_STRING, element, encodeInteger, INTEGER, integer, OCTET_STRING, SEQUENCE, tlv } from "./der.js";
 
 /** Numbers of an RSA public key: unsigned, big-endian, without leading zeros (RFC 8017 A.1.1). */
 export interface RsaPublicNumbers {
@@ -24,11 +25,6 @@ export type PublicNumbers = RsaPublicNumbers | { readonly kind: "ec-p256" | "ed2
 
 /** What a PrivateKeyInfo says: an RSA key, a P-256 scalar or an Ed25519 seed, both of 32 octets. */
 export type PrivateNumbers = RsaPrivateNumbers | { readonly kind: "ec-p256" | "ed25519"; readonly scalar: Uint8Array };
-
-const INTEGER = 0x02;
-const BIT_STRING = 0x03;
-const OCTET_STRING = 0x04;
-const SEQUENCE = 0x30;
 
 /** Contents of an AlgorithmIdentifier (RFC 3279 §2.3.1, RFC 5480 §2.1.1, RFC 8410 §3): the whole of it, parameters included. */
 const ALGORITHMS = {
@@ -279,42 +275,4 @@ function algorithm(reader: Reader): keyof typeof ALGORITHMS {
     if (equalBytes(content, known)) return kind as keyof typeof ALGORITHMS;
   }
   throw reader.error("crypto.key", "algorithm", "neither RSA, P-256 nor Ed25519");
-}
-
-/** The content of the next element, which has to have this tag and the shortest definite length (X.690 §10.1). */
-function element(reader: Reader, name: string, tag: number): Reader {
-  if (reader.u8(`${name}.tag`) !== tag) throw reader.error("crypto.key", name, "another type than expected");
-  let length = reader.u8(`${name}.length`);
-  if (length >= 0x80) {
-    const width = length - 0x80;
-    if (width < 1 || width > 2) throw reader.error("crypto.key", name, "length that is not definite and short");
-    length = width === 1 ? reader.u8(`${name}.length`) : reader.u16(`${name}.length`);
-    if (length < (width === 1 ? 0x80 : 0x100)) throw reader.error("crypto.key", name, "length not in its shortest form");
-  }
-  return reader.sub(name, length);
-}
-
-/** An INTEGER that is not negative, without its leading zero; zero is no octets. */
-function integer(reader: Reader, name: string): Uint8Array {
-  const content = element(reader, name, INTEGER).rest(name);
-  const [first, second] = content;
-  if (first === undefined || first >= 0x80) throw reader.error("crypto.key", name, "negative or empty number");
-  if (first === 0 && second !== undefined && second < 0x80)
-    throw reader.error("crypto.key", name, "number not in its shortest form");
-  return first === 0 ? content.slice(1) : content;
-}
-
-function encodeInteger(number: Uint8Array): Uint8Array {
-  let at = 0;
-  while (at < number.length && number[at] === 0) at++;
-  const digits = number.subarray(at);
-  return (digits[0] ?? 0x80) >= 0x80 ? tlv(INTEGER, ZERO, digits) : tlv(INTEGER, digits);
-}
-
-function tlv(tag: number, ...content: readonly Uint8Array[]): Uint8Array {
-  const octets = concatBytes(...content);
-  const { length } = octets;
-  if (length < 0x80) return concatBytes(Uint8Array.of(tag, length), octets);
-  if (length < 0x100) return concatBytes(Uint8Array.of(tag, 0x81, length), octets);
-  return concatBytes(Uint8Array.of(tag, 0x82, length >> 8, length & 0xff), octets);
 }

@@ -1,0 +1,281 @@
+import { AsnConvert } from "@peculiar/asn1-schema";
+import * as asn1 from "@peculiar/asn1-x509";
+import { concatBytes, equalBytes, formatHex } from "../../bytes/index.js";
+import type { PublicKey } from "../asymmetric.js";
+import { CertificateError } from "../certificates.js";
+import type { CryptoProvider } from "../contracts.js";
+import { BIT_STRING, tlv } from "../der.js";
+import { defaultCrypto } from "../index.js";
+
+/** One name of a subjectAltName or of a constraint; kinds that nobody here compares are `other`. */
+export interface GeneralName {
+  readonly kind: "uri" | "dns" | "email" | "ip" | "directory" | "other";
+  /** The text; an address, in a constraint with its prefix length; for a directory name its RDNs, in hexadecimal DER, one a line. */
+  readonly value: string;
+}
+
+/** RFC 5280 §4.2.1.10. */
+export interface NameConstraints {
+  readonly permitted: readonly GeneralName[];
+  readonly excluded: readonly GeneralName[];
+}
+
+/** A signature over a certificate or a revocation list. */
+export interface SignedOctets {
+  /** What is signed, as received. */
+  readonly octets: Uint8Array;
+  /** Object identifier of the algorithm, and its parameters in DER if there are any. */
+  readonly algorithm: string;
+  readonly parameters: Uint8Array | undefined;
+  readonly signature: Uint8Array;
+}
+
+/** What a certificate says. Nothing of it is trusted: that takes a CertificateVerifier. */
+export interface Certificate {
+  readonly der: Uint8Array;
+  /** SHA-256 of the DER. */
+  readonly fingerprint: Uint8Array;
+  readonly signed: SignedOctets;
+  /** Serial number in hexadecimal. */
+  readonly serial: string;
+  /** Distinguished names as text, for people. */
+  readonly subject: string;
+  readonly issuer: string;
+  /** Distinguished names for comparison: their RDNs in hexadecimal DER, one a line. */
+  readonly subjectRdns: string;
+  readonly issuerRdns: string;
+  /** E-mail addresses in the subject, which old certificates have and constraints apply to. */
+  readonly subjectEmails: readonly string[];
+  /** Milliseconds since 1970; both ends belong to the validity. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** SubjectPublicKeyInfo, DER. */
+  readonly spki: Uint8Array;
+  /** The key, where it is of a kind and length that this package uses. */
+  readonly publicKey: PublicKey | undefined;
+  /** The subjectAltName. */
+  readonly names: readonly GeneralName[];
+  /** Whom it names: the URIs, e-mail addresses (network access identifiers), host names and addresses of its subjectAltName. */
+  readonly identities: readonly string[];
+  readonly isCa: boolean;
+  /** How many certificates may stand between this issuer and the last of the path. */
+  readonly pathLength: number | undefined;
+  readonly keyUsage: ReadonlySet<string> | undefined;
+  /** Object identifiers. */
+  readonly extendedKeyUsage: readonly string[] | undefined;
+  readonly nameConstraints: NameConstraints | undefined;
+  /** Key identifiers in hexadecimal. */
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+  /** Critical extensions that are not understood here. */
+  readonly unknownCritical: readonly string[];
+}
+
+/** Longest certificate that is read. */
+export const MAX_CERTIFICATE_OCTETS = 16 * 1024;
+
+/** Beside those that are read. Policies are understood as RFC 5280 §6.1 does where every policy will do and none is required. */
+const UNDERSTOOD: readonly string[] = [asn1.id_ce_certificatePolicies];
+
+/**
+ * Reads a certificate, and trusts nothing in it.
+ * @throws CertificateError `x509.certificate` with the reason `malformed` or `too-large`
+ */
+export function readCertificate(der: Uint8Array, crypto: CryptoProvider = defaultCrypto): Certificate {
+  if (der.length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `${der.length} octets`);
+  return reading(() => {
+    const { tbsCertificate: tbs, tbsCertificateRaw, signatureAlgorithm, signatureValue } = parseWhole(der, asn1.Certificate);
+    const signed = signedOf(der, tbsCertificateRaw, tbs.signature, signatureAlgorithm, signatureValue);
+    const spki = octetsOf(tbs.subjectPublicKeyInfo);
+    return {
+      der: der.slice(),
+      fingerprint: crypto.hash("sha256", der),
+      signed,
+      serial: formatHex(new Uint8Array(tbs.serialNumber)),
+      subject: nameText(tbs.subject),
+      issuer: nameText(tbs.issuer),
+      subjectRdns: rdnsOf(tbs.subject),
+      issuerRdns: rdnsOf(tbs.issuer),
+      subjectEmails: [...tbs.subject].flatMap((rdn) => [...rdn]).flatMap(emailOf),
+      notBefore: timeOf(tbs.validity.notBefore),
+      notAfter: timeOf(tbs.validity.notAfter),
+      spki,
+      publicKey: importable(spki, crypto),
+      ...readExtensions(tbs.extensions ?? []),
+    };
+  });
+}
+
+/** Runs what parses hostile octets: whatever it throws becomes one error. */
+export function reading<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof CertificateError) throw error;
+    throw new CertificateError("malformed", error instanceof Error ? error.message : "", { cause: error });
+  }
+}
+
+/** Parses octets that are one element of DER and nothing else. @throws anything */
+export function parseWhole<T>(der: Uint8Array, type: new () => T, maxNodes?: number): T {
+  const [tag, first = 0] = der;
+  const width = first < 0x80 ? 0 : first - 0x80;
+  let length = width === 0 ? first : 0;
+  for (let i = 0; i < width; i++) length = length * 256 + (der[2 + i] as number);
+  if (tag !== 0x30 || width > 4 || der.length !== 2 + width + length)
+    throw new CertificateError("malformed", "not one whole sequence");
+  return AsnConvert.parse(der, type, maxNodes === undefined ? {} : { berOptions: { maxNodes } });
+}
+
+export function octetsOf(value: unknown): Uint8Array {
+  return new Uint8Array(AsnConvert.serialize(value));
+}
+
+/**
+ * What is signed, how, and the signature. The algorithm inside, which is signed, has to be that outside (RFC 5280 §4.1.1.2). What stands around the signed
+ * octets has to be DER to the bit: nobody signed it, and a certificate that can be written in two ways has two hashes.
+ */
+export function signedOf(
+  der: Uint8Array,
+  raw: ArrayBuffer | undefined,
+  inner: asn1.AlgorithmIdentifier,
+  outer: asn1.AlgorithmIdentifier,
+  signatureValue: ArrayBuffer,
+): SignedOctets {
+  const octets = new Uint8Array(raw as ArrayBuffer);
+  const signature = new Uint8Array(signatureValue);
+  const algorithm = octetsOf(outer);
+  const rest = concatBytes(algorithm, tlv(BIT_STRING, Uint8Array.of(0), signature));
+  const at = der.length - rest.length;
+  if (!equalBytes(algorithm, octetsOf(inner))) throw new CertificateError("malformed", "two signature algorithms");
+  if (!equalBytes(der.subarray(at), rest) || !equalBytes(der.subarray(at - octets.length, at), octets))
+    throw new CertificateError("malformed", "not DER around what is signed");
+  const { parameters } = outer;
+  return {
+    octets,
+    algorithm: outer.algorithm,
+    parameters: parameters === undefined || parameters === null ? undefined : new Uint8Array(parameters),
+    signature,
+  };
+}
+
+export function timeOf(time: asn1.Time): number {
+  const milliseconds = time.getTime().getTime();
+  if (Number.isNaN(milliseconds)) throw new CertificateError("malformed", "no time");
+  return milliseconds;
+}
+
+/** The RDNs of a name as text that is equal exactly where their encodings are (RFC 5280 §7.1 allows more, which nobody needs). */
+export function rdnsOf(name: Iterable<asn1.RelativeDistinguishedName>): string {
+  return [...name].map((rdn) => formatHex(octetsOf(rdn))).join("\n");
+}
+
+function importable(spki: Uint8Array, crypto: CryptoProvider): PublicKey | undefined {
+  try {
+    return crypto.importPublicKey(spki);
+  } catch {
+    return undefined;
+  }
+}
+
+type Extensions = Pick<
+  Certificate,
+  | "names"
+  | "identities"
+  | "isCa"
+  | "pathLength"
+  | "keyUsage"
+  | "extendedKeyUsage"
+  | "nameConstraints"
+  | "subjectKeyId"
+  | "authorityKeyId"
+  | "unknownCritical"
+>;
+
+function readExtensions(extensions: readonly asn1.Extension[]): Extensions {
+  const byId = new Map<string, asn1.Extension>();
+  for (const extension of extensions) {
+    // RFC 5280 §4.2: not more than one of each.
+    if (byId.has(extension.extnID)) throw new CertificateError("malformed", `${extension.extnID} twice`);
+    byId.set(extension.extnID, extension);
+  }
+  const read = new Set(UNDERSTOOD);
+  const parse = <T>(id: string, type: new () => T): T | undefined => {
+    read.add(id);
+    const value = byId.get(id)?.extnValue.buffer;
+    return value === undefined ? undefined : AsnConvert.parse(value, type);
+  };
+  const names = [...(parse(asn1.id_ce_subjectAltName, asn1.SubjectAlternativeName) ?? [])].map(generalName);
+  const constraints = parse(asn1.id_ce_basicConstraints, asn1.BasicConstraints);
+  const purposes = parse(asn1.id_ce_extKeyUsage, asn1.ExtendedKeyUsage);
+  const subjectKeyId = parse(asn1.id_ce_subjectKeyIdentifier, asn1.SubjectKeyIdentifier);
+  const authorityKeyId = parse(asn1.id_ce_authorityKeyIdentifier, asn1.AuthorityKeyIdentifier)?.keyIdentifier;
+  const keyUsage = parse(asn1.id_ce_keyUsage, asn1.KeyUsage);
+  const nameConstraints = parse(asn1.id_ce_nameConstraints, asn1.NameConstraints);
+  const pathLength = constraints?.pathLenConstraint;
+  if (pathLength !== undefined && !(Number.isInteger(pathLength) && pathLength >= 0))
+    throw new CertificateError("malformed", "no path length");
+  return {
+    names,
+    identities: names.filter(({ kind }) => kind !== "directory" && kind !== "other").map(({ value }) => value),
+    isCa: constraints?.cA === true,
+    pathLength,
+    keyUsage: keyUsage && new Set<string>(keyUsage.toJSON()),
+    extendedKeyUsage: purposes && [...purposes],
+    nameConstraints: nameConstraints && readConstraints(nameConstraints, byId.get(asn1.id_ce_nameConstraints) as asn1.Extension),
+    subjectKeyId: subjectKeyId && formatHex(new Uint8Array(subjectKeyId.buffer)),
+    authorityKeyId: authorityKeyId && formatHex(new Uint8Array(authorityKeyId.buffer)),
+    unknownCritical: [...extensions].filter(({ extnID, critical }) => critical && !read.has(extnID)).map(({ extnID }) => extnID),
+  };
+}
+
+function readConstraints(constraints: asn1.NameConstraints, { extnValue }: asn1.Extension): NameConstraints {
+  // The library turns a mask into a prefix length. Of a mask with holes the encoding does not come back: nobody may guess what it permits.
+  if (!equalBytes(octetsOf(constraints), new Uint8Array(extnValue.buffer)))
+    throw new CertificateError("malformed", "name constraints");
+  const names = (subtrees: asn1.GeneralSubtrees | undefined): GeneralName[] =>
+    [...(subtrees ?? [])].map(({ base, minimum, maximum }) => {
+      // RFC 5280 §4.2.1.10: minimum is 0, maximum is absent.
+      if (minimum !== 0 || maximum !== undefined) throw new CertificateError("malformed", "name constraints with bounds");
+      return generalName(base);
+    });
+  return { permitted: names(constraints.permittedSubtrees), excluded: names(constraints.excludedSubtrees) };
+}
+
+function generalName(name: asn1.GeneralName): GeneralName {
+  if (name.uniformResourceIdentifier !== undefined) return { kind: "uri", value: name.uniformResourceIdentifier };
+  if (name.dNSName !== undefined) return { kind: "dns", value: name.dNSName };
+  if (name.rfc822Name !== undefined) return { kind: "email", value: name.rfc822Name };
+  if (name.iPAddress !== undefined) return { kind: "ip", value: name.iPAddress };
+  if (name.directoryName !== undefined) return { kind: "directory", value: rdnsOf(name.directoryName) };
+  return { kind: "other", value: formatHex(octetsOf(name)) };
+}
+
+const ATTRIBUTES: Readonly<Record<string, string>> = {
+  "2.5.4.3": "CN",
+  "2.5.4.6": "C",
+  "2.5.4.7": "L",
+  "2.5.4.8": "ST",
+  "2.5.4.10": "O",
+  "2.5.4.11": "OU",
+  "0.9.2342.19200300.100.1.25": "DC",
+};
+
+const EMAIL_ADDRESS = "1.2.840.113549.1.9.1";
+
+function emailOf({ type, value }: asn1.AttributeTypeAndValue): string[] {
+  return type === EMAIL_ADDRESS ? [value.toString()] : [];
+}
+
+/** For people: what is not printable ASCII is replaced, so that a name can do no harm in a log or terminal. */
+function nameText(name: asn1.Name): string {
+  const attribute = ({ type, value }: asn1.AttributeTypeAndValue): string => `${ATTRIBUTES[type] ?? type}=${value}`;
+  const text = [...name].map((rdn) => [...rdn].map(attribute).join("+")).join(", ");
+  return text.replace(/[^ -~]/g, "?").slice(0, 256);
+}
+
+/** A stable key for several octet strings. */
+export function keyOf(crypto: CryptoProvider, parts: readonly Uint8Array[]): string {
+  const lengths = parts.map(({ length }) => Uint8Array.of(length >>> 24, length >>> 16, length >>> 8, length));
+  return formatHex(crypto.hash("sha256", concatBytes(...parts.flatMap((part, at) => [lengths[at] as Uint8Array, part]))));
+}

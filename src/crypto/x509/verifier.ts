@@ -1,0 +1,161 @@
+import {
+  CertificateError,
+  type CertificateReference,
+  type CertificateUsage,
+  type CertificateVerifier,
+  type VerifiedCertificate,
+} from "../certificates.js";
+import type { CryptoProvider } from "../contracts.js";
+import { defaultCrypto } from "../index.js";
+import { type Certificate, keyOf, MAX_CERTIFICATE_OCTETS, readCertificate } from "./certificate.js";
+import { namesIdentity } from "./names.js";
+import { findPath, MAX_PATH, type Path, validatePath } from "./path.js";
+import { RevocationLists } from "./revocation.js";
+import { isSignedBy } from "./signatures.js";
+
+/** Purposes that a certificate for calls and media may state: SIP domain (RFC 5924), TLS server, TLS client. */
+export const defaultExtendedKeyUsages: readonly string[] = ["1.3.6.1.5.5.7.3.20", "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"];
+
+const MAX_URL_CHARACTERS = 2048;
+
+/** Paths whose signatures were checked are remembered, so that a peer who comes again costs no signature. */
+const REMEMBERED_PATHS = 256;
+
+/** What somebody who was asked, by OCSP or otherwise, knows of a certificate. */
+export type RevocationStatus = "good" | "revoked" | "unknown";
+
+export interface CertificateVerifierOptions {
+  /**
+   * Whom to trust: certificates in DER, of authorities, or of single holders that are trusted as they are.
+   * May be empty where `allowSelfSigned` is set.
+   */
+  readonly roots: readonly Uint8Array[];
+  /** Certificate revocation lists in DER. Of an issuer that has one here, a list has to be in its time and signed. */
+  readonly crls?: readonly Uint8Array[];
+  /** Asked for every certificate of the path but the anchor's, with its issuer's: the place for OCSP. An error counts as `unknown`. */
+  readonly revocation?: (certificate: Uint8Array, issuer: Uint8Array, now: number) => Promise<RevocationStatus>;
+  /** Refuses a path of which neither a list nor the hook knows that it was not revoked. Default false. */
+  readonly requireRevocation?: boolean;
+  /** Fetches a certificate, DER, that a message names by URL (RFC 3830 §6.7). Without it such messages are refused. The URL is the peer's choice. */
+  readonly fetchCertificate?: (url: string) => Promise<Uint8Array>;
+  /** Takes a self-signed certificate that no anchor is of: it proves only that its holder has its key. Default false. */
+  readonly allowSelfSigned?: boolean;
+  /** Takes a certificate of a SIP domain for the users of that domain (RFC 5922). Default false. */
+  readonly acceptDomains?: boolean;
+  /** Object identifiers of purposes, of which a certificate that states any has to have one. Default `defaultExtendedKeyUsages`. */
+  readonly extendedKeyUsages?: readonly string[];
+  readonly crypto?: CryptoProvider;
+}
+
+/**
+ * A verifier of certificates: finds a path to a trust anchor and validates it (RFC 5280 §6), then looks whether the holder's certificate names who it
+ * should and is for what it should be.
+ * @throws CertificateError `x509.certificate` for roots or lists that cannot be read
+ */
+export function createCertificateVerifier(options: CertificateVerifierOptions): CertificateVerifier {
+  const { crypto = defaultCrypto, allowSelfSigned = false, requireRevocation = false, acceptDomains = false } = options;
+  const { fetchCertificate, revocation, extendedKeyUsages = defaultExtendedKeyUsages } = options;
+  const anchors = options.roots.map((der) => readCertificate(der, crypto));
+  const lists = new RevocationLists(crypto, options.crls ?? []);
+  const remembered = new Map<string, Path>();
+
+  async function resolve(reference: CertificateReference): Promise<Uint8Array> {
+    if (reference instanceof Uint8Array) return reference;
+    const { url } = reference;
+    if (fetchCertificate === undefined) throw new CertificateError("fetch", "nobody fetches certificates");
+    if (url.length > MAX_URL_CHARACTERS || !/^https?:\/\/[\x21-\x7e]+$/i.test(url))
+      throw new CertificateError("fetch", "not an HTTP URL");
+    try {
+      return await fetchCertificate(url);
+    } catch (error) {
+      throw new CertificateError("fetch", error instanceof Error ? error.message : "", { cause: error });
+    }
+  }
+
+  async function checkRevocation(path: Path, now: number): Promise<void> {
+    for (const [depth, certificate] of path.slice(0, -1).entries()) {
+      const issuer = path[depth + 1] as Certificate;
+      const listed = await lists.statusOf(certificate, issuer, now);
+      if (listed === "revoked") throw new CertificateError("revoked", certificate.subject);
+      const asked = revocation && (await ask(certificate, issuer, now));
+      if (asked === "revoked") throw new CertificateError("revoked", certificate.subject);
+      const known = listed === "good" || asked === "good";
+      if (!known && (requireRevocation || listed === "unknown"))
+        throw new CertificateError("revocation-unknown", certificate.subject);
+    }
+  }
+
+  async function ask(certificate: Certificate, issuer: Certificate, now: number): Promise<RevocationStatus> {
+    try {
+      return (await revocation?.(certificate.der, issuer.der, now)) ?? "unknown";
+    } catch {
+      return "unknown";
+    }
+  }
+
+  /** The path of a chain: the one that was good before if it still is, otherwise one that is looked for. */
+  async function pathOf(chain: readonly Uint8Array[], accept: (path: Path) => Promise<void>): Promise<Path> {
+    const key = keyOf(crypto, chain);
+    const known = remembered.get(key);
+    if (known !== undefined) {
+      try {
+        await accept(known);
+        return known;
+      } catch (error) {
+        // Time has passed: another path may be good where this one is no longer.
+        if (!(error instanceof CertificateError)) throw error;
+        remembered.delete(key);
+      }
+    }
+    const [leaf, ...others] = chain.map((der) => readCertificate(der, crypto)) as [Certificate, ...Certificate[]];
+    const path = await findPath(crypto, leaf, others, anchors, accept).catch((error: unknown) => selfSigned(leaf, error, accept));
+    if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as string);
+    remembered.set(key, path);
+    return path;
+  }
+
+  /** A certificate that is its own issuer, where that is allowed and nothing but an anchor was missing. */
+  async function selfSigned(leaf: Certificate, error: unknown, accept: (path: Path) => Promise<void>): Promise<Path> {
+    const isMissing = error instanceof CertificateError && error.reason === "untrusted";
+    if (!allowSelfSigned || !isMissing || leaf.subjectRdns !== leaf.issuerRdns) throw error;
+    if (!(await isSignedBy(crypto, leaf.signed, leaf))) throw new CertificateError("signature", `of ${leaf.subject}`);
+    const path: Path = [leaf];
+    await accept(path);
+    return path;
+  }
+
+  return {
+    async verify(references, { now, usage, identity }) {
+      if (references.length < 1 || references.length > MAX_PATH)
+        throw new CertificateError("too-large", `${references.length} certificates`);
+      if (!Number.isFinite(now)) throw new CertificateError("not-yet-valid", "no time");
+      const chain = await Promise.all(references.map(resolve));
+      for (const { length } of chain)
+        if (length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `certificate of ${length} octets`);
+      const usages: readonly CertificateUsage[] = typeof usage === "string" ? [usage] : usage;
+      const path = await pathOf(chain, async (candidate) => {
+        validatePath(candidate, { now, usages, extendedKeyUsages });
+        await checkRevocation(candidate, now);
+      });
+      const [leaf] = path;
+      if (identity !== undefined && !namesIdentity(leaf, identity, acceptDomains))
+        throw new CertificateError("identity", leaf.subject);
+      return verified(path, anchors);
+    },
+  };
+}
+
+function verified(path: Path, anchors: readonly Certificate[]): VerifiedCertificate {
+  const [leaf] = path;
+  const anchored = anchors.includes(path[path.length - 1] as Certificate);
+  return {
+    // Validated: the last certificate of a good path has a key that this package uses.
+    publicKey: leaf.publicKey as NonNullable<typeof leaf.publicKey>,
+    identities: leaf.identities,
+    subject: leaf.subject,
+    fingerprint: leaf.fingerprint,
+    notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
+    trust: path.length > 1 ? "anchor" : anchored ? "pinned" : "self-signed",
+    chain: path.slice(0, Math.max(1, path.length - 1)).map(({ der }) => der),
+  };
+}
