@@ -46,14 +46,13 @@ import {
 import {
   belowMinimum,
   type DataSaPolicy,
-  decodeGroupPolicies,
-  encodeGroupPolicies,
   GROUP_LIMITS,
   type GroupPolicies,
   type GroupPolicy,
   type MinimumGroupPolicy,
   type RekeyPolicy,
 } from "./group-policy.js";
+import { decodeGroupPolicies, encodeGroupPolicies } from "./group-policy-params.js";
 import { bigEndian } from "./labels.js";
 
 /** What a GSA message says. */

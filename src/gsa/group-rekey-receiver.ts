@@ -48,16 +48,14 @@ import {
 } from "./group-keys.js";
 import {
   belowMinimum,
-  decodeGroupPolicies,
   GROUP_LIMITS,
   type GroupPolicies,
-  gkmaNumber,
   kekEncryptionOf,
   type MinimumGroupPolicy,
   macAlgOf,
   type RekeyPolicy,
-  signxAlgOf,
 } from "./group-policy.js";
+import { decodeGroupPolicies, gkmaNumber, signxAlgOf } from "./group-policy-params.js";
 import { ntp64 } from "./proof.js";
 
 /** A rekey message, heartbeat or end as it was decoded; nothing of it is believed yet. */

@@ -37,16 +37,8 @@ import {
   signxOf,
   verificationKeyOf,
 } from "./group-keys.js";
-import {
-  encodeGroupPolicies,
-  GROUP_LIMITS,
-  type GroupPolicies,
-  gkmaNumber,
-  kekEncryptionOf,
-  macAlgOf,
-  type RekeyPolicy,
-  signxAlgOf,
-} from "./group-policy.js";
+import { GROUP_LIMITS, type GroupPolicies, kekEncryptionOf, macAlgOf, type RekeyPolicy } from "./group-policy.js";
+import { encodeGroupPolicies, gkmaNumber, signxAlgOf } from "./group-policy-params.js";
 import { bigEndian } from "./labels.js";
 
 /** What every message of this kind needs. */

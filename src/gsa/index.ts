@@ -24,8 +24,6 @@ export {
   belowMinimum,
   type DataSaPolicy,
   type DeregistrationPolicy,
-  decodeGroupPolicies,
-  encodeGroupPolicies,
   GROUP_LIMITS,
   type GroupPolicies,
   type GroupPolicy,
@@ -37,6 +35,7 @@ export {
   type ResynchronisationMethod,
   retransmissionSpanMs,
 } from "./group-policy.js";
+export { decodeGroupPolicies, encodeGroupPolicies } from "./group-policy-params.js";
 export * from "./group-registration.js";
 export * from "./group-rekey.js";
 export * from "./group-rekey-receiver.js";
