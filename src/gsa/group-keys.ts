@@ -57,7 +57,7 @@ export function groupHeader({ csbId }: GroupConstants, dataType: number): Header
     verificationRequested: false,
     prf: PrfFunc.HMAC_SHA_256,
     csbId,
-    csMap: { type: CsMapType.EMPTY, count: 0 },
+    csMap: { type: CsMapType.SRTP_ID, entries: [] },
   };
 }
 
@@ -69,9 +69,8 @@ export function isGroupHeader(header: Header, dataType: number): boolean {
     header.dataType === dataType &&
     !verificationRequested &&
     prfFunc === PrfFunc.HMAC_SHA_256 &&
-    csMap.type === CsMapType.EMPTY &&
-    csMap.entries === undefined &&
-    csMap.count === 0
+    csMap.type === CsMapType.SRTP_ID &&
+    csMap.entries?.length === 0
   );
 }
 

@@ -14,6 +14,7 @@ import {
   ErrorNo,
   ExtensionType,
   entryOf,
+  GkmaAlgorithm,
   HashFunc,
   IdRole,
   IdType,
@@ -73,6 +74,8 @@ const TABLES: Readonly<Record<string, AnyRegistry>> = {
   "encrData.type": KeyDataType,
   "keyIds.type": KeyIdType,
   "data.subtype": OmaBcastSubtype,
+  "data.algorithm": GkmaAlgorithm,
+  "data.alg": SignxAlg,
 };
 
 /** The table of a field, by its path in the octet map. */
@@ -105,12 +108,17 @@ const LABELS: Readonly<Record<string, string>> = {
   group: "DH group",
   keyId: "key ID",
   keyIdLength: "key ID length",
+  "data.group": "group",
+  seq: "SEQ",
+  dataSa: "data SA",
+  transcript: "TH",
 };
 
 /** What a field is called: `encr data length`, `CSB ID`. */
 export function labelOfField(path: string): string {
-  const name = (path.split(".").at(-1) as string).replace(/\[\d+\]$/, "");
-  return LABELS[name] ?? name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  const steps = path.replaceAll(/\[\d+\]/g, "").split(".");
+  const name = steps.at(-1) as string;
+  return LABELS[steps.slice(-2).join(".")] ?? LABELS[name] ?? name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 /** `1 AES_CM_128: AES-CM, 128-bit key`. */
@@ -124,6 +132,9 @@ export function describeNumber(table: AnyRegistry, value: number): string {
 /** Values of the fields read, by path: meanings may hang on a neighbour. */
 export type FieldValues = ReadonlyMap<string, number | Uint8Array>;
 
+/** Times in the extensions of docs/protocol.md. */
+const NTP_FIELDS: ReadonlySet<string> = new Set(["time", "notBefore", "notAfter"]);
+
 /** What a field says, for people; an empty string where its octets say it all. */
 export function meaningOf(span: FieldSpan, values: FieldValues): string {
   const { path, value } = span;
@@ -134,13 +145,14 @@ export function meaningOf(span: FieldSpan, values: FieldValues): string {
     if (table !== undefined) return describeNumber(table, value);
     if (name === "verificationRequested") return value === 1 ? "1 a response is wanted" : "0 no response is wanted";
     if (name === "csbId") return hex32(value);
-    if (name === "flags") return describeFlags(value);
+    if (name === "flags" && /\.(TP|TICKET)(\[\d+\])?\.flags$/.test(path)) return describeFlags(value);
     return String(value);
   }
   if (name === "value" && typeof beside("tsType") === "number") return describeTime(beside("tsType") as number, value) ?? "";
   if (name === "data" && (typeof beside("idType") === "number" || beside("extType") === ExtensionType.SDP_IDS)) {
     return printable(value) ?? "not text";
   }
+  if (NTP_FIELDS.has(name)) return describeTime(TimestampType.NTP_UTC, value) ?? "";
   return value.length > 16 ? `${value.length} octets` : "";
 }
 
@@ -155,11 +167,18 @@ function describeFlags(flags: number): string {
   return set.length === 0 ? "none" : set.map(([letter, { title }]) => `${letter}: ${title}`).join("; ");
 }
 
+interface ParamRow {
+  readonly values?: AnyRegistry;
+  readonly unit?: string;
+  readonly text?: boolean;
+}
+
 /** An SP parameter: `0 encryption algorithm = 1 AES-CM`. */
 export function describeParam(protType: number, type: number, value: Uint8Array): string {
   const params: AnyRegistry | undefined = entryOf(ProtType, protType)?.params;
-  const row = params === undefined ? undefined : (entryOf(params, type) as { values?: AnyRegistry; unit?: string } | undefined);
+  const row = params === undefined ? undefined : (entryOf(params, type) as ParamRow | undefined);
   const title = params === undefined ? "parameter" : titleOf(params, type);
+  if (row?.text === true) return `${title} = ${printable(value) ?? formatHex(value)}`;
   const number = policyNumber(value);
   if (number === undefined || row?.unit === "NTP") return `${title} = ${formatHex(value)}`;
   if (row?.values !== undefined) return `${title} = ${number} ${titleOf(row.values, number)}`;

@@ -1,11 +1,17 @@
 /** The octet map of a message with what is nested in its payloads, and which of its octets are key material. */
 import { CodecError, type FieldSpan } from "../bytes/index.js";
 import {
+  type ChainOptions,
+  decodeCredential,
+  decodeGkma,
+  decodeHello,
   decodeKeyData,
   decodeKeyIds,
   decodeMessage,
   decodeOmaBcast,
   decodePayloadChain,
+  decodePossessionClaim,
+  decodeSync,
   decodeTicketData,
   EncrAlg,
   ExtensionType,
@@ -51,6 +57,17 @@ export function mapOctets(octets: Uint8Array, trace: readonly FieldSpan[], failu
   }
   return builder;
 }
+
+/** Extensions whose data have fields of their own. */
+const EXTENSION_CONTENTS = new Map<number, (octets: Uint8Array, options: ChainOptions) => unknown>([
+  [ExtensionType.KEY_ID, decodeKeyIds],
+  [ExtensionType.OMA_BCAST, decodeOmaBcast],
+  [ExtensionType.HELLO, decodeHello],
+  [ExtensionType.GKMA, decodeGkma],
+  [ExtensionType.PROOF_OF_POSSESSION, decodePossessionClaim],
+  [ExtensionType.SYNC, decodeSync],
+  [ExtensionType.CREDENTIAL, decodeCredential],
+]);
 
 class MapBuilder implements OctetMap {
   readonly fields: FieldSpan[] = [];
@@ -102,14 +119,10 @@ class MapBuilder implements OctetMap {
         decodeTicketData(this.#octets, { path: span.path, trace, start: span.offset, end });
       });
     }
-    if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.KEY_ID) {
+    const content = name === "data" ? EXTENSION_CONTENTS.get(this.values.get(`${owner}.extType`) as number) : undefined;
+    if (content !== undefined) {
       return this.#nested(span, depth, "error", (trace) => {
-        decodeKeyIds(this.#octets, { path: span.path, trace, start: span.offset, end });
-      });
-    }
-    if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.OMA_BCAST) {
-      return this.#nested(span, depth, "error", (trace) => {
-        decodeOmaBcast(this.#octets, { path: span.path, trace, start: span.offset, end });
+        content(this.#octets, { path: span.path, trace, start: span.offset, end });
       });
     }
     if (name === "data" && this.values.get(`${owner}.extType`) === ExtensionType.NESTED_MESSAGE) {

@@ -1,5 +1,15 @@
 import { parseHex } from "../../src/bytes/index.js";
-import type { CsMap, InnerPayload, KeyData, Payload } from "../../src/mikey/index.js";
+import type {
+  CredentialData,
+  CsMap,
+  GkmaData,
+  Hello,
+  InnerPayload,
+  KeyData,
+  Payload,
+  PossessionClaim,
+  SyncData,
+} from "../../src/mikey/index.js";
 
 const hex = (text: string): Uint8Array => parseHex(text.replaceAll(/\s/g, ""));
 const fill = (length: number, first = 0): Uint8Array => Uint8Array.from({ length }, (_, i) => (first + i) & 0xff);
@@ -148,6 +158,17 @@ export const payloadCases: readonly Case<Payload>[] = [
     keyId: hex("0102030405060708"),
     signature: fill(64),
   }),
+  one("V, HMAC-SHA-256-128", `00 f1 ${hexFill(16)}`, { kind: "V", authAlg: 241, data: fill(16) }),
+  one("SP, rekey SA", "00 fd f2 000a 0003030102 0601f1 7f00", {
+    kind: "SP",
+    policyNo: 253,
+    protType: 242,
+    params: [
+      { type: 0, value: hex("030102") },
+      { type: 6, value: hex("f1") },
+      { type: 127, value: hex("") },
+    ],
+  }),
 ];
 
 /** #CS, map type and map info. */
@@ -239,5 +260,92 @@ export const innerPayloadCases: readonly Case<InnerPayload>[] = [
     type: 15,
     key: hex(""),
     validity: { kv: "spi", spi: hex("aa") },
+  }),
+];
+
+/** Data of HELLO extensions (docs/protocol.md §4.2, §12.1). */
+export const helloCases: readonly Case<Hello>[] = [
+  one("HELLO between two", `01 ${hexFill(16)} 00`, { version: 1, nonce: fill(16), group: hex("") }),
+  one("HELLO for a group", `01 ${hexFill(16)} 02 6162 03`, { version: 1, nonce: fill(16), group: hex("6162"), role: 3 }),
+];
+
+/** Data of PoP extensions (§6.1). */
+export const possessionCases: readonly Case<PossessionClaim>[] = [
+  one("PoP of one key without SPI", `01 01 00 ${hexFill(32)}`, { version: 1, spis: [hex("")], transcript: fill(32) }),
+  one("PoP of three keys, a prefix first", `01 03 01 05 02 0500 01 06 ${hexFill(32)}`, {
+    version: 1,
+    spis: [hex("05"), hex("0500"), hex("06")],
+    transcript: fill(32),
+  }),
+];
+
+const edge = (child: string): string => `${child} ${hexFill(24, 0x80)}`;
+
+/** Data of GKMA extensions (§16.5). */
+export const gkmaCases: readonly Case<GkmaData>[] = [
+  one("GKMA, two edges", `03 01 02 00 00000006 0000 0001 00000003 00000006 00015180 0000 ${edge("00000006")} ${edge("00000001")}`, {
+    algorithm: 3,
+    version: 1,
+    degree: 2,
+    flags: 0,
+    largestId: 6,
+    index: 0,
+    count: 1,
+    firstLeaf: 3,
+    lastLeaf: 6,
+    lifetime: 86_400,
+    refreshed: hex(""),
+    edges: hex(`${edge("00000006")} ${edge("00000001")}`),
+  }),
+  one("GKMA, refreshed nodes alone", "02 01 04 01 ffffffff ffff ffff 00000009 00000003 0000003c 0002 00000000 00000002", {
+    algorithm: 2,
+    version: 1,
+    degree: 4,
+    flags: 1,
+    largestId: 0xffffffff,
+    index: 0xffff,
+    count: 0xffff,
+    firstLeaf: 9,
+    lastLeaf: 3,
+    lifetime: 60,
+    refreshed: hex("0000000000000002"),
+    edges: hex(""),
+  }),
+];
+
+/** Data of sync extensions (§16.6). */
+export const syncCases: readonly Case<SyncData>[] = [
+  one("sync, nothing", "00", { end: false, restart: false, entries: [] }),
+  one("sync, end with restart", "07 ee00000080000000", { end: true, restart: true, time: hex("ee00000080000000"), entries: [] }),
+  one(
+    "sync, every kind of entry",
+    "04 ee00000080000000 00 00000001 02 00000002 0d cafebabe 00000001 fde8 02 03 626f62 0b 00000003 00000000 0000 00",
+    {
+      end: false,
+      restart: false,
+      time: hex("ee00000080000000"),
+      entries: [
+        { ssrc: 1, gone: false },
+        { ssrc: 2, gone: true },
+        { ssrc: 0xcafebabe, running: { roc: 1, seq: 65_000 }, gone: false, dataSa: 2, identity: hex("626f62") },
+        { ssrc: 3, running: { roc: 0, seq: 0 }, gone: true, identity: hex("") },
+      ],
+    },
+  ),
+];
+
+/** Data of credential extensions (§15.3). */
+export const credentialCases: readonly Case<CredentialData>[] = [
+  one("credential", `01 01 0102030405060708 ed00000000000000 ef00000000000000 01 67 0002 6964 0003 6b6579 01 0040 ${hexFill(64)}`, {
+    version: 1,
+    role: 1,
+    ownerKeyId: hex("0102030405060708"),
+    notBefore: hex("ed00000000000000"),
+    notAfter: hex("ef00000000000000"),
+    group: hex("67"),
+    identity: hex("6964"),
+    key: hex("6b6579"),
+    alg: 1,
+    signature: fill(64),
   }),
 ];

@@ -192,7 +192,7 @@ LAST, KEMAC, T, ID, V, SP, RAND_P, EXT, SIGNX = 0, 1, 5, 6, 9, 10, 11, 21, 241
 def message(data_type, payloads):
     """HDR and payloads, given as (type, octets behind the next-payload octet); the last one may be cut short by its value."""
     types = [p[0] for p in payloads] + [LAST]
-    out = u8(1) + u8(data_type) + u8(types[0]) + u8(1) + CSB + b"\x00\x01"
+    out = u8(1) + u8(data_type) + u8(types[0]) + u8(1) + CSB + b"\x00\x00"
     for i, (_, body) in enumerate(payloads):
         out += u8(types[i + 1]) + body
     return out
