@@ -125,19 +125,26 @@ export function answeredSessions(
 /**
  * The sessions after a response: what the Initiator chose must come back unchanged, what it left open is read from the
  * Responder's map (RFC 3830 §6.1.1).
+ * @param mayChoose whether the Responder may put a session under this policy instead (RFC 4738 §3.6); default: it may not
  * @throws MikeyError `mikey.response`
  */
-export function completedSessions(mapType: number, sent: readonly CryptoSession[], answer: CsMap): CryptoSession[] {
+export function completedSessions(
+  mapType: number,
+  sent: readonly CryptoSession[],
+  answer: CsMap,
+  mayChoose: (policyNo: number | undefined) => boolean = () => false,
+): CryptoSession[] {
   const received = cryptoSessionsOf(answer);
   const differs = (): MikeyError => new MikeyError("mikey.response", "the response has another CS ID map than the request");
   if (answer.type !== mapType || received.length !== sent.length) throw differs();
   return sent.map((own, index) => {
     const theirs = received[index] as CryptoSession;
-    if (theirs.csId !== own.csId || theirs.policyNo !== own.policyNo) throw differs();
+    if (theirs.csId !== own.csId || (theirs.policyNo !== own.policyNo && !mayChoose(theirs.policyNo))) throw differs();
     if (own.ssrc !== 0 && theirs.ssrc !== own.ssrc) throw differs();
     if (own.spi !== undefined && (theirs.spi === undefined || !equalBytes(own.spi, theirs.spi))) throw differs();
     return {
       ...own,
+      policyNo: theirs.policyNo,
       ssrc: theirs.ssrc,
       roc: own.ssrc === 0 ? theirs.roc : own.roc,
       ...(theirs.spi === undefined ? {} : { spi: theirs.spi }),

@@ -1,9 +1,20 @@
 import { equalBytes, formatHex, wipe } from "../bytes/index.js";
-import type { CryptoProvider } from "../crypto/index.js";
+import type {
+  AgreementGroup,
+  CertificateReference,
+  CryptoProvider,
+  Decrypter,
+  EncryptionScheme,
+  PublicKey,
+  SignatureScheme,
+  Signer,
+} from "../crypto/index.js";
 import { type SrtpMasterKey, type SrtpPolicy, type SuiteName, suiteOf } from "../srtp/index.js";
 import { MikeyError } from "./errors.js";
-import { deriveFromTgk } from "./keys.js";
+import { type DerivationContext, deriveFromTgk } from "./keys.js";
 import type { GeneralExtensionPayload, KeyData, KeyValidity } from "./message.js";
+import { MODES, type Mode, type ModeName } from "./modes/modes.js";
+import type { PeerKey } from "./peer-keys.js";
 import { KeyDataType } from "./registry.js";
 import type { Timestamp } from "./timestamp.js";
 import { createToleranceUse, type ToleranceName, type ToleranceUse } from "./tolerances.js";
@@ -14,8 +25,43 @@ export interface Identity {
   readonly data: Uint8Array;
 }
 
-/** What protects an exchange: a pre-shared key, or nothing of its own (NULL keying: the channel has to). */
-export type Credential = { readonly psk: Uint8Array } | { readonly nullKeying: true };
+/** Our key pair, and how others know it. */
+export interface KeyPairCredential {
+  /** Signs, and where it can, decrypts: a key in memory, in WebCrypto or in a hardware module. */
+  readonly privateKey: Signer & Partial<Decrypter>;
+  /** Our certificate, then those that certify it. Empty where peers know the key by our identity (`findPublicKey`). */
+  readonly chain: readonly CertificateReference[];
+  /** A pair of its own for decryption (RFC 3830 §6.7), where `privateKey` does not decrypt or is not to. */
+  readonly encryption?: { readonly privateKey: Decrypter; readonly chain: readonly CertificateReference[] };
+}
+
+/** A key pair as the credential of an Initiator. The mode says how it is used; the rest is chosen by policy where it is absent. */
+export interface PublicKeyCredential {
+  readonly mode: "PK" | "DH" | "RSA-R";
+  readonly keyPair: KeyPairCredential;
+  /**
+   * Mode PK: whom the keys are encrypted to. A chain is judged like a received one, a bare key is taken as it is.
+   * Default: what `findPublicKey` of the policy knows of the Responder.
+   */
+  readonly peer?: { readonly chain: readonly CertificateReference[] } | { readonly publicKey: PublicKey };
+  /** Mode DH. */
+  readonly group?: AgreementGroup;
+  readonly signatureScheme?: SignatureScheme;
+  /** Mode PK. */
+  readonly encryptionScheme?: EncryptionScheme;
+}
+
+/** What protects an exchange: a shared key, a key pair, or nothing of its own (NULL keying: the channel has to). */
+export type Credential =
+  | { readonly psk: Uint8Array; readonly mode?: "PSK" }
+  | { readonly psk: Uint8Array; readonly mode: "DHHMAC"; readonly group?: AgreementGroup }
+  | PublicKeyCredential
+  | { readonly nullKeying: true };
+
+/** The mode of a credential; NULL keying is mode PSK without a key. */
+export function modeNameOf(credential: Credential): ModeName {
+  return "nullKeying" in credential ? "PSK" : (credential.mode ?? "PSK");
+}
 
 /** One crypto session (RFC 3830 §1.3): for SRTP one stream in one direction. */
 export interface CryptoSession {
@@ -53,18 +99,31 @@ export interface InitialExchange {
   readonly responderExtensions: readonly GeneralExtensionPayload[];
 }
 
+/** An envelope key (RFC 3830 §3.2). */
+export interface EnvelopeKey {
+  readonly key: Uint8Array;
+  /** Whether the party that made it wants it kept: updates are then pre-shared key messages under it (RFC 3830 §4.5). */
+  readonly cached: boolean;
+}
+
 /**
  * A crypto session bundle: what an exchange agreed on (RFC 3830 §1.3). It does not change; an update makes a new one,
  * whose keys replace the old ones after an overlap that is the media's business.
  */
 export interface Csb {
+  /** How the bundle was made, and is updated. */
+  readonly mode: ModeName;
   readonly csbId: number;
+  /** The CSB ID that keys are derived with, where it is the group's (RFC 4738 §3.6). */
+  readonly groupCsbId?: number;
   readonly role: "initiator" | "responder";
   /** PRF func. */
   readonly prf: number;
+  /** Of KEMAC; NULL also where the mode has nothing to encrypt. */
   readonly encrAlg: number;
+  /** Of KEMAC and V; NULL also where signatures authenticate. */
   readonly macAlg: number;
-  /** Empty where a NULL-keyed message had none. */
+  /** Empty where a NULL-keyed message had none, and as long as the Responder has not sent it. */
   readonly rand: Uint8Array;
   /** T of the last message of the Initiator. */
   readonly timestamp: Timestamp;
@@ -73,13 +132,17 @@ export interface Csb {
   readonly mapType: number;
   readonly cryptoSessions: readonly CryptoSession[];
   readonly policies: ReadonlyMap<number, SrtpPolicy>;
-  /** The keys now in force, as the last message that carried any has them. */
+  /** The keys now in force, as the last message that carried any has them. None as long as the Responder's part is missing. */
   readonly keys: readonly KeyMaterial[];
-  /** A copy of what protected the exchange; updates are protected by it too. */
+  /** A copy of what protected the exchange; updates are protected by it too. For a Responder: what an exchange of its own would use. */
   readonly credential: Credential;
+  /** Modes with an envelope. */
+  readonly envelope?: EnvelopeKey;
+  /** The other party's key, once it is known. */
+  readonly peerKey?: PeerKey;
   /** True where nothing but the channel protected the keys. */
   readonly nullKeyed: boolean;
-  /** Whether the other party has proven to know the pre-shared key: always for the responder, by V for the initiator. */
+  /** Whether the other party has proven its key: always for the responder, by the response for the initiator. */
   readonly peerAuthenticated: boolean;
   /** General Extensions of the last message of each party. */
   readonly initiatorExtensions: readonly GeneralExtensionPayload[];
@@ -87,6 +150,24 @@ export interface Csb {
   /** Tolerances that the peer's messages needed. */
   readonly tolerances: readonly ToleranceName[];
   readonly exchange: InitialExchange;
+}
+
+/**
+ * How a bundle is updated: with a cached envelope key by pre-shared key messages under it, and only so, otherwise as it was made
+ * (RFC 3830 §4.5, RFC 4738 §3.6).
+ */
+export function updateModeOf(csb: Pick<Csb, "mode" | "envelope">): Mode {
+  return csb.envelope?.cached === true ? MODES.PSK : MODES[csb.mode];
+}
+
+/** What the keys of a bundle are derived with. */
+export function derivationOf({
+  prf,
+  csbId,
+  groupCsbId,
+  rand,
+}: Pick<Csb, "prf" | "csbId" | "groupCsbId" | "rand">): DerivationContext {
+  return { prf, csbId: groupCsbId ?? csbId, rand };
 }
 
 /** A master key of a crypto session as MIKEY delivers it. */
@@ -106,15 +187,26 @@ export function identityKey(identity: Identity | undefined): string {
   return identity === undefined ? "" : `${identity.idType}:${formatHex(identity.data)}`;
 }
 
-/** Overwrites the keys of a CSB and its copy of the credential. */
+/** Overwrites the keys of a CSB and its copy of the credential. Key pairs are whoever's they are. */
 export function wipeCsb(csb: Csb): void {
   for (const { key, salt } of csb.keys) wipe(key, salt);
+  wipe(csb.envelope?.key);
   if ("psk" in csb.credential) wipe(csb.credential.psk);
 }
 
 /** A copy that is wiped on its own. */
 export function copyCredential(credential: Credential): Credential {
-  return "psk" in credential ? { psk: credential.psk.slice() } : credential;
+  return "psk" in credential ? { ...credential, psk: credential.psk.slice() } : credential;
+}
+
+/** The same bundle with secrets of its own, which are wiped on their own. */
+export function copyCsb(csb: Csb): Csb {
+  return {
+    ...csb,
+    keys: copyKeys(csb.keys),
+    credential: copyCredential(csb.credential),
+    ...(csb.envelope === undefined ? {} : { envelope: { ...csb.envelope, key: csb.envelope.key.slice() } }),
+  };
 }
 
 /** Copies that are wiped on their own. */
@@ -236,9 +328,10 @@ function keyAndSalt(
   saltLength: number,
 ): { key: Uint8Array; salt: Uint8Array } {
   if (material.kind === "TGK") {
+    const context = derivationOf(csb);
     return {
-      key: deriveFromTgk(crypto, csb, material.key, csId, "tek", keyLength),
-      salt: material.salt?.slice() ?? deriveFromTgk(crypto, csb, material.key, csId, "salt", saltLength),
+      key: deriveFromTgk(crypto, context, material.key, csId, "tek", keyLength),
+      salt: material.salt?.slice() ?? deriveFromTgk(crypto, context, material.key, csId, "salt", saltLength),
     };
   }
   return material.salt === undefined

@@ -1,18 +1,24 @@
 import type { CryptoProvider } from "../crypto/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import { decodeMessage, encodeMessage } from "./codec.js";
-import { MikeyError } from "./errors.js";
+import { authenticationError, MikeyError } from "./errors.js";
 import type { MessageKeys } from "./keys.js";
 import type { DecodedMessage, Header, Payload } from "./message.js";
-import { checkGrammar, type Grammar, payloadOf, payloadsOf } from "./modes/grammar.js";
-import { encodeWithV, verifyV } from "./modes/psk.js";
-import { CsMapType, DataType, ErrorNo, MacAlg, nameOf, ProtType, titleOf } from "./registry.js";
+import { checkGrammar, type Grammar, payloadsOf } from "./modes/grammar.js";
+import { encodeWithV, verifyV } from "./modes/mac.js";
+import { encodeSigned, type Signing } from "./modes/signature.js";
+import { CsMapType, DataType, ErrorNo, nameOf, ProtType, titleOf } from "./registry.js";
 import { srtpPolicyOf, srtpPolicyParams } from "./srtp-policy.js";
 import type { Timestamp } from "./timestamp.js";
 import { createToleranceUse } from "./tolerances.js";
 
 /** HDR, T, {ERR}, {SP}, [V|SIGNr] (RFC 3830 §5.1.2). */
-const ERROR_GRAMMAR: Grammar = { counts: { T: [1, 1], ERR: [1, 16], SP: [0, 64], EXT: [0, 16], V: [0, 1] } };
+const ERROR_GRAMMAR: Grammar = {
+  counts: { T: [1, 1], ERR: [1, 16], SP: [0, 64], EXT: [0, 16], V: [0, 1], SIGN: [0, 1], SIGNX: [0, 1] },
+};
+
+/** What may authenticate it. */
+const PROOFS = ["V", "SIGN", "SIGNX"] as const;
 
 export interface ErrorMessageOptions {
   /** Policies that are supported instead, for errors 9 and 10 (RFC 3830 §5.1.1). */
@@ -34,26 +40,49 @@ export function encodeErrorMessage(
   errorNo: number,
   options: ErrorMessageOptions = {},
 ): Uint8Array {
-  const header: Header = {
-    version: 1,
-    dataType: DataType.ERROR,
-    verificationRequested: false,
-    prf: failed.prf,
-    csbId: failed.csbId,
-    csMap: { type: CsMapType.SRTP_ID, entries: [] },
-  };
-  const wantsPolicies = errorNo === ErrorNo.INVALID_SP || errorNo === ErrorNo.INVALID_SP_PAR;
-  const policies = wantsPolicies ? (options.supported ?? []) : [];
-  const payloads: Payload[] = [
-    { kind: "T", tsType: timestamp.tsType, value: timestamp.value },
-    { kind: "ERR", errorNo, reserved: 0 },
-    ...policies.map(
-      (policy, policyNo): Payload => ({ kind: "SP", policyNo, protType: ProtType.SRTP, params: srtpPolicyParams(policy) }),
-    ),
-  ];
+  const { header, payloads } = errorParts(failed, timestamp, errorNo, options);
   return options.keys === undefined || options.macAlg === undefined
     ? encodeMessage({ header, payloads })
     : encodeWithV(crypto, header, payloads, options.macAlg, options.keys, []);
+}
+
+/** The same under a signature: HDR, T, {ERR}, {SP}, SIGNr (RFC 3830 §5.1.2). */
+export function encodeSignedErrorMessage(
+  crypto: CryptoProvider,
+  signing: Signing,
+  failed: Pick<Header, "prf" | "csbId">,
+  timestamp: Timestamp,
+  errorNo: number,
+  options: Pick<ErrorMessageOptions, "supported"> = {},
+): Promise<Uint8Array> {
+  const { header, payloads } = errorParts(failed, timestamp, errorNo, options);
+  return encodeSigned(crypto, signing, header, payloads);
+}
+
+function errorParts(
+  failed: Pick<Header, "prf" | "csbId">,
+  timestamp: Timestamp,
+  errorNo: number,
+  { supported = [] }: ErrorMessageOptions,
+): { readonly header: Header; readonly payloads: readonly Payload[] } {
+  const wantsPolicies = errorNo === ErrorNo.INVALID_SP || errorNo === ErrorNo.INVALID_SP_PAR;
+  return {
+    header: {
+      version: 1,
+      dataType: DataType.ERROR,
+      verificationRequested: false,
+      prf: failed.prf,
+      csbId: failed.csbId,
+      csMap: { type: CsMapType.SRTP_ID, entries: [] },
+    },
+    payloads: [
+      { kind: "T", tsType: timestamp.tsType, value: timestamp.value },
+      { kind: "ERR", errorNo, reserved: 0 },
+      ...(wantsPolicies ? supported : []).map(
+        (policy, policyNo): Payload => ({ kind: "SP", policyNo, protType: ProtType.SRTP, params: srtpPolicyParams(policy) }),
+      ),
+    ],
+  };
 }
 
 /** What an ERR message says. */
@@ -79,21 +108,35 @@ export class MikeyPeerError extends MikeyError {
   }
 }
 
+/** What an ERR message can be verified with: the keys of the request that it answers, or the Responder's key. */
+export interface ErrorProof {
+  readonly keys: MessageKeys | undefined;
+  readonly macAlg: number;
+  readonly verifySignature: (() => Promise<boolean>) | undefined;
+}
+
 /**
- * Reads a decoded ERR message.
- * @param keys of the request that it answers, to verify its V where it has one
- * @throws MikeyError `mikey.grammar`; `mikey.authentication` where it has a V that is wrong
+ * Reads a decoded ERR message and verifies what authenticates it, where that is possible.
+ * @throws MikeyError `mikey.grammar`; `mikey.authentication` where it has a V or a signature that is wrong
  */
-export function readErrorMessage(
-  crypto: CryptoProvider,
-  message: DecodedMessage,
-  keys: MessageKeys | undefined,
-  macAlg: number,
-): ErrorReport {
-  const verification = payloadOf(message, "V");
-  checkGrammar(message, verification === undefined ? ERROR_GRAMMAR : { ...ERROR_GRAMMAR, last: "V" });
-  const authenticated = verification !== undefined && keys !== undefined;
-  if (authenticated) verifyV(crypto, message, macAlg, keys, []);
+export async function readErrorMessage(crypto: CryptoProvider, message: DecodedMessage, proof: ErrorProof): Promise<ErrorReport> {
+  const report = unverifiedError(message);
+  const kind = message.payloads.at(-1)?.kind;
+  if (kind === "V" && proof.keys !== undefined) {
+    verifyV(crypto, message, proof.macAlg, proof.keys, []);
+    return { ...report, authenticated: true };
+  }
+  if ((kind === "SIGN" || kind === "SIGNX") && proof.verifySignature !== undefined) {
+    if (!(await proof.verifySignature())) throw authenticationError();
+    return { ...report, authenticated: true };
+  }
+  return report;
+}
+
+/** What a decoded ERR message says, as anybody may have sent it. @throws MikeyError `mikey.grammar` */
+export function unverifiedError(message: DecodedMessage): ErrorReport {
+  const proven = message.payloads.some(({ kind }) => (PROOFS as readonly string[]).includes(kind));
+  checkGrammar(message, proven ? { ...ERROR_GRAMMAR, last: PROOFS } : ERROR_GRAMMAR);
   const policies = payloadsOf(message, "SP").flatMap(({ protType, params }) => {
     try {
       return protType === ProtType.SRTP ? [srtpPolicyOf(params, createToleranceUse([]))] : [];
@@ -102,7 +145,7 @@ export function readErrorMessage(
       throw error;
     }
   });
-  return { errorNos: payloadsOf(message, "ERR").map(({ errorNo }) => errorNo), policies, authenticated };
+  return { errorNos: payloadsOf(message, "ERR").map(({ errorNo }) => errorNo), policies, authenticated: false };
 }
 
 /**
@@ -110,8 +153,8 @@ export function readErrorMessage(
  * is known that could verify it. Undefined where the octets are another message.
  * @throws CodecError; MikeyError `mikey.grammar`
  */
-export function peerErrorOf(crypto: CryptoProvider, octets: Uint8Array): MikeyPeerError | undefined {
+export function peerErrorOf(octets: Uint8Array): MikeyPeerError | undefined {
   const message = decodeMessage(octets);
   if (message.header.dataType !== DataType.ERROR) return undefined;
-  return new MikeyPeerError(readErrorMessage(crypto, message, undefined, MacAlg.NULL));
+  return new MikeyPeerError(unverifiedError(message));
 }

@@ -20,7 +20,8 @@ const FAILURE: CarrierStatus = { sip: 488, rtsp: 463 };
 /** Every error of an exchange: what it means, how the protocol says it, and the status that fits. */
 export const MIKEY_ERRORS = {
   "mikey.authentication": {
-    meaning: "the message is not authentic: unknown identity, wrong key, wrong MAC or wrong verification (never told apart)",
+    meaning:
+      "the message is not authentic: unknown identity, wrong certificate, key, MAC, signature, padding or Diffie-Hellman value (never told apart)",
     errorNo: ErrorNo.AUTH_FAILURE,
     status: FAILURE,
   },
@@ -30,13 +31,13 @@ export const MIKEY_ERRORS = {
     errorNo: ErrorNo.INVALID_TS,
     status: FAILURE,
   },
-  "mikey.data-type": { meaning: "no mode is spoken for this data type", errorNo: ErrorNo.INVALID_DT, status: FAILURE },
+  "mikey.data-type": { meaning: "the mode is not spoken, or not acceptable here", errorNo: ErrorNo.INVALID_DT, status: FAILURE },
   "mikey.grammar": {
     meaning: "a payload is missing, out of place or there too often",
     errorNo: ErrorNo.UNSPECIFIED,
     status: FAILURE,
   },
-  "mikey.prf": { meaning: "the PRF function is not supported", errorNo: ErrorNo.INVALID_PRF, status: FAILURE },
+  "mikey.prf": { meaning: "the PRF function is not supported or not acceptable", errorNo: ErrorNo.INVALID_PRF, status: FAILURE },
   "mikey.mac-algorithm": {
     meaning: "the MAC algorithm is not supported or not acceptable",
     errorNo: ErrorNo.INVALID_MAC,
@@ -47,12 +48,27 @@ export const MIKEY_ERRORS = {
     errorNo: ErrorNo.INVALID_EA,
     status: FAILURE,
   },
+  "mikey.hash-function": { meaning: "the hash function is not supported", errorNo: ErrorNo.INVALID_HA, status: FAILURE },
+  "mikey.group": {
+    meaning: "the Diffie-Hellman group is not supported or not acceptable",
+    errorNo: ErrorNo.INVALID_DH,
+    status: FAILURE,
+  },
+  "mikey.certificate": {
+    meaning: "no key of ours, or of an authenticated peer's, does what the mode needs of it",
+    errorNo: ErrorNo.INVALID_CERT,
+    status: FAILURE,
+  },
   "mikey.null-keying": {
     meaning: "keys without protection of their own, on a channel or path where that is not acceptable",
     errorNo: ErrorNo.INVALID_EA,
     status: FAILURE,
   },
-  "mikey.identity": { meaning: "the message is meant for another responder", errorNo: ErrorNo.INVALID_ID, status: FAILURE },
+  "mikey.identity": {
+    meaning: "the message is meant for another responder, or another one answered than is acceptable",
+    errorNo: ErrorNo.INVALID_ID,
+    status: FAILURE,
+  },
   "mikey.policy": {
     meaning: "a security policy is absent, of an unsupported protocol, or not accepted here",
     errorNo: ErrorNo.INVALID_SP,

@@ -1,69 +1,63 @@
 import { equalBytes, wipe } from "../bytes/index.js";
-import type { CryptoProvider } from "../crypto/index.js";
+import type { AgreementGroup, CryptoProvider, EncryptionScheme } from "../crypto/index.js";
 import type { Clock } from "../io/index.js";
-import { type SrtpPolicy, suiteOf } from "../srtp/index.js";
-import { decodeMessage } from "./codec.js";
-import { type CryptoSessionRequest, completedSessions, cryptoSessionsFor, csMapOf } from "./cs-map.js";
+import type { SrtpPolicy } from "../srtp/index.js";
+import { composeRequest, decrypterOf, signingOf } from "./compose.js";
+import { type CryptoSessionRequest, cryptoSessionsFor } from "./cs-map.js";
 import {
   type Credential,
   type Csb,
   checkKeys,
   copyCredential,
   copyKeys,
+  derivationOf,
+  type EnvelopeKey,
   type Identity,
   type KeyMaterial,
-  keyDataOf,
-  sameIdentity,
-  wipeCsb,
+  modeNameOf,
+  spiOf,
+  updateModeOf,
 } from "./csb.js";
-import { MikeyPeerError, readErrorMessage } from "./error-message.js";
-import { authenticationError, MikeyError } from "./errors.js";
+import { MikeyError } from "./errors.js";
+import { agreedValidity, createKey, type KeyRequest } from "./key-request.js";
 import { deriveMessageKeys, type MessageKeys, wipeMessageKeys } from "./keys.js";
-import type { DecodedMessage, GeneralExtensionPayload, Header, KeyValidity, Payload } from "./message.js";
-import { checkGrammar, payloadOf, payloadsOf } from "./modes/grammar.js";
-import { checkPskAlgorithms, encodeWithKemac, PSK, verificationSuffix, verifyV } from "./modes/psk.js";
+import type { GeneralExtensionPayload, KeyValidity } from "./message.js";
+import { envelopeKeyOctets } from "./modes/envelope.js";
+import { checkKemacAlgorithms } from "./modes/mac.js";
+import { type Mode, modeNamed } from "./modes/modes.js";
+import type { Signing } from "./modes/signature.js";
 import { encodeSdpIds } from "./payloads-content.js";
-import { CsMapType, DataType, EncrAlg, ExtensionType, MacAlg, PrfFunc, ProtType } from "./registry.js";
-import { type SpDialect, srtpPolicyParams } from "./srtp-policy.js";
-import { createTimestampSource, type Timestamp, type TimestampSource } from "./timestamp.js";
-import { createToleranceUse } from "./tolerances.js";
-import { createTurns } from "./turns.js";
+import type { PeerKey } from "./peer-keys.js";
+import { createPendingExchange, type PendingExchange } from "./pending.js";
+import { announces, type CompiledPolicy, compilePolicy, isStandardGroup, type MikeyPolicy, preferred } from "./policy.js";
+import { CsMapType, EncrAlg, ExtensionType, MacAlg, PrfFunc } from "./registry.js";
+import type { SpDialect } from "./srtp-policy.js";
+import { createTimestampSource, type TimestampSource } from "./timestamp.js";
+import { createToleranceUse, type ToleranceName } from "./tolerances.js";
 
 export interface InitiatorOptions {
   readonly crypto: CryptoProvider;
   readonly clock: Clock;
   /** One source per long-term key, shared by everything that uses it: its T are unique (RFC 3830 §5.2). Default: NTP-UTC on `clock`. */
   readonly timestamps?: TimestampSource;
+  /** What is proposed, and whom the keys of responses belong to. Default: no certificate is good. */
+  readonly policy?: MikeyPolicy;
+  /** Named departures from RFC 3830 that are put up with in responses. Default none. */
+  readonly tolerances?: readonly ToleranceName[];
   /** NULL keying outside TLS; keys then travel in the clear. Default false. */
   readonly allowNullKeying?: boolean;
   /** True for CSB IDs that live towards the same Responder (RFC 3830 §6.1). */
   readonly csbIdInUse?: (csbId: number) => boolean;
 }
 
-/** What a key data sub-payload carries (RFC 3830 §6.13). `TEK` alone is master key and salt in one field. */
-export type KeyKind = "TGK" | "TGK+SALT" | "TEK" | "TEK+SALT";
-
-/** A key to transport. Random where no value is given; lengths follow the policy. */
-export interface KeyRequest {
-  readonly kind: KeyKind;
-  readonly value?: Uint8Array;
-  readonly salt?: Uint8Array;
-  /** Octets of a random TGK. Default: the longest master key that a policy needs, at least 16. */
-  readonly length?: number;
-  /** SPI, which SRTP carries as MKI. Not together with `interval`. */
-  readonly spi?: Uint8Array;
-  /** First and last packet index of the key, 48 bits (RFC 3711 §8.1.1). */
-  readonly interval?: { readonly from: number; readonly to: number };
-}
-
 interface MessageRequest {
   /** SP payloads are written in this dialect. Default `base`. */
   readonly spDialect?: SpDialect;
-  /** Ask for a verification message. Default true with a pre-shared key; impossible without. */
+  /** Ask for a verification message. Default true; impossible without a key of ours, and no choice where a mode always answers. */
   readonly requestResponse?: boolean;
   /** Key management protocols that the SDP offers, in its order, against bidding down (RFC 4567 §4.1.4). */
   readonly sdpIds?: readonly string[];
-  /** General Extensions to send along. */
+  /** General Extensions to send along. HELLO among them lets numbers of docs/protocol.md be used. */
   readonly extensions?: readonly GeneralExtensionPayload[];
   /** Zero-pad key data for AES key wrap. Default false. */
   readonly padKeyWrap?: boolean;
@@ -74,30 +68,38 @@ export interface BeginRequest extends MessageRequest {
   readonly credential: Credential;
   /** Whether TLS protects the channel end to end; NULL keying needs it. Default false. */
   readonly secure?: boolean;
+  /** Who we are. Needed in every mode but PSK. */
   readonly initiatorId?: Identity;
+  /** Whom the message is meant for. Where it is absent, any Responder that proves a key of its own will do (RFC 4738 §4). */
   readonly responderId?: Identity;
+  /** Whether a Responder that `responderId` leaves open is acceptable. Default: everybody whose key is good. */
+  readonly acceptsResponder?: (responderId: Identity) => boolean;
   /** Leave the ID payloads out: both sides know the identities from elsewhere, and V covers them all the same. Default false. */
   readonly omitIdentities?: boolean;
   /** Default 0, SRTP-ID. */
   readonly mapType?: 0 | 1 | 2;
   readonly cryptoSessions: readonly CryptoSessionRequest[];
-  /** By policy number. Empty with map type 1. */
+  /** By policy number. Empty with map type 1, and where the Responder sets the policy of a group. */
   readonly policies: ReadonlyMap<number, SrtpPolicy>;
+  /** Of a Diffie-Hellman agreement at most one TGK, and only its validity; none in RSA-R, where the Responder makes the keys. */
   readonly keys: readonly KeyRequest[];
-  /** PRF func. Default 0, MIKEY-1. */
+  /** Mode RSA-R: ask for the keys of a group (RFC 4738 §3.2). Default false. */
+  readonly group?: boolean;
+  /** PRF func. Default: by policy. */
   readonly prf?: number;
-  /** Default AES-CM-128. Ignored with NULL keying. */
+  /** Default: by policy. Ignored with NULL keying. */
   readonly encrAlg?: number;
-  /** Default HMAC-SHA-1-160. Ignored with NULL keying. */
+  /** Default: by policy. Ignored with NULL keying. */
   readonly macAlg?: number;
   /** Default: random. */
   readonly csbId?: number;
-  /** Default: 16 random octets. */
-  readonly rand?: Uint8Array;
+  /** Default: 16 random octets. In RSA-R it may be left to the Responder, and is in a group. */
+  readonly rand?: Uint8Array | "responder";
 }
 
 /** What an update changes (RFC 3830 §4.5). Everything left out stays as it is. */
 export interface UpdateRequest extends MessageRequest {
+  /** In RSA-R without a cached envelope key the Responder makes them, and none is asked for here. */
   readonly keys?: readonly KeyRequest[];
   /** All sessions of the CSB, with their current ROC. Default: as they are. */
   readonly cryptoSessions?: readonly CryptoSessionRequest[];
@@ -105,34 +107,12 @@ export interface UpdateRequest extends MessageRequest {
   readonly policies?: ReadonlyMap<number, SrtpPolicy>;
 }
 
-/** A request under way. */
-export interface PendingExchange {
-  /** The I_MESSAGE. A retransmission sends the same octets. */
-  readonly octets: Uint8Array;
-  /** As proposed: keys and own SSRCs are valid at once, nothing of the Responder is known yet. */
-  readonly csb: Csb;
-  readonly responseRequested: boolean;
-  /**
-   * Verifies the R_MESSAGE and gives the CSB as agreed. A response that fails changes nothing: the right one may still come.
-   * @throws MikeyPeerError `mikey.peer-error` for an ERR message; MikeyError `mikey.authentication`, `mikey.response`,
-   *   `mikey.grammar`; CodecError
-   */
-  complete(response: Uint8Array): Promise<Csb>;
-  /**
-   * As `complete`, for one of several responses to a message that was forked: each makes a CSB that is wiped on its own, and more may
-   * come until `abandon`. @throws as `complete`
-   */
-  fork(response: Uint8Array): Promise<Csb>;
-  /** Gives up and wipes the keys. Not after `complete`. */
-  abandon(): void;
-}
-
 /** Begins and updates crypto session bundles. */
 export interface Initiator {
   /**
    * A new CSB.
    * @throws MikeyError `mikey.null-keying`, `mikey.option`, `mikey.key-data`, `mikey.prf`, `mikey.encryption-algorithm`,
-   *   `mikey.mac-algorithm`, `mikey.repeating-key`
+   *   `mikey.mac-algorithm`, `mikey.repeating-key`, `mikey.certificate` where the Responder's certificate is not good
    */
   begin(request: BeginRequest): Promise<PendingExchange>;
   /** Same CSB ID, greater T, no RAND (RFC 3830 §4.5). @throws MikeyError as `begin` */
@@ -140,81 +120,73 @@ export interface Initiator {
 }
 
 export function createInitiator(options: InitiatorOptions): Initiator {
-  const { crypto } = options;
-  const timestamps = options.timestamps ?? createTimestampSource(options.clock);
+  const engine: Engine = {
+    options,
+    crypto: options.crypto,
+    policy: compilePolicy(options.crypto, options.policy),
+    timestamps: options.timestamps ?? createTimestampSource(options.clock),
+  };
   return {
-    begin: async (request) => beginExchange(options, timestamps, request),
-    update: async (csb, request) => beginUpdate(crypto, timestamps, csb, request),
+    begin: (request) => beginExchange(engine, request),
+    update: (csb, request) => beginUpdate(engine, csb, request),
   };
 }
 
-function beginExchange(options: InitiatorOptions, timestamps: TimestampSource, request: BeginRequest): PendingExchange {
-  const { crypto } = options;
-  const nullKeyed = "nullKeying" in request.credential;
-  if (nullKeyed && request.secure !== true && options.allowNullKeying !== true) {
-    throw new MikeyError(
-      "mikey.null-keying",
-      "NULL keying sends keys in the clear: use TLS or a pre-shared key, or allow NULL keying by name",
-    );
-  }
-  if (request.keys.length === 0) throw new MikeyError("mikey.option", "the first message of an exchange carries a key");
+interface Engine {
+  readonly options: InitiatorOptions;
+  readonly crypto: CryptoProvider;
+  readonly policy: CompiledPolicy;
+  readonly timestamps: TimestampSource;
+}
+
+async function beginExchange(engine: Engine, request: BeginRequest): Promise<PendingExchange> {
+  const { crypto, options, policy } = engine;
+  const { credential } = request;
+  const mode = modeNamed(modeNameOf(credential));
+  checkBegin(engine, mode, request);
+  const nullKeyed = "nullKeying" in credential;
   const mapType = request.mapType ?? CsMapType.SRTP_ID;
   const policies = new Map(request.policies);
-  const cryptoSessions = cryptoSessionsFor(mapType, request.cryptoSessions);
-  const timestamp = timestamps.next();
-  const rand = request.rand?.slice() ?? crypto.randomBytes(16);
+  const initiatorExtensions = extensionsOf(request);
+  const announced = announces(initiatorExtensions);
+  const timestamp = engine.timestamps.next();
+  const rand = request.rand ?? (request.group === true ? "responder" : crypto.randomBytes(16));
   const csbId = request.csbId ?? freshCsbId(options);
-  const keys = request.keys.map((key) => createKey(crypto, key, policies));
+  const algorithms = algorithmsFor(mode, request, policy, announced);
   const draft: Csb = {
+    mode: mode.name,
     csbId,
     role: "initiator",
-    prf: request.prf ?? PrfFunc.MIKEY_1,
-    encrAlg: nullKeyed ? EncrAlg.NULL : (request.encrAlg ?? EncrAlg.AES_CM_128),
-    macAlg: nullKeyed ? MacAlg.NULL : (request.macAlg ?? MacAlg.HMAC_SHA_1_160),
-    rand,
+    ...algorithms,
+    rand: rand === "responder" ? new Uint8Array(0) : rand.slice(),
     timestamp,
     initiatorId: request.initiatorId,
     responderId: request.responderId,
     mapType,
-    cryptoSessions,
+    cryptoSessions: cryptoSessionsFor(mapType, request.cryptoSessions),
     policies,
-    keys,
-    credential: copyCredential(request.credential),
+    keys: mode.keys === "initiator" ? request.keys.map((key) => createKey(crypto, key, policies)) : [],
+    credential: withGroup(credential, mode, policy, announced),
+    ...(mode.name === "PK" ? { envelope: freshEnvelope(engine, algorithms.encrAlg) } : {}),
     nullKeyed,
     peerAuthenticated: false,
-    initiatorExtensions: extensionsOf(request),
+    initiatorExtensions,
     responderExtensions: [],
     tolerances: [],
-    exchange: EMPTY_EXCHANGE,
+    exchange: { ...EMPTY_EXCHANGE, initiatorExtensions },
   };
-  checkSessions(draft);
-  const ids = request.omitIdentities === true ? [] : identityPayloads(request.initiatorId, request.responderId);
-  const octetsOf = (messageKeys: MessageKeys | undefined, responseRequested: boolean): Uint8Array =>
-    encodeWithKemac(
-      crypto,
-      headerOf(draft, responseRequested),
-      [
-        timestampPayload(timestamp),
-        { kind: "RAND", rand },
-        ...ids,
-        ...policyPayloads(policies, request.spDialect),
-        ...draft.initiatorExtensions,
-      ],
-      timestamp,
-      keys.map(keyDataOf),
-      { encrAlg: draft.encrAlg, macAlg: draft.macAlg, keys: messageKeys },
-      request,
-    );
-  return pend(crypto, draft, request, octetsOf, (octets) => ({
-    ...EMPTY_EXCHANGE,
-    request: octets,
-    timestamp,
-    initiatorExtensions: draft.initiatorExtensions,
-  }));
+  checkSessions(draft, mode.keys === "initiator");
+  return propose(engine, mode, draft, request, {
+    rand: rand === "responder" ? undefined : draft.rand,
+    identities: request.omitIdentities === true ? "omitted" : "named",
+    policies,
+    keys: draft.keys,
+    validity: mode.keys === "agreement" ? agreedValidity(request.keys) : undefined,
+  });
 }
 
 const EMPTY_EXCHANGE: Csb["exchange"] = {
-  dataType: PSK.requestType,
+  dataType: 0,
   request: new Uint8Array(0),
   response: new Uint8Array(0),
   timestamp: { tsType: 0, value: new Uint8Array(8) },
@@ -222,139 +194,235 @@ const EMPTY_EXCHANGE: Csb["exchange"] = {
   responderExtensions: [],
 };
 
-function beginUpdate(crypto: CryptoProvider, timestamps: TimestampSource, csb: Csb, request: UpdateRequest): PendingExchange {
+async function beginUpdate(engine: Engine, csb: Csb, request: UpdateRequest): Promise<PendingExchange> {
+  const { crypto, timestamps } = engine;
   if (csb.role !== "initiator")
     throw new MikeyError("mikey.option", "only the Initiator of a crypto session bundle updates it (RFC 3830 §4.5)");
-  const timestamp = timestamps.next(csb.timestamp);
+  const mode = updateModeOf(csb);
   const policies = new Map([...csb.policies, ...(request.policies ?? [])]);
-  const keys = request.keys?.map((key) => createKey(crypto, key, policies));
-  const used = new Set(csb.keys.map(spiText));
-  if (keys?.some((key) => used.has(spiText(key)) && spiText(key) !== "") === true) {
-    throw new MikeyError("mikey.option", "a new key has a new SPI, or packets under the old key could not be told apart");
-  }
+  const transported = mode.keys === "initiator";
+  if (mode.keys === "responder" && request.keys !== undefined)
+    throw new MikeyError("mikey.option", "in RSA-R the Responder makes the keys (RFC 4738 §3)");
+  const keys = transported ? request.keys?.map((key) => createKey(crypto, key, policies)) : undefined;
+  const validity = mode.keys === "agreement" && request.keys !== undefined ? agreedValidity(request.keys) : undefined;
+  checkNewSpis(csb, [...(keys ?? []).map((key) => key.validity), ...(validity === undefined ? [] : [validity])]);
+  const stays = transported ? keys === undefined : mode.keys === "agreement" && validity === undefined;
+  const { envelope, ...base } = csb;
   const draft: Csb = {
-    ...csb,
-    timestamp,
+    ...base,
+    timestamp: timestamps.next(csb.timestamp),
     cryptoSessions:
       request.cryptoSessions === undefined ? csb.cryptoSessions : cryptoSessionsFor(csb.mapType, request.cryptoSessions),
     policies,
-    keys: keys ?? copyKeys(csb.keys),
+    keys: stays ? copyKeys(csb.keys) : (keys ?? []),
     credential: copyCredential(csb.credential),
+    ...(envelope === undefined ? {} : { envelope: nextEnvelope(engine, mode, csb, envelope) }),
     peerAuthenticated: false,
     initiatorExtensions: extensionsOf(request),
     responderExtensions: [],
   };
-  checkSessions(draft);
-  const octetsOf = (messageKeys: MessageKeys | undefined, responseRequested: boolean): Uint8Array =>
-    encodeWithKemac(
-      crypto,
-      headerOf(draft, responseRequested),
-      [
-        timestampPayload(timestamp),
-        ...policyPayloads(request.policies ?? new Map(), request.spDialect),
-        ...draft.initiatorExtensions,
-      ],
-      timestamp,
-      (keys ?? []).map(keyDataOf),
-      { encrAlg: draft.encrAlg, macAlg: draft.macAlg, keys: messageKeys },
-      request,
-    );
-  return pend(crypto, draft, request, octetsOf, () => csb.exchange, true);
+  checkSessions(draft, draft.keys.length > 0);
+  const parts: DraftParts = {
+    rand: undefined,
+    identities: "static",
+    policies: request.policies ?? new Map(),
+    keys: keys ?? [],
+    validity,
+  };
+  return propose(engine, mode, draft, request, parts, csb);
+}
+
+/** An envelope that is not cached is made anew for every message (RFC 3830 §4.5). */
+function nextEnvelope(engine: Engine, mode: Mode, csb: Csb, envelope: EnvelopeKey): EnvelopeKey {
+  return mode.name === "PK" ? freshEnvelope(engine, csb.encrAlg) : { ...envelope, key: envelope.key.slice() };
+}
+
+function freshEnvelope({ crypto, policy }: Engine, encrAlg: number): EnvelopeKey {
+  return { key: crypto.randomBytes(envelopeKeyOctets(encrAlg)), cached: policy.cacheEnvelopeKeys };
+}
+
+interface DraftParts {
+  readonly rand: Uint8Array | undefined;
+  /** `static`: an update leaves out what was said before (RFC 3830 §4.5). */
+  readonly identities: "named" | "omitted" | "static";
+  readonly policies: ReadonlyMap<number, SrtpPolicy>;
+  readonly keys: readonly KeyMaterial[];
+  /** Of the key of a new agreement. */
+  readonly validity: KeyValidity | undefined;
 }
 
 /** Everything that `begin` and `update` have in common once the CSB is drafted. */
-function pend(
-  crypto: CryptoProvider,
+async function propose(
+  engine: Engine,
+  mode: Mode,
   draft: Csb,
-  request: MessageRequest,
-  octetsOf: (keys: MessageKeys | undefined, responseRequested: boolean) => Uint8Array,
-  exchangeOf: (octets: Uint8Array) => Csb["exchange"],
-  update = false,
-): PendingExchange {
-  const responseRequested = request.requestResponse ?? !draft.nullKeyed;
-  if (responseRequested && draft.nullKeyed) {
+  request: MessageRequest & Pick<BeginRequest, "acceptsResponder" | "group">,
+  parts: DraftParts,
+  updated?: Csb,
+): Promise<PendingExchange> {
+  const { crypto, options, policy } = engine;
+  const { credential } = draft;
+  const keyPair = "keyPair" in credential ? credential.keyPair : undefined;
+  const answered = request.requestResponse ?? (mode.answers === "always" || !draft.nullKeyed);
+  if (answered && draft.nullKeyed)
     throw new MikeyError("mikey.option", "without a pre-shared key no verification can be asked for");
+  if (!answered && mode.answers === "always") throw new MikeyError("mikey.option", `mode ${mode.name} is answered always`);
+  const signing = mode.credential === "key-pair" ? signingFor(draft, policy) : undefined;
+  const recipient = mode.name === "PK" ? await recipientOf(policy, draft, options.clock.now()) : undefined;
+  const agreement = parts.validity === undefined ? undefined : await crypto.agreement(groupIn(credential));
+  const messageKeys = messageKeysOf(crypto, mode, draft);
+  try {
+    const octets = await composeRequest(crypto, {
+      mode,
+      csb: draft,
+      verificationRequested: answered,
+      // RFC 4650 §3.1 has the Responder named in updates too.
+      initiatorId: parts.identities === "named" ? draft.initiatorId : undefined,
+      responderId: parts.identities === "named" || mode.name === "DHHMAC" ? draft.responderId : undefined,
+      policies: parts.policies,
+      spDialect: request.spDialect,
+      keys: parts.keys,
+      messageKeys,
+      agreement,
+      validity: parts.validity,
+      keyPair,
+      signing,
+      recipient,
+      rand: parts.rand,
+      padKeyWrap: request.padKeyWrap ?? false,
+      certificatesKnown: parts.identities === "static",
+    });
+    const csb: Csb = {
+      ...draft,
+      exchange: updated?.exchange ?? { ...draft.exchange, dataType: mode.requestType, request: octets, timestamp: draft.timestamp },
+      ...(recipient === undefined ? {} : { peerKey: recipient.key }),
+    };
+    if (messageKeys !== undefined && !answered) wipeMessageKeys(messageKeys);
+    return createPendingExchange({
+      crypto,
+      policy,
+      clock: options.clock,
+      tolerances: options.tolerances ?? [],
+      mode,
+      csb,
+      octets,
+      updated,
+      responseRequested: answered,
+      group: request.group ?? updated?.groupCsbId !== undefined,
+      messageKeys,
+      agreement,
+      validity: parts.validity,
+      decrypter: keyPair === undefined ? undefined : decrypterOf(keyPair),
+      recipient: recipient?.key,
+      acceptsResponder: request.acceptsResponder,
+    });
+  } catch (error) {
+    agreement?.wipe();
+    if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
+    throw error;
   }
-  const messageKeys = messageKeysOf(crypto, draft);
-  const octets = octetsOf(messageKeys, responseRequested);
-  if (messageKeys !== undefined && !responseRequested) wipeMessageKeys(messageKeys);
-  const csb: Csb = { ...draft, exchange: exchangeOf(octets) };
-  const turns = createTurns();
-  let done: { readonly response: Uint8Array; readonly csb: Csb } | undefined;
-  let abandoned = false;
-  const waiting = (response: Uint8Array): Promise<Csb> => {
-    if (abandoned || messageKeys === undefined || !responseRequested)
-      throw new MikeyError("mikey.response", "no response is waited for");
-    return completeExchange(crypto, csb, messageKeys, decodeMessage(response), update);
-  };
-  return {
-    octets,
-    csb,
-    responseRequested,
-    complete: (response) =>
-      turns(async () => {
-        // A duplicate of the response that was accepted says nothing new.
-        if (done !== undefined && equalBytes(done.response, response)) return done.csb;
-        const completed = await waiting(response);
-        if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
-        done = { response: response.slice(), csb: completed };
-        return completed;
-      }),
-    fork: (response) =>
-      turns(async () => {
-        if (done !== undefined) throw new MikeyError("mikey.response", "no response is waited for");
-        const branch = await waiting(response);
-        return { ...branch, keys: copyKeys(branch.keys), credential: copyCredential(branch.credential) };
-      }),
-    abandon() {
-      abandoned = true;
-      if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
-      wipeCsb(csb);
-    },
-  };
 }
 
-/** RFC 3830 §3.1, §5.2: the response repeats CSB ID and T; V is verified before anything else is read. */
-async function completeExchange(
-  crypto: CryptoProvider,
-  csb: Csb,
-  keys: MessageKeys,
-  message: DecodedMessage,
-  update: boolean,
-): Promise<Csb> {
-  const { header } = message;
-  const t = payloadOf(message, "T");
-  if (header.csbId !== csb.csbId || t === undefined || !sameTimestamp(t, csb.timestamp)) {
-    throw new MikeyError("mikey.response", "the response belongs to another request: CSB ID or timestamp differ");
-  }
-  if (header.dataType === DataType.ERROR) throw new MikeyPeerError(readErrorMessage(crypto, message, keys, csb.macAlg));
-  if (header.dataType !== PSK.responseType)
-    throw new MikeyError("mikey.response", `a message of type ${header.dataType} is no response to a pre-shared key message`);
-  checkGrammar(message, PSK.response);
-  const id = payloadOf(message, "ID");
-  const responderId: Identity | undefined = id === undefined ? csb.responderId : { idType: id.idType, data: id.data };
-  verifyV(crypto, message, csb.macAlg, keys, verificationSuffix(csb.initiatorId, responderId, csb.timestamp));
-  if (csb.responderId !== undefined && !sameIdentity(csb.responderId, responderId)) throw authenticationError();
-  if (header.prf !== csb.prf) throw new MikeyError("mikey.response", "the response names another PRF");
-  const responderExtensions = payloadsOf(message, "EXT");
-  return {
-    ...csb,
-    responderId,
-    cryptoSessions: completedSessions(csb.mapType, csb.cryptoSessions, header.csMap),
-    peerAuthenticated: true,
-    responderExtensions,
-    exchange: update ? csb.exchange : { ...csb.exchange, response: message.octets, responderExtensions },
-  };
+function signingFor(draft: Csb, policy: CompiledPolicy): Signing {
+  const { credential } = draft;
+  const announced = announces(draft.exchange.initiatorExtensions);
+  const signing = "keyPair" in credential ? signingOf(credential.keyPair, policy, announced) : undefined;
+  if (signing !== undefined) return signing;
+  throw new MikeyError(
+    "mikey.option",
+    `the key cannot sign as the policy has it${announced ? "" : ", and HELLO announced no SIGNX"}`,
+  );
 }
 
-function messageKeysOf(crypto: CryptoProvider, csb: Csb): MessageKeys | undefined {
-  if (!("psk" in csb.credential)) return undefined;
-  checkPskAlgorithms(csb.encrAlg, csb.macAlg);
-  return deriveMessageKeys(crypto, csb, csb.credential.psk, csb.encrAlg, csb.macAlg);
+/** The group of an agreement, settled when the bundle was drafted. */
+function groupIn(credential: Credential): AgreementGroup {
+  return ("group" in credential ? credential.group : undefined) ?? "modp1536";
+}
+
+/** Whom a public-key message is encrypted to: the Responder's certificate or key, found good (RFC 3830 §3.2). */
+async function recipientOf(
+  policy: CompiledPolicy,
+  { credential, responderId }: Csb,
+  now: number,
+): Promise<{ readonly key: PeerKey; readonly scheme: EncryptionScheme }> {
+  if (!("keyPair" in credential)) throw new MikeyError("mikey.option", "mode PK needs a key pair");
+  const { peer, encryptionScheme } = credential;
+  const { peerKeys, encryptionSchemes } = policy;
+  const key =
+    peer !== undefined && "publicKey" in peer
+      ? peerKeys.accept(peer.publicKey)
+      : await peerKeys.find(peer?.chain ?? [], responderId, "encryption", now);
+  if (key === undefined || key.publicKey.kind !== "rsa")
+    throw new MikeyError("mikey.certificate", "there is no good RSA key of the Responder to encrypt to");
+  return { key, scheme: encryptionScheme ?? (encryptionSchemes[0] as EncryptionScheme) };
+}
+
+function messageKeysOf(crypto: CryptoProvider, mode: Mode, csb: Csb): MessageKeys | undefined {
+  const { credential, envelope } = csb;
+  const key = envelope?.key ?? ("psk" in credential ? credential.psk : undefined);
+  if (key === undefined || mode.keys === "responder") return undefined;
+  return deriveMessageKeys(crypto, derivationOf(csb), key, csb.encrAlg, csb.macAlg);
+}
+
+/** What the caller may ask for in a mode. */
+function checkBegin({ options, policy }: Engine, mode: Mode, request: BeginRequest): void {
+  const { credential } = request;
+  const option = (detail: string): MikeyError => new MikeyError("mikey.option", detail);
+  if ("nullKeying" in credential) {
+    if (request.secure !== true && options.allowNullKeying !== true) {
+      throw new MikeyError(
+        "mikey.null-keying",
+        "NULL keying sends keys in the clear: use TLS or a credential, or allow NULL keying by name",
+      );
+    }
+  } else if (!policy.modes.includes(mode.name)) throw option(`the policy does not have mode ${mode.name}`);
+  if (mode.keys === "initiator" && request.keys.length === 0) throw option("the first message of an exchange carries a key");
+  if (mode.keys === "responder" && request.keys.length > 0) throw option("in RSA-R the Responder makes the keys (RFC 4738 §3)");
+  if (mode.name !== "PSK" && request.initiatorId === undefined) throw option(`in mode ${mode.name} the Initiator has an identity`);
+  if (mode.name === "DHHMAC" && request.responderId === undefined) throw option("DHHMAC names the Responder (RFC 4650 §3)");
+  if (mode.rand === "initiator" && request.rand === "responder") throw option("only in RSA-R the Responder may send RAND");
+  // A lone ID is read as the Initiator's (RFC 3830 §3.1 tells them apart by order only).
+  if (request.initiatorId === undefined && request.responderId !== undefined && request.omitIdentities !== true)
+    throw option("an ID payload for the Responder needs one for the Initiator before it");
+  if (request.group === true) {
+    if (mode.name !== "RSA-R") throw option("the keys of a group are asked for in mode RSA-R (RFC 4738 §3.2)");
+    if (request.policies.size > 0 || request.rand instanceof Uint8Array)
+      throw option("policy and RAND of a group are the Responder's (RFC 4738 §3.2)");
+  }
+}
+
+/** PRF, Encr alg and MAC alg: the caller's choice or the policy's first; HMAC-SHA-256 and AES-CM-256 where HELLO announced them. */
+function algorithmsFor(
+  mode: Mode,
+  request: BeginRequest,
+  policy: CompiledPolicy,
+  announced: boolean,
+): Pick<Csb, "prf" | "encrAlg" | "macAlg"> {
+  const prf = request.prf ?? preferred(policy.prfs, announced, (value) => value === PrfFunc.MIKEY_1);
+  // Where a mode signs, or the Responder makes the KEMAC, there is nothing of this kind in the request.
+  if ("nullKeying" in request.credential || (mode.credential === "key-pair" && mode.keys !== "initiator"))
+    return { prf, encrAlg: EncrAlg.NULL, macAlg: MacAlg.NULL };
+  const standardEncryption = (value: number): boolean => value === EncrAlg.AES_CM_128 || value === EncrAlg.AES_KW_128;
+  const encrAlg =
+    mode.keys === "agreement" ? EncrAlg.NULL : (request.encrAlg ?? preferred(policy.encrAlgs, announced, standardEncryption));
+  const macAlg = request.macAlg ?? preferred(policy.macAlgs, announced, (value) => value === MacAlg.HMAC_SHA_1_160);
+  checkKemacAlgorithms(mode, encrAlg, macAlg);
+  if (macAlg === MacAlg.NULL) throw new MikeyError("mikey.mac-algorithm", "a NULL MAC is not sent");
+  return { prf, encrAlg, macAlg };
+}
+
+/** The credential with the group that the agreement is in. */
+function withGroup(credential: Credential, mode: Mode, policy: CompiledPolicy, announced: boolean): Credential {
+  const copy = copyCredential(credential);
+  if (mode.keys !== "agreement" || "nullKeying" in copy) return copy;
+  const chosen = ("group" in copy ? copy.group : undefined) ?? preferred(policy.groups, announced, isStandardGroup);
+  if (!announced && !isStandardGroup(chosen))
+    throw new MikeyError("mikey.option", `group ${chosen} is of docs/protocol.md, and HELLO does not announce it`);
+  return { ...copy, group: chosen } as Credential;
 }
 
 /** What is about to be proposed is checked as strictly as what is received. */
-function checkSessions(csb: Csb): void {
+function checkSessions(csb: Csb, hasKeys: boolean): void {
   for (const { csId, policyNo } of csb.cryptoSessions) {
     if (policyNo !== undefined && !csb.policies.has(policyNo)) {
       throw new MikeyError("mikey.option", `crypto session ${csId} names policy ${policyNo}, which is not given`);
@@ -363,48 +431,16 @@ function checkSessions(csb: Csb): void {
   if (csb.mapType === CsMapType.EMPTY && csb.policies.size > 0) {
     throw new MikeyError("mikey.option", "with an Empty map no policy is sent (RFC 4563 §5)");
   }
-  checkKeys(csb, createToleranceUse(["concatenated-key-and-salt"]));
+  if (hasKeys) checkKeys(csb, createToleranceUse(["concatenated-key-and-salt"]));
 }
 
-function createKey(crypto: CryptoProvider, request: KeyRequest, policies: ReadonlyMap<number, SrtpPolicy>): KeyMaterial {
-  const suites = [...policies.values()].map(({ suite }) => suiteOf(suite));
-  const first = suites[0];
-  const kind = request.kind.startsWith("TGK") ? "TGK" : "TEK";
-  const salted = request.kind.endsWith("+SALT");
-  if (first === undefined && request.kind !== "TGK" && (request.value === undefined || (salted && request.salt === undefined))) {
-    throw new MikeyError("mikey.option", "without a policy only a TGK can be made; give the value of the key");
+/** @throws MikeyError `mikey.option` where a new key has an SPI that is in use */
+function checkNewSpis(csb: Csb, validities: readonly KeyValidity[]): void {
+  const used = csb.keys.map(spiOf).filter((spi) => spi !== undefined);
+  for (const validity of validities) {
+    if (validity.kv === "spi" && used.some((spi) => equalBytes(spi, validity.spi)))
+      throw new MikeyError("mikey.option", "a new key has a new SPI, or packets under the old key could not be told apart");
   }
-  const keyLength = first?.keyLength ?? 16;
-  const saltLength = first?.saltLength ?? 14;
-  const length =
-    kind === "TGK"
-      ? (request.length ?? Math.max(16, ...suites.map((suite) => suite.keyLength)))
-      : salted
-        ? keyLength
-        : keyLength + saltLength;
-  if (!salted && request.salt !== undefined) throw new MikeyError("mikey.option", `a ${request.kind} has no salt field`);
-  return {
-    kind,
-    key: request.value?.slice() ?? crypto.randomBytes(length),
-    ...(salted ? { salt: request.salt?.slice() ?? crypto.randomBytes(saltLength) } : {}),
-    validity: validityFor(request),
-  };
-}
-
-function validityFor({ spi, interval }: KeyRequest): KeyValidity {
-  if (spi !== undefined && interval !== undefined)
-    throw new MikeyError("mikey.option", "a key has an SPI or an interval, not both (RFC 3830 §6.13)");
-  if (interval !== undefined) return { kv: "interval", from: indexOctets(interval.from), to: indexOctets(interval.to) };
-  if (spi === undefined) return { kv: "null" };
-  if (spi.length === 0 || spi.length > 255) throw new MikeyError("mikey.option", `an SPI has 1 to 255 octets, not ${spi.length}`);
-  return { kv: "spi", spi: spi.slice() };
-}
-
-/** A packet index of 48 bits, 6 octets (RFC 3830 §6.14). */
-function indexOctets(index: number): Uint8Array {
-  if (!Number.isInteger(index) || index < 0 || index >= 2 ** 48)
-    throw new MikeyError("mikey.option", `${index} is no packet index of 48 bits`);
-  return Uint8Array.from({ length: 6 }, (_, i) => Math.floor(index / 256 ** (5 - i)));
 }
 
 function freshCsbId({ crypto, csbIdInUse }: InitiatorOptions): number {
@@ -416,48 +452,8 @@ function freshCsbId({ crypto, csbIdInUse }: InitiatorOptions): number {
   }
 }
 
-function headerOf(csb: Csb, verificationRequested: boolean): Header {
-  return {
-    version: 1,
-    dataType: PSK.requestType,
-    verificationRequested,
-    prf: csb.prf,
-    csbId: csb.csbId,
-    csMap: csMapOf(csb.mapType, csb.cryptoSessions),
-  };
-}
-
 function extensionsOf({ sdpIds, extensions }: MessageRequest): GeneralExtensionPayload[] {
   const ids: GeneralExtensionPayload[] =
     sdpIds === undefined ? [] : [{ kind: "EXT", extType: ExtensionType.SDP_IDS, data: encodeSdpIds(sdpIds) }];
   return [...ids, ...(extensions ?? [])];
-}
-
-function identityPayloads(initiator: Identity | undefined, responder: Identity | undefined): Payload[] {
-  // A lone ID is read as the Initiator's (RFC 3830 §3.1 tells them apart by order only).
-  if (initiator === undefined && responder !== undefined) {
-    throw new MikeyError("mikey.option", "an ID payload for the Responder needs one for the Initiator before it");
-  }
-  return [initiator, responder].filter((id) => id !== undefined).map((id) => ({ kind: "ID", idType: id.idType, data: id.data }));
-}
-
-function timestampPayload({ tsType, value }: Timestamp): Payload {
-  return { kind: "T", tsType, value };
-}
-
-function policyPayloads(policies: ReadonlyMap<number, SrtpPolicy>, dialect: SpDialect | undefined): Payload[] {
-  return [...policies].map(([policyNo, policy]) => ({
-    kind: "SP",
-    policyNo,
-    protType: ProtType.SRTP,
-    params: srtpPolicyParams(policy, dialect),
-  }));
-}
-
-function sameTimestamp(a: Timestamp, b: Timestamp): boolean {
-  return a.tsType === b.tsType && equalBytes(a.value, b.value);
-}
-
-function spiText(key: KeyMaterial): string {
-  return key.validity.kv === "spi" ? key.validity.spi.join() : "";
 }

@@ -106,6 +106,9 @@ function label(constant: Uint8Array, csId: number, csbId: number, rand: Uint8Arr
   return concatBytes(fixed, rand);
 }
 
+/** RFC 3830 §6.11 recommends 16 octets of RAND; below, the freshness of derived keys rests on the credential alone. */
+export const LEAST_RAND = 16;
+
 /** What a derivation depends on beside the key. */
 export interface DerivationContext {
   /** PRF func of the header. */

@@ -199,11 +199,13 @@ export const CacheIndicator = registry("C", NO_PRIVATE_RANGE, {
   CACHE_FOR_CSB: { value: 2, title: "the envelope key may be cached for this CSB", reference: "RFC 3830 §6.3" },
 });
 
-/** DH-Group. `octets`: length of a public value, left-padded. */
+/** DH-Group. `octets`: length of a public value, left-padded. `group`: what src/crypto calls it. */
 export const DhGroup = registry("DH-Group", PRIVATE, {
-  OAKLEY_5: { value: 0, title: "OAKLEY group 5, 1536 bits", octets: 192, reference: "RFC 3830 §6.4" },
-  OAKLEY_1: { value: 1, title: "OAKLEY group 1, 768 bits", octets: 96, reference: "RFC 3830 §6.4" },
-  OAKLEY_2: { value: 2, title: "OAKLEY group 2, 1024 bits", octets: 128, reference: "RFC 3830 §6.4" },
+  OAKLEY_5: { value: 0, title: "OAKLEY group 5, 1536 bits", octets: 192, group: "modp1536", reference: "RFC 3830 §6.4" },
+  OAKLEY_1: { value: 1, title: "OAKLEY group 1, 768 bits", octets: 96, group: "modp768", reference: "RFC 3830 §6.4" },
+  OAKLEY_2: { value: 2, title: "OAKLEY group 2, 1024 bits", octets: 128, group: "modp1024", reference: "RFC 3830 §6.4" },
+  X25519: { value: 241, title: "X25519", octets: 32, group: "x25519", reference: "docs/protocol.md" },
+  P_256: { value: 242, title: "NIST P-256, uncompressed point", octets: 65, group: "p256", reference: "docs/protocol.md" },
 });
 
 /** S type of SIGN, 4 bits. */

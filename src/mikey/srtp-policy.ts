@@ -1,4 +1,4 @@
-import { WatchwordError } from "../bytes/index.js";
+import { formatHex, WatchwordError } from "../bytes/index.js";
 import {
   defaultCarryingTag,
   type RolloverCarrying,
@@ -296,4 +296,13 @@ function refuse(values: Values, type: number): void {
 
 function unsupported(detail: string): MikeyError {
   return new MikeyError("mikey.policy-parameter", `security policy: ${detail}`);
+}
+
+/** Whether SP says the same of both: one may state defaults that the other leaves out. */
+export function samePolicy(a: SrtpPolicy, b: SrtpPolicy): boolean {
+  const text = (policy: SrtpPolicy): string =>
+    srtpPolicyParams(policy)
+      .map(({ type, value }) => `${type}=${formatHex(value)}`)
+      .join();
+  return text(a) === text(b);
 }

@@ -1,7 +1,7 @@
 /**
  * Where real peers depart from RFC 3830, each departure by name (what the departures are and who needs them: src/peers).
  * A tolerance that a message made use of is reported in `csb.tolerances`. All concern NULL-keyed messages only, where
- * not stated otherwise: a message protected by a pre-shared key gets no leniency that its protection rests on.
+ * not stated otherwise: a message protected by a key gets no leniency that its protection rests on.
  */
 export const TOLERANCES = {
   "rand-absent": "the first message has no RAND; acceptable only where nothing is derived from it (TEK)",
@@ -18,6 +18,8 @@ export const TOLERANCES = {
   "rekey-under-new-csb": "a new key comes in a message of its own, under another CSB ID or with a RAND, instead of in an update",
   "one-key-for-all-streams":
     "one message at session level has fewer crypto sessions than there are m= lines: its key serves them all",
+  "signature-header-uncovered":
+    "the signature in SIGN leaves out its own two octets of S type and length, which RFC 3830 §5.2 has it cover; modes that sign",
   "sdp-ids-absent": "no SDP IDs extension although MIKEY is the only protocol offered (RFC 4567 §5.1 itself has none); any keying",
 } as const satisfies Readonly<Record<string, string>>;
 
@@ -27,6 +29,8 @@ export type ToleranceName = keyof typeof TOLERANCES;
 export interface ToleranceUse {
   /** True, and noted, when the tolerance is allowed. */
   take(name: ToleranceName): boolean;
+  /** True when it is allowed; whether it is needed is not known yet. */
+  allows(name: ToleranceName): boolean;
   /** What was taken, in order, once each. */
   readonly used: readonly ToleranceName[];
 }
@@ -35,6 +39,7 @@ export function createToleranceUse(allowed: readonly ToleranceName[]): Tolerance
   const used: ToleranceName[] = [];
   return {
     used,
+    allows: (name) => allowed.includes(name),
     take(name) {
       if (!allowed.includes(name)) return false;
       if (!used.includes(name)) used.push(name);

@@ -1,5 +1,4 @@
 import { WatchwordError } from "../bytes/index.js";
-import { defaultCrypto } from "../crypto/index.js";
 import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
 import { MikeyError, MikeyPeerError } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
@@ -248,9 +247,8 @@ class Dialog implements SipDialog {
 
   async refused(status: number, body?: ReceivedBody, warnings: readonly string[] = []): Promise<RefusalAdvice> {
     const { options, helloRefused } = this.#endpoint;
-    const { crypto = defaultCrypto } = options.keying.options;
     const exchange = this.#exchange?.by === "us" ? this.#exchange : undefined;
-    const refusal = await readPeerRefusal(crypto, exchange?.parts ?? [], { status, body, warnings });
+    const refusal = await readPeerRefusal(exchange?.parts ?? [], { status, body, warnings });
     const { errorNos, authenticated, aboutTheOffer, aboutTheKeys } = refusal;
     const retry = exchange?.saidHello === true && aboutTheOffer && namesNoCause(errorNos);
     if (retry) helloRefused.add(this.#facts.remote);

@@ -1,5 +1,4 @@
 import { WatchwordError } from "../bytes/index.js";
-import type { CryptoProvider } from "../crypto/index.js";
 import { DataType, decodeMessage, ErrorNo, MikeyPeerError, peerErrorOf } from "../mikey/index.js";
 import { readKeyMgmt } from "../sdp/index.js";
 import { mediaType, parseMikeyBody } from "./bodies.js";
@@ -36,11 +35,10 @@ const MAX_WARNING = 2048;
 
 /** Reads a refusal of what was offered in these parts. Whatever is damaged in it says nothing. */
 export async function readPeerRefusal(
-  crypto: CryptoProvider,
   parts: readonly OfferedPart[],
   { status, body, warnings }: RefusingResponse,
 ): Promise<PeerRefusal> {
-  const { errorNos, authenticated } = await errorIn(crypto, parts, body);
+  const { errorNos, authenticated } = await errorIn(parts, body);
   const named = errorNos.length > 0 || warnings.some((value) => warningCodes(value).includes(ATTRIBUTE_NOT_UNDERSTOOD));
   return {
     errorNos,
@@ -67,11 +65,7 @@ function warningCodes(value: string): number[] {
 type ErrorReading = Pick<PeerRefusal, "errorNos" | "authenticated">;
 
 /** The MIKEY error of a refusal, verified against what was offered where it can be. */
-async function errorIn(
-  crypto: CryptoProvider,
-  parts: readonly OfferedPart[],
-  body: ReceivedBody | undefined,
-): Promise<ErrorReading> {
+async function errorIn(parts: readonly OfferedPart[], body: ReceivedBody | undefined): Promise<ErrorReading> {
   const nothing = { errorNos: [], authenticated: false };
   try {
     const octets = messageIn(body);
@@ -84,7 +78,7 @@ async function errorIn(
         if (!(error instanceof WatchwordError)) throw error;
       }
     }
-    return peerErrorOf(crypto, octets)?.report ?? nothing;
+    return peerErrorOf(octets)?.report ?? nothing;
   } catch (error) {
     if (error instanceof WatchwordError) return nothing;
     throw error;

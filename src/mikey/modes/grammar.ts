@@ -7,19 +7,8 @@ import type { DecodedMessage, Payload, PayloadKind } from "../message.js";
  */
 export interface Grammar {
   readonly counts: Readonly<Partial<Record<PayloadKind, readonly [least: number, most: number]>>>;
-  /** Absent where nothing has to authenticate. */
-  readonly last?: PayloadKind;
-}
-
-/** One way of keying: its messages. */
-export interface Mode {
-  readonly name: string;
-  readonly requestType: number;
-  readonly responseType: number;
-  readonly request: Grammar;
-  readonly response: Grammar;
-  /** The request of a CSB update (RFC 3830 §4.5): static payloads are left out. */
-  readonly update: Grammar;
+  /** What authenticates: one payload of this kind, or of one of these, once and last. Absent where nothing has to. */
+  readonly last?: PayloadKind | readonly PayloadKind[];
 }
 
 /** @throws MikeyError `mikey.grammar` that names the payload */
@@ -38,8 +27,13 @@ export function checkGrammar(message: DecodedMessage, grammar: Grammar): void {
   for (const [kind, [least]] of Object.entries(grammar.counts) as [PayloadKind, readonly [number, number]][]) {
     if ((counts.get(kind) ?? 0) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
   }
-  if (grammar.last !== undefined && message.payloads.at(-1)?.kind !== grammar.last) {
-    throw new MikeyError("mikey.grammar", `${grammar.last} is not the last payload`);
+  if (grammar.last === undefined) return;
+  const last = typeof grammar.last === "string" ? [grammar.last] : grammar.last;
+  const found = last.reduce((count, kind) => count + (counts.get(kind) ?? 0), 0);
+  if (found !== 1) throw new MikeyError("mikey.grammar", `${found} payloads authenticate the message (${last.join(", ")})`);
+  const final = message.payloads.at(-1)?.kind;
+  if (final === undefined || !last.includes(final)) {
+    throw new MikeyError("mikey.grammar", `${last.join(" or ")} is not the last payload`);
   }
 }
 

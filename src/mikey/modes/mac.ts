@@ -1,6 +1,6 @@
 import { wipe } from "../../bytes/index.js";
 import type { CryptoProvider } from "../../crypto/index.js";
-import { encodeMessage } from "../codec.js";
+import { type ChainOptions, encodeMessage } from "../codec.js";
 import type { Identity } from "../csb.js";
 import { MikeyError } from "../errors.js";
 import {
@@ -16,24 +16,10 @@ import {
 import type { MessageKeys } from "../keys.js";
 import type { DecodedMessage, Header, KemacPayload, KeyData, Payload } from "../message.js";
 import { decodeKeyData, encodeKeyData } from "../payloads-key-data.js";
-import { DataType, EncrAlg, entryOf, MacAlg } from "../registry.js";
+import { EncrAlg, entryOf, MacAlg } from "../registry.js";
 import type { Timestamp } from "../timestamp.js";
-import { coveredOctets, type Mode, requiredPayload } from "./grammar.js";
-
-const MANY = 255;
-
-/**
- * Pre-shared key (RFC 3830 §3.1, §4.5):
- * I_MESSAGE = HDR, T, RAND, [IDi], [IDr], {SP}, KEMAC and R_MESSAGE = HDR, T, [IDr], V; an update has no RAND.
- */
-export const PSK: Mode = {
-  name: "PSK",
-  requestType: DataType.PSK_INIT,
-  responseType: DataType.PSK_RESP,
-  request: { counts: { T: [1, 1], RAND: [1, 1], ID: [0, 2], SP: [0, MANY], EXT: [0, 16], KEMAC: [1, 1] }, last: "KEMAC" },
-  response: { counts: { T: [1, 1], ID: [0, 1], EXT: [0, 16], V: [1, 1] }, last: "V" },
-  update: { counts: { T: [1, 1], ID: [0, 2], SP: [0, MANY], EXT: [0, 16], KEMAC: [1, 1] }, last: "KEMAC" },
-};
+import { coveredOctets, requiredPayload } from "./grammar.js";
+import type { Mode } from "./modes.js";
 
 /** How a KEMAC is protected. */
 export interface KemacProtection {
@@ -49,15 +35,17 @@ export function isNullKeyed(kemac: Pick<KemacPayload, "encrAlg" | "macAlg">): bo
 }
 
 /**
- * Refuses algorithms that do not protect a pre-shared key message: keys in the clear under a MAC, or without the MAC that
- * covers the whole message (RFC 3830 §4.2.3).
+ * Refuses algorithms that do not protect what the mode has them protect: keys in the clear, or a message without the MAC that covers it
+ * (RFC 3830 §4.2.3). In DHHMAC a KEMAC has nothing to encrypt (RFC 4650 §4.2); under an envelope key AES key wrap is its own
+ * integrity check, and the NULL MAC beside it is what RFC 3830 §4.2.3 recommends.
  * @throws MikeyError `mikey.encryption-algorithm`, `mikey.mac-algorithm`
  */
-export function checkPskAlgorithms(encrAlg: number, macAlg: number): void {
-  if (!isAuthentication(macAlg))
-    throw new MikeyError("mikey.mac-algorithm", `MAC alg ${macAlg} does not authenticate a pre-shared key message`);
-  if (!isKeyEncryption(encrAlg))
-    throw new MikeyError("mikey.encryption-algorithm", `Encr alg ${encrAlg} does not protect the keys`);
+export function checkKemacAlgorithms(mode: Mode, encrAlg: number, macAlg: number): void {
+  const wrapped = mode.envelope && encrAlg === EncrAlg.AES_KW_128 && macAlg === MacAlg.NULL;
+  if (!wrapped && !isAuthentication(macAlg))
+    throw new MikeyError("mikey.mac-algorithm", `MAC alg ${macAlg} does not authenticate a message of mode ${mode.name}`);
+  const fits = mode.keys === "agreement" ? encrAlg === EncrAlg.NULL : isKeyEncryption(encrAlg);
+  if (!fits) throw new MikeyError("mikey.encryption-algorithm", `Encr alg ${encrAlg} does not belong into mode ${mode.name}`);
 }
 
 /**
@@ -89,7 +77,27 @@ export function encodeWithKemac(
   return octets;
 }
 
-/** Verifies the MAC of a received KEMAC (RFC 3830 §5.3). @throws MikeyError `mikey.authentication` */
+/** Encodes a message whose KEMAC holds nothing but the MAC over it (RFC 4650 §4.2). @param payloads all payloads before the KEMAC */
+export function encodeWithMac(
+  crypto: CryptoProvider,
+  header: Header,
+  payloads: readonly Payload[],
+  macAlg: number,
+  keys: MessageKeys,
+): Uint8Array {
+  const kemac: Payload = {
+    kind: "KEMAC",
+    encrAlg: EncrAlg.NULL,
+    encrData: new Uint8Array(0),
+    macAlg,
+    mac: new Uint8Array(macOctets(macAlg)),
+  };
+  const octets = encodeMessage({ header, payloads: [...payloads, kemac] });
+  setMac(octets, computeMac(crypto, macAlg, keys, withoutMac(octets, macAlg)));
+  return octets;
+}
+
+/** Verifies the MAC over a message in the KEMAC that ends it (RFC 3830 §5.3). @throws MikeyError `mikey.authentication` */
 export function verifyKemac(crypto: CryptoProvider, message: DecodedMessage, keys: MessageKeys): void {
   const kemac = requiredPayload(message, "KEMAC");
   verifyMac(crypto, kemac.macAlg, keys, kemac.mac, coveredOctets(message));
@@ -109,7 +117,7 @@ export function readKemac(
   const context = { csbId: message.header.csbId, timestamp };
   const plaintext = keys === undefined ? encrData : openKeyData(crypto, encrAlg, keys, context, encrData);
   try {
-    return mayBePadded(encrAlg) ? decodePaddedKeyData(plaintext) : decodeKeyData(plaintext);
+    return mayBePadded(encrAlg) ? decodePadded(plaintext, decodeKeyData) : decodeKeyData(plaintext);
   } catch (cause) {
     throw new MikeyError("mikey.key-data", "the key data cannot be read", { cause });
   } finally {
@@ -118,11 +126,11 @@ export function readKemac(
 }
 
 /** RFC 3830 has no rule for the padding that AES key wrap needs; zeros at the end are taken as such where nothing else fits. */
-function decodePaddedKeyData(plaintext: Uint8Array): KeyData[] {
+export function decodePadded<T>(plaintext: Uint8Array, decode: (octets: Uint8Array, options: ChainOptions) => T): T {
   let end = plaintext.length;
   for (;;) {
     try {
-      return decodeKeyData(plaintext, { end });
+      return decode(plaintext, { end });
     } catch (error) {
       if (end === 0 || plaintext.length - end >= 15 || plaintext[end - 1] !== 0) throw error;
       end--;
@@ -164,7 +172,10 @@ export function verifyV(
   verifyMac(crypto, macAlg, keys, data, coveredOctets(message), ...suffix);
 }
 
-/** Identity_i || Identity_r || Timestamp, behind a verification message in its MAC (RFC 3830 §5.2). */
+/**
+ * Identity_i || Identity_r || Timestamp, behind a verification message in its MAC (RFC 3830 §5.2) and behind the R_MESSAGE of RSA-R in its
+ * signature (RFC 4738 §3.6).
+ */
 export function verificationSuffix(
   initiator: Identity | undefined,
   responder: Identity | undefined,
