@@ -1,1 +1,2 @@
 export * from "./contracts.js";
+export { createGroupMember, type GroupMemberOptions, type GroupToJoin } from "./member.js";

@@ -1,0 +1,317 @@
+/** A member of groups of one key server (RFC 4046 §3, docs/protocol.md Part II). */
+import { equalBytes, formatHex, WatchwordError } from "../bytes/index.js";
+import { type CryptoProvider, defaultCrypto, type PublicKey } from "../crypto/index.js";
+import {
+  createSecurityAssociationDatabase,
+  createSecurityPolicyDatabase,
+  type GroupRegistration,
+  type MemberRole,
+  type MinimumGroupPolicy,
+  openGsa,
+  openLeaveAcknowledgement,
+  type ProofVerdict,
+  sealLeave,
+} from "../gsa/index.js";
+import type { Clock, Timer, Timers } from "../io/index.js";
+import {
+  type Credential,
+  createInitiator,
+  createTimestampSource,
+  createTurns,
+  DataType,
+  decodeMessage,
+  encodeNtp,
+  type Identity,
+  type TimestampSource,
+} from "../mikey/index.js";
+import type { GroupMember, GroupMembership, MemberCarrier, MembershipState } from "./contracts.js";
+import { Membership, type MembershipContext } from "./membership.js";
+import { register } from "./registration.js";
+
+/** A group to join. */
+export interface GroupToJoin {
+  readonly group: Uint8Array;
+  readonly role: MemberRole;
+  /** The owner's key: the key server's credential is then checked, and needed where the minimum says so. */
+  readonly ownerKey?: PublicKey;
+}
+
+export interface GroupMemberOptions {
+  readonly groups: readonly GroupToJoin[];
+  readonly credential: Credential;
+  /** Who we are, and whom we register with, as ID payloads say it. */
+  readonly identity: Identity;
+  readonly gcks: Identity;
+  readonly carrier: MemberCarrier;
+  /** m= lines that this member describes. */
+  readonly streams: number;
+  readonly clock: Clock;
+  /** Monotonic. Default: `clock`. */
+  readonly steady?: Clock;
+  readonly timers: Timers;
+  /** Default: the platform's. */
+  readonly crypto?: CryptoProvider;
+  /** Shared by everything that uses the same long-term key. */
+  readonly timestamps?: TimestampSource;
+  /** What groups have to offer at least. Default: signed rekey messages, suites that encrypt and authenticate. */
+  readonly minimum?: MinimumGroupPolicy;
+  /** How often a sender reports, milliseconds. Default 60 s. */
+  readonly reportIntervalMs?: number;
+  /** A membership entered another state, and why. */
+  readonly onState?: (membership: GroupMembership, state: MembershipState, reason: string) => void;
+  /** New keys were installed. */
+  readonly onRekey?: (membership: GroupMembership) => void;
+  /** A registration after the first one failed; it is tried again. */
+  readonly onFailure?: (error: unknown) => void;
+}
+
+const REPORT_INTERVAL_MS = 60_000;
+/** How often the delay before a new registration doubles (docs/protocol.md §20.2: up to 64 times the delay). */
+const MOST_DOUBLINGS = 6;
+const LEAST_DELAY_MS = 250;
+/** Octets of data that wait to be judged. */
+const MOST_WAITING = 64;
+const LARGEST_DATAGRAM = 1200;
+
+/** @throws WatchwordError `member.groups` */
+export function createGroupMember(options: GroupMemberOptions): GroupMember {
+  return new Member(options);
+}
+
+class Member implements GroupMember {
+  readonly memberships: readonly Membership[];
+  readonly #options: GroupMemberOptions;
+  readonly #crypto: CryptoProvider;
+  readonly #timestamps: TimestampSource;
+  readonly #associations = createSecurityAssociationDatabase();
+  readonly #turns = createTurns();
+  #registration: GroupRegistration | undefined;
+  #retry: Timer | undefined;
+  #failures = 0;
+  #waiting = 0;
+  #lastT: bigint | undefined;
+  #closed = false;
+
+  constructor(options: GroupMemberOptions) {
+    const { groups, carrier } = options;
+    const names = new Set(groups.map(({ group }) => formatHex(group)));
+    if (groups.length === 0 || names.size < groups.length)
+      throw new WatchwordError("member.groups", "one group at least, and none twice");
+    this.#options = options;
+    this.#crypto = options.crypto ?? defaultCrypto;
+    this.#timestamps = options.timestamps ?? createTimestampSource(options.clock);
+    const policies = createSecurityPolicyDatabase();
+    const context: MembershipContext = {
+      crypto: this.#crypto,
+      clock: options.clock,
+      steady: options.steady ?? options.clock,
+      timers: options.timers,
+      gcks: options.gcks,
+      associations: this.#associations,
+      policies,
+      minimum: options.minimum ?? {},
+      streams: options.streams,
+      reportIntervalMs: options.reportIntervalMs ?? REPORT_INTERVAL_MS,
+      onState: (membership, state, reason) => options.onState?.(membership, state, reason),
+      onRekey: (membership) => options.onRekey?.(membership),
+      onMissing: (_, delayMs) => this.#registerLater(delayMs),
+      report: (octets) => this.#report(octets),
+      expire: () => this.#expire(),
+    };
+    this.memberships = groups.map(({ group, ownerKey }) => new Membership(context, group, ownerKey));
+    carrier.onMessage = (message) => this.#receive(message);
+    carrier.onLost = () => {
+      for (const membership of this.memberships) membership.lost();
+    };
+  }
+
+  async join(): Promise<void> {
+    for (const membership of this.memberships) membership.enter("joining", "asked to join");
+    try {
+      await this.#turns(() => this.#register());
+    } catch (error) {
+      for (const membership of this.memberships) if (membership.state === "joining") membership.enter("idle", reasonOf(error));
+      throw error;
+    }
+  }
+
+  receiveControl(datagram: Uint8Array): void {
+    if (datagram.length <= LARGEST_DATAGRAM) this.#receive(datagram);
+  }
+
+  async leave(): Promise<ProofVerdict> {
+    this.#retry?.cancel();
+    return this.#turns(async () => {
+      const registration = this.#registration;
+      const left = this.memberships.filter(
+        (membership) => membership.registration === registration && membership.deregistration !== "none",
+      );
+      const keys = left.flatMap((membership) => membership.proof() ?? []);
+      try {
+        if (registration === undefined || keys.length === 0) {
+          await this.#options.carrier.end(undefined);
+          return "absent";
+        }
+        const acknowledge = left.some(({ deregistration }) => deregistration === "acknowledged");
+        const { octets, t } = sealLeave(
+          this.#crypto,
+          registration,
+          keys,
+          encodeNtp(this.#options.clock.now()),
+          acknowledge,
+          this.#lastT,
+        );
+        this.#lastT = t;
+        const acknowledgement = await this.#options.carrier.end(octets);
+        return openLeaveAcknowledgement(this.#crypto, registration, octets, acknowledgement, keys);
+      } finally {
+        this.close();
+      }
+    });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#retry?.cancel();
+    for (const membership of this.memberships) {
+      membership.enter("idle", "closed");
+      membership.close();
+    }
+    this.#options.carrier.onMessage = undefined;
+    this.#options.carrier.onLost = undefined;
+    this.#options.carrier.close();
+  }
+
+  async #register(): Promise<void> {
+    const options = this.#options;
+    if (this.#closed) return;
+    const { registration, gsas } = await register(
+      {
+        crypto: this.#crypto,
+        initiator: createInitiator({
+          crypto: this.#crypto,
+          clock: options.clock,
+          timestamps: this.#timestamps,
+        }),
+        credential: options.credential,
+        identity: options.identity,
+        gcks: options.gcks,
+        secure: options.carrier.secure,
+        groups: options.groups,
+        expectation: (group) => this.#expectation(group),
+      },
+      (iMessage) => options.carrier.register(iMessage),
+    );
+    this.#registration = registration;
+    this.#lastT = undefined;
+    this.#failures = 0;
+    for (const membership of this.memberships) {
+      const gsa = gsas.find(({ constants }) => equalBytes(constants.group, membership.group));
+      if (gsa !== undefined) membership.install(gsa, registration);
+      else {
+        membership.enter("idle", "the key server does not admit to this group");
+        membership.close();
+      }
+    }
+  }
+
+  #expectation(group: Uint8Array) {
+    const { minimum, groups, clock } = this.#options;
+    const membership = this.memberships.find((candidate) => equalBytes(candidate.group, group));
+    const ownerKey = groups.find((candidate) => equalBytes(candidate.group, group))?.ownerKey;
+    const { constants, sequence } = membership ?? {};
+    return {
+      now: clock.now(),
+      ...(constants === undefined || sequence === undefined ? {} : { known: { constants, sequence } }),
+      ...(minimum === undefined ? {} : { minimum }),
+      ...(ownerKey === undefined ? {} : { ownerKey: async () => ownerKey }),
+    };
+  }
+
+  /** After a random delay, so that not everybody comes at once; twice as long after every failure (docs/protocol.md §20.2). */
+  #registerLater(delayMs: number): void {
+    if (this.#closed || this.#retry !== undefined) return;
+    const spread = this.#random();
+    const first = delayMs * spread;
+    const backedOff = Math.max(delayMs, LEAST_DELAY_MS) * 2 ** Math.min(this.#failures, MOST_DOUBLINGS) * (0.75 + spread / 2);
+    this.#retry = this.#options.timers.after(this.#failures === 0 ? first : backedOff, () => {
+      this.#retry = undefined;
+      void this.#turns(() => this.#registerAgain(delayMs));
+    });
+  }
+
+  async #registerAgain(delayMs: number): Promise<void> {
+    // What was missing may have come meanwhile.
+    if (this.#closed || this.memberships.every(({ state }) => state !== "missing")) return;
+    try {
+      await this.#register();
+    } catch (error) {
+      this.#failures++;
+      this.#options.onFailure?.(error);
+      this.#registerLater(delayMs);
+    }
+  }
+
+  /** One message of the key server, in the dialog, by multicast or unicast. */
+  #receive(octets: Uint8Array): void {
+    const csbId = csbIdOf(octets);
+    const membership = this.memberships.find(({ constants }) => constants !== undefined && constants.csbId === csbId);
+    if (membership === undefined || this.#waiting >= MOST_WAITING) return;
+    const copy = octets.slice();
+    this.#waiting++;
+    this.#turns(() => (copy[1] === DataType.GSA ? this.#receiveGsa(membership, copy) : membership.receive(copy)))
+      .catch((error: unknown) => {
+        // Between two registrations everything fails silently (docs/protocol.md §22); what is no refusal of the octets is a defect.
+        if (!(error instanceof WatchwordError)) this.#options.onFailure?.(error);
+      })
+      .finally(() => {
+        this.#waiting--;
+      });
+  }
+
+  /** A GSA in the dialog or session, under the registration that is there (docs/protocol.md §15.6). */
+  async #receiveGsa(membership: Membership, octets: Uint8Array): Promise<void> {
+    const { registration } = membership;
+    if (registration === undefined || membership.state === "ended") return;
+    decodeMessage(octets);
+    const gsa = await openGsa(this.#crypto, registration.downKey, octets, {
+      gcks: this.#options.gcks,
+      member: this.#options.identity,
+      groups: [membership.group],
+      ...this.#expectation(membership.group),
+    });
+    membership.install(gsa, registration);
+  }
+
+  #report(octets: Uint8Array): void {
+    this.#options.carrier
+      .send(octets)
+      .then((answer) => {
+        if (answer !== undefined) this.#receive(answer);
+      })
+      .catch((error: unknown) => this.#options.onFailure?.(error));
+  }
+
+  #expire(): void {
+    const nowMs = (this.#options.steady ?? this.#options.clock).now();
+    for (const { group, dataSa, mki } of this.#associations.expire(nowMs)) {
+      for (const membership of this.memberships) if (equalBytes(membership.group, group)) membership.media.remove(dataSa, mki);
+    }
+  }
+
+  /** 0 to 1. */
+  #random(): number {
+    const octets = this.#crypto.randomBytes(4);
+    return new DataView(octets.buffer, octets.byteOffset).getUint32(0) / 2 ** 32;
+  }
+}
+
+/** CSB ID of a message, which finds the group (docs/protocol.md §13). */
+function csbIdOf(octets: Uint8Array): number | undefined {
+  return octets.length < 10 ? undefined : new DataView(octets.buffer, octets.byteOffset).getUint32(4);
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : "failed";
+}

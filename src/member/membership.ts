@@ -1,0 +1,438 @@
+/** A membership in one group: its state machine (docs/protocol.md §20.2), timers and keys. */
+import { wipe } from "../bytes/index.js";
+import type { CryptoProvider, PublicKey } from "../crypto/index.js";
+import { createKeyPath } from "../gkma/index.js";
+import {
+  createRekeyReceiver,
+  type DataKey,
+  type GroupConstants,
+  type GroupPolicies,
+  type GroupRegistration,
+  heldGroupKey,
+  type InstalledRekey,
+  type MemberRole,
+  type MinimumGroupPolicy,
+  type OpenedGsa,
+  type RekeyOutcome,
+  type RekeyReceiver,
+  retransmissionSpanMs,
+  type SecurityAssociationDatabase,
+  type SecurityPolicyDatabase,
+  sealReport,
+  wipeDataKeys,
+} from "../gsa/index.js";
+import type { Clock, Timer, Timers } from "../io/index.js";
+import type { Identity } from "../mikey/index.js";
+import type { GroupMembership, GroupStream, MembershipState } from "./contracts.js";
+import { GroupMedia } from "./group-media.js";
+
+/** What the memberships of one registration share. */
+export interface MembershipContext {
+  readonly crypto: CryptoProvider;
+  readonly clock: Clock;
+  /** Monotonic. */
+  readonly steady: Clock;
+  readonly timers: Timers;
+  readonly gcks: Identity;
+  readonly associations: SecurityAssociationDatabase;
+  readonly policies: SecurityPolicyDatabase;
+  readonly minimum: MinimumGroupPolicy;
+  readonly reportIntervalMs: number;
+  /** m= lines that the member described. */
+  readonly streams: number;
+  onState(membership: Membership, state: MembershipState, reason: string): void;
+  onRekey(membership: Membership): void;
+  /** The member has to register again, after a random delay of at most so many milliseconds. */
+  onMissing(membership: Membership, delayMs: number): void;
+  /** Carries a report; failures are the carrier's business. */
+  report(octets: Uint8Array): void;
+  /** Removes the keys of all groups that have expired. */
+  expire(): void;
+}
+
+/** docs/protocol.md §21. */
+const MOST_KEPT = 16;
+const TOKENS = { most: 10, perSecond: 2 } as const;
+/** Where a group has no rekey SA and so no delays of its own. */
+const DEFAULT_DELAYS = { activationDelayMs: 2000, deactivationDelayMs: 10_000, resynchronisationDelayMs: 5000 } as const;
+/** How much earlier than the end of a lifetime a member renews. */
+const RENEW_AT = 0.9;
+const REPORT_AT = 0.5;
+/** Longest wait of a timer: Node takes 32 bits. */
+const LONGEST_MS = 0x7fff_ffff;
+
+type TimerName = "silence" | "span" | "activate" | "expire" | "kek" | "data" | "membership" | "report" | "end";
+
+export class Membership implements GroupMembership {
+  readonly group: Uint8Array;
+  readonly media: GroupMedia;
+  readonly #context: MembershipContext;
+  readonly #ownerKey: PublicKey | undefined;
+  readonly #timers = new Map<TimerName, Timer>();
+  #state: MembershipState = "idle";
+  #registration: GroupRegistration | undefined;
+  #constants: GroupConstants | undefined;
+  #policies: GroupPolicies | undefined;
+  #rekey: RekeyReceiver | undefined;
+  #sequence: number | undefined;
+  #kept: Uint8Array[] = [];
+  #counter = 0;
+  #tokens: number = TOKENS.most;
+  #tokensAtMs: number;
+
+  constructor(context: MembershipContext, group: Uint8Array, ownerKey: PublicKey | undefined) {
+    this.#context = context;
+    this.group = group;
+    this.#ownerKey = ownerKey;
+    this.#tokensAtMs = context.steady.now();
+    this.media = new GroupMedia({
+      crypto: context.crypto,
+      gcks: context.gcks,
+      group,
+      policies: context.policies,
+      now: () => context.steady.now(),
+      onSending: () => this.report(),
+      onUnknownKey: () => this.#awaitStep("packets under a key that is not here"),
+      onCollision: () => this.#collided(),
+    });
+  }
+
+  get state(): MembershipState {
+    return this.#state;
+  }
+
+  get role(): MemberRole | undefined {
+    return this.#policies?.group?.member?.role;
+  }
+
+  get streams(): readonly GroupStream[] {
+    return this.media.streams;
+  }
+
+  get sequence(): number | undefined {
+    return this.#rekey?.sequence ?? this.#sequence;
+  }
+
+  get control(): string | undefined {
+    return this.#policies?.rekey?.controlAddress;
+  }
+
+  get constants(): GroupConstants | undefined {
+    return this.#constants;
+  }
+
+  get registration(): GroupRegistration | undefined {
+    return this.#registration;
+  }
+
+  /** Whether an acknowledgement of leaving is wanted, or a proof at all. */
+  get deregistration() {
+    return this.#policies?.group?.deregistration ?? "none";
+  }
+
+  /** What this member holds, to leave with: its newest KEK, or data key where there is none (docs/protocol.md §19). */
+  proof() {
+    const constants = this.#constants;
+    if (constants === undefined) return undefined;
+    const { crypto, associations, gcks } = this.#context;
+    const kek = this.#rekey?.kek();
+    if (kek !== undefined) {
+      const held = heldGroupKey(crypto, constants, { kek });
+      wipe(kek.key);
+      return held;
+    }
+    const dataKey = associations
+      .dataSas(gcks, this.group)
+      .find(({ keys }) => keys.length > 0)
+      ?.keys.at(-1);
+    return dataKey === undefined ? undefined : heldGroupKey(crypto, constants, { dataKey });
+  }
+
+  enter(state: MembershipState, reason: string): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#context.onState(this, state, reason);
+  }
+
+  /** Installs what a verified GSA says, all at once (docs/protocol.md §15.6). */
+  install(gsa: OpenedGsa, registration: GroupRegistration): void {
+    const { crypto, associations, gcks, steady } = this.#context;
+    const nowMs = steady.now();
+    const fresh = registration !== this.#registration;
+    if (fresh) this.#counter = 0;
+    this.#registration = registration;
+    associations.putRegistration(this.group, registration);
+    this.#constants = gsa.constants;
+    this.#sequence = gsa.sequence;
+    const previous = this.#rekey;
+    this.#rekey = undefined;
+    const { rekey } = gsa.policies;
+    if (rekey !== undefined && gsa.path !== undefined) {
+      this.#rekey = createRekeyReceiver({
+        crypto,
+        gcks,
+        constants: gsa.constants,
+        policies: { ...gsa.policies, rekey },
+        keyPath: createKeyPath(crypto, gsa.path),
+        sequence: gsa.sequence,
+        time: gsa.time,
+        receivedAtMs: nowMs,
+        minimum: this.#context.minimum,
+        ...(this.#ownerKey === undefined ? {} : { ownerKey: this.#ownerKey }),
+      });
+      associations.putRekey(this.#rekey);
+    }
+    previous?.wipe();
+    this.#apply(gsa.policies);
+    this.media.synchronise(gsa.senders);
+    this.#installKeys(gsa.dataKeys, false);
+    this.#after("membership", 1000 * REPORT_AT * (gsa.policies.group.member?.lifetime ?? 0), () => this.#renewMembership());
+    if (gsa.kek !== undefined && rekey !== undefined) this.#renewAt("kek", rekey.kekLifetime, "the KEK ends");
+    this.#renewKeys();
+    this.#heard();
+    this.enter(rekey === undefined || gsa.kek !== undefined ? "in-step" : "waiting", "GSA installed");
+    if (fresh && (gsa.policies.group.confirmation || this.role?.send === true)) this.report();
+    this.#inStep();
+  }
+
+  /** A rekey message, heartbeat or end (docs/protocol.md §16.9). */
+  async receive(octets: Uint8Array): Promise<void> {
+    const rekey = this.#rekey;
+    if (rekey === undefined || this.#state === "ended") return;
+    const outcome = await rekey.receive(octets, {
+      nowMs: this.#context.steady.now(),
+      wallClockMs: this.#context.clock.now(),
+      takeToken: () => this.#takeToken(),
+    });
+    // Another GSA took its place meanwhile.
+    if (rekey !== this.#rekey) return;
+    this.#conclude(outcome, octets);
+    if (outcome.kind === "installed") await this.#retryKept();
+  }
+
+  /** Tells the key server what this member holds and sends (docs/protocol.md §18). */
+  report(): void {
+    const member = this.#policies?.group?.member;
+    const { crypto, report, reportIntervalMs } = this.#context;
+    if (this.#registration === undefined || this.#constants === undefined || member === undefined) return;
+    this.#counter++;
+    const streams = this.media.running();
+    report(
+      sealReport(crypto, this.#registration.upKey, this.#constants, {
+        counter: this.#counter,
+        member: member.number,
+        kekSpi: this.#rekey?.kekSpi,
+        streams,
+      }),
+    );
+    if (streams.length > 0) this.#after("report", reportIntervalMs, () => this.report());
+  }
+
+  /** The dialog or session with the key server has gone. */
+  lost(): void {
+    if (this.#state === "ended" || this.#state === "idle" || this.#state === "joining") return;
+    this.miss("the dialog or session with the key server ended");
+  }
+
+  /** Has lost the key server, or is about to lose its keys: registers again. What it has goes on opening packets. */
+  miss(reason: string, delayMs = this.#resynchronisationDelay()): void {
+    if (this.#state === "ended" || this.#state === "missing" || this.#state === "joining" || this.#state === "idle") return;
+    this.enter("missing", reason);
+    this.#context.onMissing(this, delayMs);
+  }
+
+  close(): void {
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.clear();
+    this.media.close();
+    this.#kept = [];
+    const { associations, policies, gcks } = this.#context;
+    associations.removeGroup(gcks, this.group);
+    policies.removeGroup(gcks, this.group);
+    this.#rekey?.wipe();
+    this.#rekey = undefined;
+    this.#registration = undefined;
+  }
+
+  #conclude(outcome: RekeyOutcome, octets: Uint8Array): void {
+    switch (outcome.kind) {
+      case "installed":
+        this.#heard();
+        this.#installed(outcome);
+        return;
+      case "heartbeat":
+        this.#heard();
+        if (outcome.missed) this.#awaitStep("a heartbeat tells of a later message");
+        else this.#inStep();
+        return;
+      case "behind":
+        this.#heard();
+        if (this.#kept.length < MOST_KEPT) this.#kept.push(octets.slice());
+        this.#awaitStep("an earlier message is awaited");
+        return;
+      case "elsewhere":
+        this.#heard();
+        this.#awaitStep("another packet is needed");
+        return;
+      case "lost":
+        this.miss("keys do not fit an authentic message");
+        return;
+      case "end":
+        this.#ended(outcome.restart);
+        return;
+      // Nothing follows from what is not authentic, or not to be judged.
+      case "old":
+      case "unverifiable":
+      case "discarded":
+        return;
+    }
+  }
+
+  #installed(outcome: InstalledRekey): void {
+    if (outcome.policies !== this.#policies) this.#apply(outcome.policies);
+    this.media.synchronise(outcome.sync);
+    this.#installKeys(outcome.dataKeys, outcome.immediate);
+    if (outcome.kek !== undefined) wipe(outcome.kek.key);
+    if (outcome.lifetime !== undefined) this.#renewAt("kek", outcome.lifetime, "the KEK ends");
+    this.#renewKeys();
+    this.#context.onRekey(this);
+    if (outcome.gap) {
+      this.miss("a message before this one was missed");
+      return;
+    }
+    this.#inStep();
+  }
+
+  /** Messages that overtook others. */
+  async #retryKept(): Promise<void> {
+    const kept = this.#kept;
+    this.#kept = [];
+    for (const octets of kept) await this.receive(octets);
+  }
+
+  #apply(policies: GroupPolicies): void {
+    const { associations, gcks, streams } = this.#context;
+    this.#policies = policies;
+    for (const data of policies.data) associations.putDataSa(gcks, this.group, data);
+    const member = policies.group?.member;
+    const ssrcs = new Map((member?.ssrcs ?? []).map(({ stream, ssrc }) => [stream, ssrc]));
+    this.media.configure(policies.data, member?.role ?? { send: false, receive: false }, ssrcs, streams);
+  }
+
+  #installKeys(keys: readonly DataKey[], immediate: boolean): void {
+    const { associations, gcks, steady } = this.#context;
+    const nowMs = steady.now();
+    const { activationDelayMs, deactivationDelayMs } = this.#policies?.rekey ?? DEFAULT_DELAYS;
+    const delays = { activationDelayMs: immediate ? 0 : activationDelayMs, deactivationDelayMs };
+    for (const key of keys) {
+      const installed = associations.installDataKey(
+        gcks,
+        this.group,
+        // The database keeps the octets; what was handed over is wiped below.
+        { ...key, key: key.key.slice(), ...(key.salt === undefined ? {} : { salt: key.salt.slice() }) },
+        nowMs,
+        delays,
+      );
+      this.media.install(installed);
+      if (installed.activeAtMs > nowMs) this.#after("activate", installed.activeAtMs - nowMs, () => this.media.activate());
+    }
+    wipeDataKeys(keys);
+    this.media.activate();
+    this.#scheduleExpiry();
+  }
+
+  #scheduleExpiry(): void {
+    const { associations, gcks, steady } = this.#context;
+    const ends = associations.dataSas(gcks, this.group).flatMap(({ keys }) => keys.map(({ expiresAtMs }) => expiresAtMs));
+    if (ends.length === 0) return;
+    this.#after("expire", Math.min(...ends) - steady.now() + 1, () => {
+      this.#context.expire();
+      this.#scheduleExpiry();
+    });
+  }
+
+  /** Something authentic came: the key server lives (§16.10, 3H). */
+  #heard(): void {
+    const heartbeatMs = this.#policies?.rekey?.heartbeatMs ?? 0;
+    if (heartbeatMs === 0) return;
+    this.#after("silence", 3 * heartbeatMs, () => {
+      this.miss("nothing authentic for three heartbeats");
+      this.#after("silence", this.#policies?.rekey?.deactivationDelayMs ?? 0, () => this.media.halt());
+    });
+  }
+
+  #inStep(): void {
+    this.media.resume();
+    this.#cancel("span");
+    if (this.#state === "behind" || this.#state === "missing" || (this.#state === "waiting" && this.#rekey?.kekSpi !== undefined))
+      this.enter("in-step", "in step");
+  }
+
+  /** Something is missing that may still come: one retransmission span later it has not (§16.9). */
+  #awaitStep(reason: string): void {
+    if (this.#state === "in-step") this.enter("behind", reason);
+    if (this.#state !== "behind" || this.#timers.has("span")) return;
+    const rekey = this.#policies?.rekey;
+    this.#after("span", rekey === undefined ? 0 : retransmissionSpanMs(rekey.retransmission), () => this.miss(reason));
+  }
+
+  #ended(restart: boolean): void {
+    if (restart) {
+      this.miss("the group begins again");
+      return;
+    }
+    this.enter("ended", "the group has ended");
+    this.media.halt();
+    for (const name of ["silence", "span", "kek", "data", "membership", "report"] as const) this.#cancel(name);
+    this.#after("end", this.#policies?.rekey?.deactivationDelayMs ?? 0, () => this.close());
+  }
+
+  #collided(): void {
+    this.media.halt();
+    this.miss("somebody else sends under this member's SSRC", 0);
+  }
+
+  #renewMembership(): void {
+    this.report();
+    this.#after("membership", 1000 * (RENEW_AT - REPORT_AT) * (this.#policies?.group?.member?.lifetime ?? 0), () => {
+      this.report();
+      this.#after("membership", 1000 * REPORT_AT * (this.#policies?.group?.member?.lifetime ?? 0), () => this.#renewMembership());
+    });
+  }
+
+  #renewKeys(): void {
+    const lifetimes = this.#policies?.data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0) ?? [];
+    if (lifetimes.length > 0) this.#renewAt("data", Math.min(...lifetimes), "a data key ends");
+  }
+
+  #renewAt(name: TimerName, seconds: number, reason: string): void {
+    this.#after(name, 1000 * RENEW_AT * seconds, () => this.miss(reason));
+  }
+
+  #resynchronisationDelay(): number {
+    return this.#policies?.rekey?.resynchronisationDelayMs ?? DEFAULT_DELAYS.resynchronisationDelayMs;
+  }
+
+  #takeToken(): boolean {
+    const now = this.#context.steady.now();
+    this.#tokens = Math.min(TOKENS.most, this.#tokens + ((now - this.#tokensAtMs) / 1000) * TOKENS.perSecond);
+    this.#tokensAtMs = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+
+  #after(name: TimerName, milliseconds: number, callback: () => void): void {
+    this.#cancel(name);
+    const timer = this.#context.timers.after(Math.min(LONGEST_MS, Math.max(0, milliseconds)), () => {
+      if (this.#timers.get(name) === timer) this.#timers.delete(name);
+      callback();
+    });
+    this.#timers.set(name, timer);
+  }
+
+  #cancel(name: TimerName): void {
+    this.#timers.get(name)?.cancel();
+    this.#timers.delete(name);
+  }
+}
