@@ -22,6 +22,7 @@ import {
   decodeMessage,
   encodeNtp,
   type Identity,
+  type InitiatorOptions,
   type TimestampSource,
 } from "../mikey/index.js";
 import type { GroupMember, GroupMembership, MemberCarrier, MembershipState } from "./contracts.js";
@@ -36,7 +37,7 @@ export interface GroupToJoin {
   readonly ownerKey?: PublicKey;
 }
 
-export interface GroupMemberOptions {
+export interface GroupMemberOptions extends Pick<InitiatorOptions, "policy"> {
   readonly groups: readonly GroupToJoin[];
   readonly credential: Credential;
   /** Who we are, and whom we register with, as ID payloads say it. */
@@ -193,6 +194,7 @@ class Member implements GroupMember {
           crypto: this.#crypto,
           clock: options.clock,
           timestamps: this.#timestamps,
+          ...(options.policy === undefined ? {} : { policy: options.policy }),
         }),
         credential: options.credential,
         identity: options.identity,

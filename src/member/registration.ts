@@ -91,7 +91,7 @@ export async function register(
 /** Whether the Initiator has a key to send: modes that agree on one, or whose Responder makes it, have none (RFC 3830 §3.3, RFC 4738 §3). */
 function transportsKey(credential: Credential): boolean {
   if ("nullKeying" in credential) throw new WatchwordError("member.credential", "a group is not joined without a credential");
-  const { mode = "PSK" } = credential as { readonly mode?: string };
+  const { mode = "PSK" } = credential;
   return mode === "PSK" || mode === "PK";
 }
 
