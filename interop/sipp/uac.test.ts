@@ -144,6 +144,23 @@ describePeer("sipp", "calls us [calls our user agent]", () => {
     expect(subject.calls[0]?.rekeys).toBe(0);
   });
 
+  it.concurrent("and sends UPDATE, which sip.js does not take: the call stands", async (test) => {
+    const subject = await startSubject(test);
+    const oracle = createOracle(test, subject);
+    const dialog = oracle.dialog();
+    const offer = oracle.write("offer", await oracle.offer(dialog));
+    const again = join(oracle.folder, "again");
+    const update = [request("UPDATE", 2, subject.uri, { type: SDP, file: again }), receiveResponse(405)];
+    const bye = [request("BYE", 3, subject.uri), receiveResponse(200)];
+    const running = run(test, subject, oracle, [...setUp(subject, offer), PAUSE, ...update, ...bye]);
+    await dialog.acceptAnswer(await subject.description(OK));
+    oracle.write("again", await oracle.offer(dialog));
+    expectSuccess(await running);
+    await until("the end", () => subject.ends.length > 0);
+    expect(subject.ends).toMatchObject([{ by: "remote", proof: "absent" }]);
+    expect(subject.calls[0]?.rekeys).toBe(0);
+  });
+
   it.concurrent("with keys under another pre-shared key, and is refused with 488 and a Warning", async (test) => {
     const subject = await startSubject(test);
     const oracle = createOracle(test, subject, { wrongKey: true });

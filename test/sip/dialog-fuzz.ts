@@ -15,10 +15,11 @@ const common = { clock, timers, crypto };
 
 /** Offers of a caller to somebody with the same pre-shared key. */
 export const offerSeeds: readonly string[] = await Promise.all(
-  (["session", "media"] as const).map((level) =>
-    createPskSipKeying({ ...common, uri: ALICE, keys: [[BOB, PSK]], level })
-      .dialog({ ...CALL, remote: BOB })
-      .createOffer(sdpOf([{}, { kind: "video", port: 4002 }])),
+  ([{ level: "session" }, { level: "media" }, { offerAs: "capability" }, { level: "media", offerAs: "capability" }] as const).map(
+    (how) =>
+      createPskSipKeying({ ...common, uri: ALICE, keys: [[BOB, PSK]], ...how })
+        .dialog({ ...CALL, remote: BOB })
+        .createOffer(sdpOf([{}, { kind: "video", port: 4002 }])),
   ),
 );
 const genuine = offerSeeds.flatMap((sdp) => readKeyMgmt(sdp).attributes.map(({ data }) => data as Uint8Array));

@@ -149,34 +149,88 @@ function damaged(sdp: string, changes: readonly (typeof damage extends fc.Arbitr
   }, sdp);
 }
 
+let counter = 0;
+
 describe("whatever comes", () => {
   it("an offer or answer is taken or refused with a SipRefusal, and a taken one never leaves a line in the clear", async () => {
     const world = scene();
+    const as = fc.constantFrom("secure" as const, "capability" as const);
     const offers = await Promise.all(
-      [1, 2].map((lines) => dialogs(world).caller.createOffer(sdpOf(Array.from({ length: lines }, () => ({}))))),
+      [world, world, scene({ offerAs: "capability" })].map((from, index) =>
+        dialogs(from).caller.createOffer(sdpOf(Array.from({ length: 1 + (index % 2) }, () => ({})))),
+      ),
     );
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom(...offers), fc.array(damage, { minLength: 1, maxLength: 4 }), async (offer, changes) => {
-        const { callee } = dialogs(scene());
-        await callee.acceptOffer(damaged(offer, changes)).then(
-          () => expect(callee.state).toBe("have-remote-offer"),
-          (error) => {
-            expect(error).toBeInstanceOf(SipRefusal);
-            expect(error.warningHeaders("h").join()).not.toMatch(/[\r\n]/);
-            expect(callee.media).toEqual([]);
-          },
-        );
-        const call = dialogs(scene());
-        await call.callee.acceptOffer(await call.caller.createOffer(sdpOf()));
-        const answer = damaged(await call.callee.createAnswer(sdpOf()), changes);
-        await call.caller.acceptAnswer(answer).then(
-          () =>
-            expect(call.caller.streams.every(({ direction, policy }) => direction === "inactive" || policy !== undefined)).toBe(
-              true,
-            ),
-          (error) => expect(error).toBeInstanceOf(SipRefusal),
-        );
+      fc.asyncProperty(
+        fc.constantFrom(...offers),
+        fc.array(damage, { minLength: 1, maxLength: 4 }),
+        as,
+        async (offer, changes, offerAs) => {
+          const { callee } = dialogs(scene());
+          await callee.acceptOffer(damaged(offer, changes)).then(
+            () => expect(callee.state).toBe("have-remote-offer"),
+            (error) => {
+              expect(error).toBeInstanceOf(SipRefusal);
+              expect(error.warningHeaders("h").join()).not.toMatch(/[\r\n]/);
+              expect(callee.media).toEqual([]);
+            },
+          );
+          const call = dialogs(scene({ offerAs }));
+          await call.callee.acceptOffer(await call.caller.createOffer(sdpOf()));
+          const answer = damaged(await call.callee.createAnswer(sdpOf()), changes);
+          await call.caller.acceptAnswer(answer).then(
+            () =>
+              expect(call.caller.streams.every(({ direction, policy }) => direction === "inactive" || policy !== undefined)).toBe(
+                true,
+              ),
+            (error) => expect(error).toBeInstanceOf(SipRefusal),
+          );
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it("a refusal is advice, whatever is in it, and only a rekey is aborted", async () => {
+    const world = scene();
+    const warning = fc.oneof(
+      fc.constantFrom('306 host "text"', '399 host "306 \\" 306"', "306", '1 a, 306 b "c', '306 "x'),
+      fc.string({ maxLength: 60 }),
+    );
+    const body = fc.option(
+      fc.record({
+        contentType: fc.constantFrom("application/mikey", "application/sdp", "text/plain"),
+        content: fc.oneof(
+          fc.string(),
+          fc.base64String(),
+          fc.uint8Array(),
+          fc.base64String().map((text) => `a=key-mgmt:mikey ${text}`),
+        ),
       }),
+      { nil: undefined },
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 300, max: 699 }),
+        body,
+        fc.array(warning, { maxLength: 4 }),
+        fc.boolean(),
+        async (status, content, warnings, rekey) => {
+          const call = dialogs(world, { callId: `${counter++}` });
+          if (rekey) await exchange(call.caller, call.callee);
+          await call.caller.createOffer(sdpOf());
+          const { abort, retry, authenticated } = await call.caller.refused(status, content, warnings);
+          expect(call.caller.state).toBe(abort ? "closed" : "stable");
+          expect([abort && !rekey, abort && status !== 488 && status !== 606, retry && rekey, authenticated]).toEqual([
+            false,
+            false,
+            false,
+            false,
+          ]);
+          if (rekey && !abort) expect(carry(call.caller, call.callee, rtp(1, 1))).toBeDefined();
+          for (const dialog of [call.caller, call.callee]) dialog.close();
+        },
+      ),
       { numRuns: 150 },
     );
   });

@@ -1,4 +1,5 @@
 export type { CallEnd, CallKeys, CallMedia, SipCall } from "./call.js";
+export * from "./contracts.js";
 export * from "./retransmission.js";
 export * from "./rtp-media.js";
 export * from "./sipjs-defects.js";

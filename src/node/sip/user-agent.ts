@@ -1,14 +1,4 @@
-import {
-  type Core,
-  type Invitation,
-  Inviter,
-  Registerer,
-  RegistererState,
-  type Session,
-  SessionState,
-  UserAgent,
-  type UserAgentDelegate,
-} from "sip.js";
+import { type Invitation, Inviter, type Registerer, type Session, SessionState, UserAgent, type UserAgentDelegate } from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto } from "../../crypto/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
@@ -16,80 +6,15 @@ import type { SipKeying } from "../../sip/index.js";
 import { createSessionDescriptionHandlerFactory } from "../../sip/sipjs/index.js";
 import { createDatagramsFactory, formatEndpoint } from "../datagrams.js";
 import { steadyClock, systemTimers } from "../time.js";
-import { Call, type CallMedia, type SipCall, statusError } from "./call.js";
+import { Call, type CallMedia, type SipCall } from "./call.js";
+import type { IncomingCall, PlaceOptions, SipUserAgent, SipUserAgentOptions } from "./contracts.js";
+import { untilTaken } from "./placing.js";
+import { register, unregister } from "./registration.js";
 import { createRtpMedia } from "./rtp-media.js";
 import { guardSession } from "./sipjs-defects.js";
-import { SipTransport, type SipTransportOptions, type SipTransportStatistics } from "./transport.js";
-
-/** What a user agent needs. */
-export interface SipUserAgentOptions {
-  /** Who we are: `sip:alice@example.org`. Port 0 stands for the one that the transport binds: a party that is called directly. */
-  readonly address: string;
-  readonly transport: SipTransportOptions;
-  /** URIs that requests go through first (RFC 3261 §8.1.2), for instance `sip:proxy.example.org;transport=tcp;lr`. */
-  readonly route?: readonly string[];
-  /** For digest authentication (RFC 3261 §22) by registrars and proxies. */
-  readonly credentials?: { readonly user: string; readonly password: string };
-  /** How calls are keyed: `createSipKeying` of `watchword/sip`, given our address once its port is known. */
-  readonly keying: (address: string) => SipKeying;
-  /** Address of the media in descriptions. Default: the transport's; needed for WebSocket. */
-  readonly mediaHost?: string;
-  readonly datagrams?: DatagramsFactory;
-  /** A call comes in; not set: every call is refused with 486. */
-  readonly onCall?: (call: IncomingCall) => void;
-  /** The first keys of a call, and every new ones. */
-  readonly onKeyed?: (call: SipCall) => void;
-  /** The connection to the proxy or server was lost. */
-  readonly onDisconnect?: (error: Error) => void;
-  /** A sink that failed; the call goes on. */
-  readonly onMediaError?: (error: unknown) => void;
-  /** What sip.js logs as a warning or an error. */
-  readonly onWarning?: (text: string) => void;
-}
-
-/** A call that rings. */
-export interface IncomingCall {
-  /** URI of the caller, as it says. */
-  readonly from: string;
-  /**
-   * Answers it.
-   * @throws (rejects) SipRefusal where the offer was not acceptable; WatchwordError `node.sip-call` where the caller gave up
-   */
-  accept(media: CallMedia): Promise<SipCall>;
-  /** Refuses it with a final response, 300 to 699. */
-  reject(status: number): Promise<void>;
-}
-
-/** How a call is placed. */
-export interface PlaceOptions extends CallMedia {
-  /** The other party makes the offer, we answer in ACK (RFC 3261 §13.2.1). Default false. */
-  readonly lateOffer?: boolean;
-  /** Milliseconds that it may ring. Default 60 000. */
-  readonly ringTime?: number;
-}
-
-/** A small telephone. */
-export interface SipUserAgent {
-  /** Where peers reach us; undefined over WebSocket. */
-  readonly address: Endpoint | undefined;
-  /** Whom to call: where we listen, or, over WebSocket or with a route, our address. */
-  readonly uri: string;
-  readonly calls: readonly SipCall[];
-  readonly transport: SipTransportStatistics;
-  /** Registers and stays registered. @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-register` */
-  register(): Promise<void>;
-  /**
-   * Places a call; resolves when it stands and its keys are in force.
-   * @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-address`, `node.sip-call`; SipRefusal where the answer was not acceptable
-   */
-  call(target: string, options?: PlaceOptions): Promise<SipCall>;
-  /** Hangs up, unregisters, closes every socket. */
-  close(): Promise<void>;
-}
+import { SipTransport, type SipTransportStatistics } from "./transport.js";
 
 const RING_TIME = 60_000;
-/** Seconds of a registration. */
-const REGISTRATION_TIME = 300;
 /** Milliseconds that the answer to a BYE stays repeatable over UDP: the peer asks again after T1, and once more after 2 T1. */
 const LAST_ANSWER_TIME = 1600;
 
@@ -193,22 +118,7 @@ class Agent implements SipUserAgent {
   }
 
   async register(): Promise<void> {
-    const registerer = new Registerer(this.#userAgent, { expires: REGISTRATION_TIME });
-    await new Promise<void>((resolve, reject) => {
-      registerer.stateChange.addListener((state) => {
-        if (state === RegistererState.Registered) resolve();
-        else if (state === RegistererState.Terminated)
-          reject(new WatchwordError("node.sip-register", "the registration has ended"));
-      });
-      registerer
-        .register({
-          requestDelegate: {
-            onReject: ({ message }) => reject(statusError("REGISTER", message.statusCode ?? 500, message.reasonPhrase ?? "")),
-          },
-        })
-        .catch(reject);
-    });
-    this.#registerer = registerer;
+    this.#registerer = await register(this.#userAgent);
   }
 
   async call(target: string, options: PlaceOptions = {}): Promise<SipCall> {
@@ -218,7 +128,7 @@ class Agent implements SipUserAgent {
       const call = this.#begin(inviter, "outgoing", target);
       this.#media.set(inviter, options);
       try {
-        await this.#invite(inviter, options.ringTime ?? RING_TIME);
+        await untilTaken(inviter, options.ringTime ?? RING_TIME);
         return call;
       } catch (error) {
         call.noteError(
@@ -244,15 +154,7 @@ class Agent implements SipUserAgent {
     if (this.#options.transport.transport === "udp" && since < LAST_ANSWER_TIME) {
       await new Promise((resolve) => setTimeout(resolve, LAST_ANSWER_TIME - since));
     }
-    const registerer = this.#registerer;
-    if (registerer?.state === RegistererState.Registered && this.#transport.isConnected()) {
-      await inTime(
-        new Promise<void>((resolve) => {
-          const done = (): void => resolve();
-          registerer.unregister({ requestDelegate: { onAccept: done, onReject: done } }).catch(done);
-        }),
-      );
-    }
+    if (this.#registerer !== undefined && this.#transport.isConnected()) await inTime(unregister(this.#registerer));
     await inTime(this.#userAgent.stop());
     await this.#transport.disconnect();
   }
@@ -261,26 +163,6 @@ class Agent implements SipUserAgent {
   async #leave(session: Session, call: Call): Promise<void> {
     const ended = await inTime(session.state === SessionState.Established ? call.hangUp() : this.#giveUp(session, call));
     if (!ended) await call.abandon();
-  }
-
-  async #invite(inviter: Inviter, ringTime: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        timer = setTimeout(() => reject(new WatchwordError("node.sip-call", "the other party does not answer")), ringTime);
-        const refused = ({ message }: Core.IncomingResponse): void =>
-          reject(statusError("INVITE", message.statusCode ?? 500, reasonOf(message)));
-        inviter.stateChange.addListener((state) => {
-          if (state === SessionState.Established) resolve();
-          // Rejections come a moment later, with their status.
-          else if (state === SessionState.Terminated)
-            setTimeout(() => reject(new WatchwordError("node.sip-call", "the call failed")), 0);
-        });
-        inviter.invite({ requestDelegate: { onReject: refused, onRedirect: refused } }).catch(reject);
-      });
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   async #giveUp(session: Session, call: Call): Promise<void> {
@@ -387,10 +269,4 @@ function addressOf(text: string) {
   const uri = /^sips?:/i.test(text) ? UserAgent.makeURI(text) : undefined;
   if (uri === undefined) throw new WatchwordError("node.sip-address", `${text} is not a SIP address such as sip:alice@example.org`);
   return uri;
-}
-
-/** The reason that a Warning gives, or the phrase of the status line. */
-function reasonOf(message: Core.IncomingResponseMessage): string {
-  const texts = message.getHeaders("warning").flatMap((warning) => /"((?:[^"\\]|\\.)*)"/.exec(warning)?.[1] ?? []);
-  return texts.length === 0 ? (message.reasonPhrase ?? "") : `(${texts.join("; ")})`;
 }
