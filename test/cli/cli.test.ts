@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -86,6 +86,12 @@ async function freePort(): Promise<number> {
 
 function lastJson(outcome: Outcome): Record<string, unknown> {
   return JSON.parse(outcome.stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
+}
+
+/** Resolves when a player has written packets into a file: then it plays, and takes signals. */
+async function recorded(name: string): Promise<void> {
+  const size = (): number => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0;
+  await expect.poll(size, { timeout: 20_000, interval: 20 }).toBeGreaterThan(1000);
 }
 
 describe("usage", () => {
@@ -311,7 +317,7 @@ describe("serve and play", () => {
   it("records to an rtpdump file; Ctrl-C of the player tears down properly", async () => {
     const { url, server } = await serve("--psk", PSK);
     const player = start(["play", url, "--psk", PSK, "--out", "tone.rtpdump", "--json"]);
-    await new Promise((done) => setTimeout(done, 900));
+    await recorded("tone.rtpdump");
     player.child.kill("SIGINT");
     const played = await player.ended;
     expect(played.code, played.stderr).toBe(0);
@@ -323,8 +329,8 @@ describe("serve and play", () => {
 
   it("a server that dies mid-stream ends the player with a clear error", async () => {
     const { url, server } = await serve("--psk", PSK);
-    const player = start(["play", url, "--psk", PSK, "--transport", "tcp", "--json"]);
-    await new Promise((done) => setTimeout(done, 900));
+    const player = start(["play", url, "--psk", PSK, "--transport", "tcp", "--json", "--out", "dying.rtpdump"]);
+    await recorded("dying.rtpdump");
     server.child.kill("SIGKILL");
     const played = await player.ended;
     expect(played.code).toBe(1);
@@ -332,12 +338,13 @@ describe("serve and play", () => {
   });
 
   it("refuses more sessions than --max-sessions, and ends after --duration", async () => {
-    const { url, server } = await serve("--psk", PSK, "--max-sessions", "1", "--duration", "4");
-    const first = start(["play", url, "--psk", PSK, "--duration", "1.5", "--json"]);
-    await new Promise((done) => setTimeout(done, 700));
+    const { url, server } = await serve("--psk", PSK, "--max-sessions", "1", "--duration", "8");
+    const first = start(["play", url, "--psk", PSK, "--out", "first.rtpdump"]);
+    await recorded("first.rtpdump");
     const second = await run("play", url, "--psk", PSK, "--packets", "5");
     expect(second.code).toBe(1);
     expect(second.stderr).toContain("453");
+    first.child.kill("SIGINT");
     expect((await first.ended).code).toBe(0);
     expect((await server.ended).code).toBe(0);
   });

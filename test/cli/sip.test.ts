@@ -134,7 +134,7 @@ describe("watchword call and answer", () => {
       "--tls-key",
       "own-key.pem",
       "--duration",
-      "3",
+      "6",
     );
     const outcome = await run("call", answering.uri, "--transport", "tls", "--psk", PSK, "--ca", "own.pem", "--json");
     expect(reportsOf(outcome)).toMatchObject([{ endedBy: "remote", teardownProof: "verified" }]);
