@@ -1,25 +1,36 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CodecError, concatBytes, equalBytes, formatHex, utf8, utf8Text, WatchwordError } from "../src/bytes/index.js";
+import { CodecError, concatBytes, equalBytes, formatHex, parseHex, utf8, utf8Text, WatchwordError } from "../src/bytes/index.js";
 import type { CryptoProvider } from "../src/crypto/index.js";
+import { decodeGroupPolicies, decodeRekey, decodeReport, openGsa } from "../src/gsa/index.js";
 import {
   createInitiator,
   createReplayCache,
   createResponder,
   createTimestampSource,
   DataType,
+  decodeCredential,
+  decodeGkma,
+  decodeHello,
   decodeIdentifiedKeys,
   decodeKeyData,
   decodeKeyIds,
   decodeMessage,
   decodeOmaBcast,
   decodePayloadChain,
+  decodePossessionClaim,
   decodeSdpIds,
+  decodeSync,
   decodeTicketData,
+  encodeCredential,
+  encodeGkma,
+  encodeHello,
   encodeIdentifiedKeys,
   encodeKeyData,
   encodeMessage,
   encodePayloadChain,
+  encodePossessionClaim,
+  encodeSync,
   encodeTicketData,
   TOLERANCES,
   type ToleranceName,
@@ -46,12 +57,22 @@ import {
 import { parseMikeyBody } from "../src/sip/index.js";
 import { createSrtpReceiver, createSrtpSender, type SrtpPolicy } from "../src/srtp/index.js";
 import { formatInspections, inspectionJson, inspectOctets, redact } from "../src/tools/index.js";
-import { csMapCases, keyDataCases, payloadCases } from "./mikey/codec-cases.js";
+import {
+  credentialCases,
+  csMapCases,
+  gkmaCases,
+  helloCases,
+  keyDataCases,
+  payloadCases,
+  possessionCases,
+  syncCases,
+} from "./mikey/codec-cases.js";
 import { ALICE, BOB, NOW, PSK, request } from "./mikey/exchange-fixture.js";
 import { serverSeeds, talkToServer } from "./rtsp/server-fuzz.js";
 import { offerSeeds, offerToCallee } from "./sip/dialog-fuzz.js";
 import { masterKey, rtpPacket } from "./srtp/packets.js";
 import { STRICT, STRICT_BASE64, STRICT_OCTETS } from "./tools/messages.js";
+import vectors from "./vectors/group-messages.json" with { type: "json" };
 
 /** What must hold for any octets at all. */
 export interface FuzzTarget {
@@ -174,6 +195,50 @@ const contents: FuzzTarget = {
       typed(() => void decodeOmaBcast(input)),
       typed(() => void decodeSdpIds(input)),
     ];
+    return results.includes(true);
+  },
+};
+
+const EXTENSIONS: readonly (readonly [cases: readonly { octets: Uint8Array }[], again: (input: Uint8Array) => Uint8Array])[] = [
+  [helloCases, (input) => encodeHello(decodeHello(input))],
+  [possessionCases, (input) => encodePossessionClaim(decodePossessionClaim(input))],
+  [gkmaCases, (input) => encodeGkma(decodeGkma(input))],
+  [syncCases, (input) => encodeSync(decodeSync(input))],
+  [credentialCases, (input) => encodeCredential(decodeCredential(input))],
+];
+
+/** Messages of groups and what stands in their extensions. */
+const group: FuzzTarget = {
+  name: "group",
+  seeds: () => [
+    ...EXTENSIONS.flatMap(([cases]) => cases.map(({ octets }) => octets)),
+    ...["gsa", "rekey", "heartbeat", "end", "report"].map((name) =>
+      parseHex((vectors as unknown as Record<string, string>)[name] as string),
+    ),
+  ],
+  async run(input) {
+    const results = EXTENSIONS.map(([, again]) => typed(() => same("extension", again(input), input)));
+    results.push(typed(() => void decodeRekey(input)));
+    results.push(typed(() => void decodeReport(input)));
+    results.push(
+      typed(() => {
+        const policies = decodeMessage(input).payloads.filter((payload) => payload.kind === "SP");
+        if (policies.length > 0) void decodeGroupPolicies(policies);
+      }),
+    );
+    const { gcks, member } = vectors;
+    const expected = {
+      gcks: { idType: 1, data: utf8(gcks) },
+      member: { idType: 1, data: utf8(member) },
+      groups: [parseHex(vectors.group)],
+      now: 0,
+    };
+    try {
+      await openGsa(nodeCrypto, parseHex(vectors.kDown), input, expected);
+      results.push(true);
+    } catch (error) {
+      if (!(error instanceof WatchwordError)) throw error;
+    }
     return results.includes(true);
   },
 };
@@ -454,4 +519,16 @@ const sip: FuzzTarget = {
 };
 
 /** Everything that reads what strangers send. */
-export const fuzzTargets: readonly FuzzTarget[] = [mikey, contents, sdp, texts, rtsp, server, srtp, exchange, sip, inspector];
+export const fuzzTargets: readonly FuzzTarget[] = [
+  mikey,
+  contents,
+  group,
+  sdp,
+  texts,
+  rtsp,
+  server,
+  srtp,
+  exchange,
+  sip,
+  inspector,
+];
