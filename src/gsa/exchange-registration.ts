@@ -52,6 +52,7 @@ export function exchangeSecret(csb: Csb, secure: boolean): Uint8Array | undefine
   const [first] = csb.keys;
   if (first?.kind === "TGK") return first.key;
   if ("psk" in csb.credential) return csb.credential.psk;
+  if (csb.envelope !== undefined) return csb.envelope.key;
   return secure ? first?.key : undefined;
 }
 

@@ -11,6 +11,7 @@ import {
   IdType,
   PROTOCOL_VERSION,
   PrfFunc,
+  sameIdentity,
 } from "../mikey/index.js";
 import { exchangeSecret, identitiesIn } from "./exchange-registration.js";
 import { type MemberRole, roleBits, roleOf } from "./group-policy.js";
@@ -68,7 +69,9 @@ export function startGroupRegistration(crypto: CryptoProvider, csb: Csb, request
   const ids = identitiesIn(exchange.request);
   const initiator = ids[0];
   const responder = ids[1] ?? identitiesIn(exchange.response)[0] ?? csb.responderId;
-  if (initiator === undefined || responder === undefined) throw registrationError("an identity is missing");
+  // A message with a certificate in place of IDi has IDr first.
+  const misplaced = csb.initiatorId !== undefined && !sameIdentity(initiator, csb.initiatorId);
+  if (initiator === undefined || responder === undefined || misplaced) throw registrationError("an identity is missing");
   const memberInitiated = (csb.role === "initiator") === (request.role === "member");
   const facts: RequestFacts = {
     dataType: exchange.dataType,

@@ -138,8 +138,11 @@ export interface ReceiveContext {
   readonly keys?: readonly KeyRequest[];
   /** Mode RSA-R: give the keys of this group. */
   readonly group?: GroupKeys;
-  /** General Extensions for the response, from the CSB that was just agreed. */
-  readonly responseExtensions?: (csb: Csb) => readonly GeneralExtensionPayload[];
+  /**
+   * General Extensions for the response, from the CSB that was just agreed; what they say may first have to be made durable. Where it throws a
+   * MikeyError, the message is refused with it.
+   */
+  readonly responseExtensions?: (csb: Csb) => readonly GeneralExtensionPayload[] | Promise<readonly GeneralExtensionPayload[]>;
 }
 
 export type Received =
@@ -830,14 +833,14 @@ class Reception {
       agreed.keys,
       ssrcFor ?? (() => undefined),
     );
-    const responderExtensions = [
-      ...(mode.keys === "responder" && group !== undefined ? [csbIdExtension(group.csbId)] : []),
-      ...(responseExtensions?.(agreed) ?? []),
-    ];
     const pair = mode.credential === "key-pair" ? this.#signingPair() : undefined;
-    const csb: Csb = { ...agreed, cryptoSessions, responderExtensions };
     const sentRand = base === undefined && mode.keys === "responder" && (group !== undefined || !this.#hasRand());
     try {
+      const responderExtensions = [
+        ...(mode.keys === "responder" && group !== undefined ? [csbIdExtension(group.csbId)] : []),
+        ...((await responseExtensions?.(agreed)) ?? []),
+      ];
+      const csb: Csb = { ...agreed, cryptoSessions, responderExtensions };
       const response = await composeResponse(this.#crypto, {
         mode,
         csb,

@@ -26,6 +26,7 @@ import {
   wipeGsa,
 } from "../../src/gsa/index.js";
 import {
+  type BeginRequest,
   type Csb,
   CsMapType,
   decodeMessage,
@@ -35,7 +36,7 @@ import {
   type Payload,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
-import { ALICE, accepted, BOB, pair, request } from "../mikey/exchange-fixture.js";
+import { ALICE, accepted, BOB, PSK, pair, request } from "../mikey/exchange-fixture.js";
 import { dataKeys, dataPolicies, groupPolicy, gsaContent, NOW, octets, policies, rekeyPolicy } from "./group-fixture.js";
 
 const crypto = nodeCrypto;
@@ -76,7 +77,11 @@ interface Registered {
 }
 
 /** A member registers for groups by a pre-shared key exchange; the key server grants those in `granted`. */
-async function register(wanted: readonly GroupHello[], granted: readonly GroupConstants[]): Promise<Registered> {
+async function register(
+  wanted: readonly GroupHello[],
+  granted: readonly GroupConstants[],
+  mode: Partial<BeginRequest> = { keys: [{ kind: "TGK", length: 32 }] },
+): Promise<Registered> {
   const { initiator, responder } = pair();
   const [nonceI, nonceR] = [crypto.randomBytes(16), crypto.randomBytes(16)];
   const pending = await initiator.begin(
@@ -84,12 +89,12 @@ async function register(wanted: readonly GroupHello[], granted: readonly GroupCo
       mapType: CsMapType.EMPTY,
       cryptoSessions: [],
       policies: new Map(),
-      keys: [{ kind: "TGK", length: 32 }],
       extensions: groupHelloExtensions(wanted, nonceI),
+      ...mode,
     }),
   );
   let finish: ((response: Uint8Array) => GroupRegistration) | undefined;
-  const responseExtensions = (csb: Csb): GeneralExtensionPayload[] => {
+  const responseExtensions = async (csb: Csb): Promise<GeneralExtensionPayload[]> => {
     const hellos = readGroupHellos(csb.initiatorExtensions, 16);
     const answered = (hellos?.groups ?? []).flatMap((hello) =>
       granted.filter((constants) => constants.group.join() === hello.group.join()),
@@ -134,8 +139,11 @@ const wants = (...groups: readonly GroupConstants[]): GroupHello[] =>
   groups.map((constants) => ({ group: constants.group, role: BOTH }));
 
 describe("registration for groups", () => {
-  it("brings one GSA message for each group that is granted, in the answer of one exchange", async () => {
-    const { member, gcks, gsas } = await register(wants(RED, group("locked", 9), BLUE), [BLUE, RED]);
+  it.each<[string, Partial<BeginRequest>]>([
+    ["PSK", { keys: [{ kind: "TGK", length: 32 }] }],
+    ["DHHMAC", { credential: { psk: PSK, mode: "DHHMAC", group: "x25519" }, keys: [] }],
+  ])("brings one GSA message for each group that is granted, in the answer of one exchange: %s", async (_name, mode) => {
+    const { member, gcks, gsas } = await register(wants(RED, group("locked", 9), BLUE), [BLUE, RED], mode);
     expect(member.downKey).toEqual(gcks.downKey);
     expect({ ...gcks, role: "member" }).toEqual(member);
     expect(gsas).toHaveLength(2);
