@@ -1,26 +1,47 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { formatBase64 } from "../src/bytes/index.js";
+import { buildKeyWrapKernel } from "../src/crypto/kernel/key-wrap.js";
 import { buildKernel } from "../src/srtp/kernel/module.js";
 
-/** Where the SRTP kernel stands, ready to be compiled: `npm run kernel` writes it, `--check` compares. */
-const FILE = fileURLToPath(new URL("../src/srtp/kernel-module.ts", import.meta.url));
+interface KernelFile {
+  readonly name: string;
+  readonly constant: string;
+  /** Where the module stands, ready to be compiled: `npm run kernel` writes it, `--check` compares. */
+  readonly file: URL;
+  readonly build: () => Uint8Array;
+}
 
-/** The source file that embeds the kernel. */
-export function kernelSource(): string {
-  const module = formatBase64(buildKernel());
+export const SRTP_KERNEL: KernelFile = {
+  name: "SRTP kernel",
+  constant: "KERNEL_MODULE",
+  file: new URL("../src/srtp/kernel-module.ts", import.meta.url),
+  build: buildKernel,
+};
+
+export const KEY_WRAP_KERNEL: KernelFile = {
+  name: "key wrap kernel",
+  constant: "KEY_WRAP_MODULE",
+  file: new URL("../src/crypto/key-wrap-module.ts", import.meta.url),
+  build: buildKeyWrapKernel,
+};
+
+/** The source file that embeds a kernel. */
+export function kernelSource({ name, constant, build }: KernelFile): string {
   return [
-    "/** The SRTP kernel, a WebAssembly module in base64: written by `npm run kernel` from `kernel/`, never by hand. */",
-    `export const KERNEL_MODULE =\n  "${module}";`,
+    `/** The ${name}, a WebAssembly module in base64: written by \`npm run kernel\` from \`kernel/\`, never by hand. */`,
+    `export const ${constant} =\n  "${formatBase64(build())}";`,
     "",
   ].join("\n");
 }
 
-if (process.argv.includes("--check")) {
-  if (readFileSync(FILE, "utf8") !== kernelSource()) {
-    console.error("src/srtp/kernel-module.ts is not what src/srtp/kernel makes: run `npm run kernel`");
-    process.exitCode = 1;
+for (const kernel of [SRTP_KERNEL, KEY_WRAP_KERNEL]) {
+  if (process.argv.includes("--check")) {
+    if (readFileSync(kernel.file, "utf8") !== kernelSource(kernel)) {
+      console.error(`${fileURLToPath(kernel.file)} is not what its source makes: run \`npm run kernel\``);
+      process.exitCode = 1;
+    }
+  } else if (process.argv[1] === fileURLToPath(import.meta.url)) {
+    writeFileSync(kernel.file, kernelSource(kernel));
   }
-} else if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  writeFileSync(FILE, kernelSource());
 }

@@ -33,6 +33,9 @@ const ENTRANCES: Readonly<Record<string, readonly string[]>> = {
 /** What providers of a room to the right are built from, beside the index, which would wait for the provider. */
 const BACKENDS: Readonly<Record<string, string>> = { crypto: join("crypto", "backend.js") };
 
+/** What the generators of WebAssembly, all in folders of this name, share. */
+const KERNEL = "kernel";
+
 /** Packages that a room may import; every other bare import is a mistake. */
 const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   crypto: [/^@noble\//, /^@peculiar\/asn1-(?:schema|x509)$/, /^#platform$/],
@@ -119,6 +122,7 @@ describe("rooms", () => {
       if (targetRoom === room) continue;
       const entrances = [join(targetRoom, "index.js"), ...(ENTRANCES[targetRoom] ?? [])];
       if (room === "node") entrances.push(BACKENDS[targetRoom] ?? "");
+      if (name.split(sep)[1] === KERNEL) entrances.push(join(targetRoom, KERNEL, "index.js"));
       expect(entrances, `${name} looks past the index of ${targetRoom}`).toContain(target);
       expect(column(targetRoom), `${name} looks to the right or sideways, at ${targetRoom}`).toBeLessThan(column(room));
       expect(NEVER[room] ?? [], `${name} must not import ${targetRoom}`).not.toContain(targetRoom);

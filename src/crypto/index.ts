@@ -4,6 +4,7 @@ import type { CryptoProvider } from "./contracts.js";
 export * from "./asymmetric.js";
 export * from "./certificates.js";
 export * from "./contracts.js";
+export { relaxSwizzles } from "./kernel-engine.js";
 export { md5 } from "./md5.js";
 export { nobleCrypto } from "./noble.js";
 export * from "./pem.js";

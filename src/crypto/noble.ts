@@ -5,6 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
+import { wrapMany } from "./key-wrap.js";
 import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
@@ -186,6 +187,7 @@ export const nobleCrypto: CryptoProvider = {
   aesKeyWrap,
   aesKeyUnwrap,
   aesKeyWrapPad,
+  aesKeyWrapPadMany: wrapMany(aesKeyWrapPad),
   aesKeyUnwrapPad,
   ...createNobleAsymmetric(primitives),
 };

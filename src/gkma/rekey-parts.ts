@@ -1,160 +1,107 @@
 import { WatchwordError } from "../bytes/index.js";
-import { CHILD_ID_OCTETS, edgeOctets, type RekeyPart } from "./contracts.js";
+import { edgeOctets, type RekeyPart } from "./contracts.js";
 import { copyOctets } from "./derivation.js";
 import { firstLeaf, lastLeaf, leafBefore, leftmostLeaf } from "./heap.js";
-import { ADMITTED, AUDIENCE, CHAINED, leafFlags, leafId, REFRESHED, type TouchedNodes, untouchedOrigin } from "./touched-nodes.js";
+import { type ComputedRekey, EdgeSource, RekeyWalk } from "./rekey-walk.js";
+import { REFRESHED } from "./touched-nodes.js";
 import type { TreeState } from "./tree-state.js";
 
-/** The new keys of a change. */
-export interface ComputedRekey {
-  readonly touched: TouchedNodes;
-  /** Ids after the change. */
-  readonly nodes: number;
-  /** What was found out about each of `touched.ids`. */
-  readonly flags: Uint8Array;
-  /** Their new keys. */
-  readonly keys: Uint8Array;
-  /** What their children are sent: in a chain the secret from which the key follows, otherwise the key. */
-  readonly payloads: Uint8Array;
-  readonly wraps: number;
-  readonly refreshes: number;
-}
-
-type Part = Pick<RekeyPart, "first" | "last" | "edges" | "refreshed">;
-
 const REFRESH_OCTETS = 4;
+/** No tree is deeper (`MAX_NODES`). */
+const MAX_DEPTH = 30;
 
 /** A touched node on the way from the root to where the walk is. */
-interface Step {
-  /** Index in `touched.ids`. */
-  readonly index: number;
-  /** Children that were not visited yet: ids from `next` to `end`, touched ones by index, which descends while ids ascend. */
-  next: number;
-  readonly end: number;
-  child: number;
-  leaf: number;
-  /** Whether there is an edge from the node to its parent: not where the parent's key follows otherwise. */
+interface Waypoint {
+  readonly id: number;
   readonly isSent: boolean;
-  /** Octets that the step adds to a part. */
+  readonly isRefreshed: boolean;
+  /** Octets that it adds to a part. */
   readonly size: number;
   /** The last part that it was put into. */
   part: number;
 }
 
+type Part = Pick<RekeyPart, "first" | "last" | "edges" | "refreshed">;
+
 /**
- * Cuts a rekey into parts that each have, for every leaf they are for, all edges from that leaf to the root. The tree is walked from left to
- * right, and what is on the way from the root to the current place is repeated in every part: some ten edges, as few as can be when a part is to
- * suffice by itself. Keys are wrapped when the walk comes to them, once.
+ * Cuts a rekey into parts that each have, for every leaf they are for, all edges from that leaf to the root. What is on the way from the root
+ * to the current place is repeated in every part: some ten edges, as few as can be when a part is to suffice by itself.
  * @throws WatchwordError `gkma.part-size`
  */
-export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit: number | undefined): Generator<Part> {
-  const { crypto, arity, keyLength } = state;
-  const { touched, nodes, flags, keys, payloads } = computed;
-  const { ids, leaves, childStart, leafStart } = touched;
+export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit = Number.POSITIVE_INFINITY): Generator<Part> {
+  const { arity, keyLength } = state;
+  const { touched, nodes, flags } = computed;
   const edgeSize = edgeOctets(keyLength);
-  const most = limit ?? Number.POSITIVE_INFINITY;
-  const edges = new Uint8Array(Math.min(most, computed.wraps * edgeSize));
-  const refreshed = new Uint8Array(Math.min(most, computed.refreshes * REFRESH_OCTETS));
+  const edges = new Uint8Array(Math.min(limit, computed.wraps * edgeSize));
+  const refreshed = new Uint8Array(Math.min(limit, computed.refreshes * REFRESH_OCTETS));
   const refreshedIds = new DataView(refreshed.buffer);
-  let [edgesEnd, refreshedEnd, parts, empty] = [0, 0, 0, true];
+  let edgesEnd = 0;
+  let refreshedEnd = 0;
+  let parts = 0;
   let first = firstLeaf(arity, nodes);
-  /** The edges of `way`, and behind them that of the leaf or untouched node where the walk is. */
-  const wrapped = new Uint8Array(33 * edgeSize);
-  const childKey = new Uint8Array(keyLength);
-  const payload = new Uint8Array(keyLength);
 
-  /** Makes the edge from a child, whose key is at `keyAt` of `memory`, to the last node of the way. */
-  function wrap(id: number, memory: Uint8Array, keyAt: number): void {
-    const place = way.length * edgeSize;
-    copyOctets(memory, keyAt * keyLength, childKey, 0, keyLength);
-    copyOctets(payloads, (way[way.length - 1] as Step).index * keyLength, payload, 0, keyLength);
-    for (let i = 0; i < CHILD_ID_OCTETS; i++) wrapped[place + i] = id >>> (8 * (CHILD_ID_OCTETS - 1 - i));
-    copyOctets(crypto.aesKeyWrapPad(childKey, payload), 0, wrapped, place + CHILD_ID_OCTETS, edgeSize - CHILD_ID_OCTETS);
-  }
-
-  function enter(index: number, isSent: boolean): Step {
-    const id = ids[index] as number;
+  const waypoint = (index: number, id: number, isSent: boolean): Waypoint => {
     const isRefreshed = ((flags[index] as number) & REFRESHED) !== 0;
-    return {
-      index,
-      next: arity * id + 1,
-      end: Math.min(arity * id + arity, nodes - 1),
-      child: (childStart[index + 1] as number) - 1,
-      leaf: (leafStart[index + 1] as number) - 1,
-      isSent,
-      size: (isSent ? edgeSize : 0) + (isRefreshed ? REFRESH_OCTETS : 0),
-      part: -1,
-    };
-  }
-
-  /** Puts the edge of a place of the way into the part. */
-  function put(place: number): void {
-    copyOctets(wrapped, place * edgeSize, edges, edgesEnd, edgeSize);
+    return { id, isSent, isRefreshed, size: (isSent ? edgeSize : 0) + (isRefreshed ? REFRESH_OCTETS : 0), part: -1 };
+  };
+  const way: Waypoint[] = [waypoint(touched.ids.length - 1, 0, false)];
+  /** The edges of the way, and behind them that of the place where the walk is. */
+  const held = new Uint8Array((MAX_DEPTH + 1) * edgeSize);
+  const put = (depth: number): void => {
+    copyOctets(held, depth * edgeSize, edges, edgesEnd, edgeSize);
     edgesEnd += edgeSize;
-  }
-
-  function finish(last: number): Part {
+  };
+  const finish = (last: number): Part => {
     const part = { first, last, edges: edges.slice(0, edgesEnd), refreshed: refreshed.slice(0, refreshedEnd) };
-    [edgesEnd, refreshedEnd, empty] = [0, 0, true];
+    edgesEnd = 0;
+    refreshedEnd = 0;
     parts++;
     return part;
-  }
+  };
+  /** Octets that a place and what is above it and not yet in the part add to it. */
+  const needed = (depth: number, own: number): number => {
+    let size = own;
+    for (let i = 0; i < depth; i++) {
+      const above = way[i] as Waypoint;
+      if (above.part !== parts) size += above.size;
+    }
+    return size;
+  };
 
-  const root = ids.length - 1;
-  const way: Step[] = ((flags[root] as number) & AUDIENCE) === 0 ? [] : [enter(root, false)];
-  while (way.length > 0) {
-    const step = way[way.length - 1] as Step;
-    if (step.next > step.end) {
-      way.pop();
-      continue;
-    }
-    const id = step.next++;
-    let child = -1;
-    let below = AUDIENCE;
-    if (step.child >= (childStart[step.index] as number) && ids[step.child] === id) {
-      child = step.child--;
-      below = flags[child] as number;
-    } else if (step.leaf >= (leafStart[step.index] as number) && leafId(leaves[step.leaf] as number) === id) {
-      below = leafFlags(leaves[step.leaf--] as number);
-    } else if (state.versions[untouchedOrigin(state, id)] === 0) {
-      below = 0;
-    }
-    if ((below & AUDIENCE) === 0) continue;
-    // A key that is a function of itself is sent to those only who cannot have its predecessor.
-    const isSent = ((flags[step.index] as number) & REFRESHED) !== 0 ? (below & ADMITTED) !== 0 : (below & CHAINED) === 0;
-    if (isSent) wrap(id, child < 0 ? state.keys : keys, child < 0 ? untouchedOrigin(state, id) : child);
-    if (child >= 0) {
-      way.push(enter(child, isSent));
+  const source = new EdgeSource(state, computed);
+  const walk = new RekeyWalk(state, computed);
+  while (walk.next()) {
+    const { id, index, isSent, depth } = walk;
+    if (isSent) source.take(held, depth * edgeSize);
+    if (index >= 0) {
+      way[depth] = waypoint(index, id, isSent);
       continue;
     }
     const own = isSent ? edgeSize : 0;
-    let size = own;
-    for (const above of way) if (above.part !== parts) size += above.size;
-    if (edgesEnd + refreshedEnd + size > most && !empty) {
+    let size = needed(depth, own);
+    if (edgesEnd + refreshedEnd + size > limit && edgesEnd + refreshedEnd > 0) {
       const start = leftmostLeaf(arity, nodes, id);
       yield finish(leafBefore(arity, nodes, start));
       first = start;
-      size = own;
-      for (const above of way) size += above.size;
+      size = needed(depth, own);
     }
-    if (size > most) {
+    if (size > limit) {
       throw new WatchwordError(
         "gkma.part-size",
-        `the keys of leaf ${leftmostLeaf(arity, nodes, id)} need ${size} octets, not ${most}`,
+        `the keys of leaf ${leftmostLeaf(arity, nodes, id)} need ${size} octets, not ${limit}`,
       );
     }
-    for (let place = 0; place < way.length; place++) {
-      const above = way[place] as Step;
+    for (let i = 0; i < depth; i++) {
+      const above = way[i] as Waypoint;
       if (above.part === parts) continue;
       above.part = parts;
-      if (above.isSent) put(place);
-      if (((flags[above.index] as number) & REFRESHED) !== 0) {
-        refreshedIds.setUint32(refreshedEnd, ids[above.index] as number);
+      if (above.isSent) put(i);
+      if (above.isRefreshed) {
+        refreshedIds.setUint32(refreshedEnd, above.id);
         refreshedEnd += REFRESH_OCTETS;
       }
     }
-    if (isSent) put(way.length);
-    empty = false;
+    if (isSent) put(depth);
   }
   yield finish(lastLeaf(arity, nodes));
 }

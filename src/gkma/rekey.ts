@@ -2,7 +2,8 @@ import { WatchwordError, wipe } from "../bytes/index.js";
 import type { GkmaName, MembershipChange, PreparedRekey, RekeyInputs, RekeyPart } from "./contracts.js";
 import { copyOctets } from "./derivation.js";
 import { internalNodes, leftmostLeaf } from "./heap.js";
-import { type ComputedRekey, cutIntoParts } from "./rekey-parts.js";
+import { cutIntoParts } from "./rekey-parts.js";
+import type { ComputedRekey } from "./rekey-walk.js";
 import {
   ADMITTED,
   ALIVE,

@@ -1,6 +1,6 @@
 import * as crypto from "node:crypto";
 import { WatchwordError, wipe } from "../bytes/index.js";
-import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "../crypto/backend.js";
+import { type AesBlocks, type AesGcm, type CryptoProvider, type HashName, type Hmac, wrapMany } from "../crypto/backend.js";
 import { createNodeAsymmetric } from "./crypto-asymmetric.js";
 import { plain } from "./octets.js";
 
@@ -211,6 +211,12 @@ const WRAP_PAD: Readonly<Record<number, string>> = {
   32: "id-aes256-wrap-pad",
 };
 
+function aesKeyWrapPad(key: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  const algorithm = wrapPadName(key);
+  if (plaintext.length === 0) throw new WatchwordError("crypto.wrap-length", "nothing to wrap");
+  return plain(crypto.createCipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(plaintext));
+}
+
 function wrapPadName(key: Uint8Array): string {
   checkKey(key, [16, 24, 32]);
   return WRAP_PAD[key.length] as string;
@@ -242,11 +248,8 @@ export const nodeCrypto: CryptoProvider = {
       return undefined;
     }
   },
-  aesKeyWrapPad(key, plaintext) {
-    const algorithm = wrapPadName(key);
-    if (plaintext.length === 0) throw new WatchwordError("crypto.wrap-length", "nothing to wrap");
-    return plain(crypto.createCipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(plaintext));
-  },
+  aesKeyWrapPad,
+  aesKeyWrapPadMany: wrapMany(aesKeyWrapPad),
   aesKeyUnwrapPad(key, wrapped) {
     const algorithm = wrapPadName(key);
     if (wrapped.length < 16 || wrapped.length % 8 !== 0) return undefined;

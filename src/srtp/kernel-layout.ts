@@ -7,10 +7,6 @@
 export const MEMORY_PAGES = 1024;
 const PAGE = 0x1_0000;
 
-/** Instruction `i8x16.swizzle` in the kernel, and `i8x16.relaxed_swizzle` in as many octets. */
-export const SWIZZLE = [0xfd, 0x8e, 0x80, 0x80, 0x80, 0x00];
-export const RELAXED_SWIZZLE = [0xfd, 0x80, 0x82, 0x80, 0x80, 0x00];
-
 /** Constants of the module end before this address. */
 export const CONSTANTS_END = 0x800;
 

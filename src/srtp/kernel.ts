@@ -1,4 +1,5 @@
 import { parseBase64 } from "../bytes/index.js";
+import { relaxSwizzles } from "../crypto/index.js";
 import { KernelHeap } from "./kernel-heap.js";
 import {
   COUNTERS,
@@ -9,11 +10,9 @@ import {
   JOBS,
   MAX_JOBS,
   MEMORY_PAGES,
-  RELAXED_SWIZZLE,
   SHA1_STATE,
   SINGLE_KEYSTREAM,
   STAGE,
-  SWIZZLE,
   TAG_MASKS,
 } from "./kernel-layout.js";
 import { KERNEL_MODULE } from "./kernel-module.js";
@@ -199,16 +198,4 @@ function kernelOctets(): Uint8Array<ArrayBuffer> {
   const octets = new Uint8Array(parseBase64(KERNEL_MODULE, "kernel"));
   const relaxed = relaxSwizzles(octets);
   return WebAssembly.validate(relaxed) ? relaxed : octets;
-}
-
-/**
- * The kernel with relaxed swizzles, for engines that have them: on x86 such a one is one instruction, while the other one guards its
- * indices first. GHASH, which is made of lookups by swizzle, gains two fifths. The kernel's indices are below 16, for which both do the same.
- */
-export function relaxSwizzles(octets: Uint8Array): Uint8Array<ArrayBuffer> {
-  const relaxed = new Uint8Array(octets);
-  for (let at = 0; at <= relaxed.length - SWIZZLE.length; at++) {
-    if (SWIZZLE.every((octet, i) => relaxed[at + i] === octet)) relaxed.set(RELAXED_SWIZZLE, at);
-  }
-  return relaxed;
 }

@@ -94,9 +94,11 @@ export function recordingCrypto(keyLength: number): Recording {
       }
       return tag;
     },
-    aesKeyWrapPad(key, plaintext) {
-      rules.push({ from: [formatHex(key)], to: formatHex(plaintext) });
-      return nodeCrypto.aesKeyWrapPad(key, plaintext);
+    aesKeyWrapPadMany(keys, plaintexts, length, out) {
+      for (let at = 0; at < keys.length; at += length) {
+        rules.push({ from: [formatHex(keys.subarray(at, at + length))], to: formatHex(plaintexts.subarray(at, at + length)) });
+      }
+      nodeCrypto.aesKeyWrapPadMany(keys, plaintexts, length, out);
     },
   };
   return { crypto, rules, derivations };

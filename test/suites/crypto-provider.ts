@@ -281,6 +281,32 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       expect(provider.aesKeyUnwrapPad(key, unpadded)).toBeUndefined();
     });
 
+    it.each([16, 32] as const)("padded key wrap of many keys of %i octets gives what one by one gives", (length) => {
+      for (const count of [0, 1, 7, 8, 9, 31]) {
+        const keys = provider.randomBytes(count * length);
+        const plaintexts = provider.randomBytes(count * length);
+        const out = new Uint8Array(count * (length + 8) + 3).fill(0xee);
+        provider.aesKeyWrapPadMany(keys, plaintexts, length, out);
+        const at = (octets: Uint8Array, i: number): Uint8Array => octets.subarray(i * length, (i + 1) * length);
+        const expected = Array.from({ length: count }, (_, i) => provider.aesKeyWrapPad(at(keys, i), at(plaintexts, i)));
+        expect(formatHex(out)).toBe(`${expected.map(formatHex).join("")}eeeeee`);
+      }
+    });
+
+    it("padded key wrap of many keys refuses lengths that do not fit each other", () => {
+      for (const [keys, plaintexts, length, out] of [
+        [24, 24, 24, 32],
+        [17, 17, 16, 48],
+        [32, 16, 16, 48],
+        [32, 32, 16, 47],
+        [32, 32, 32, 39],
+      ] as const) {
+        expect(() =>
+          provider.aesKeyWrapPadMany(new Uint8Array(keys), new Uint8Array(plaintexts), length, new Uint8Array(out)),
+        ).toThrow(expect.objectContaining({ code: "crypto.wrap-length" }));
+      }
+    });
+
     it("padded key wrap refuses an empty plaintext and keys of an impossible length", () => {
       expect(() => provider.aesKeyWrapPad(new Uint8Array(16), new Uint8Array(0))).toThrow(
         expect.objectContaining({ code: "crypto.wrap-length" }),

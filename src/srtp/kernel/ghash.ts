@@ -1,4 +1,3 @@
-import { GHASH_BUFFER, GHASH_GROUP, GHASH_STATE, GHASH_TABLE, JOB, JOB_OCTETS, KEY } from "../kernel-layout.js";
 import {
   block,
   type Code,
@@ -18,7 +17,8 @@ import {
   v128,
   when,
   whileLoop,
-} from "./assembler.js";
+} from "../../crypto/kernel/index.js";
+import { GHASH_BUFFER, GHASH_GROUP, GHASH_STATE, GHASH_TABLE, JOB, JOB_OCTETS, KEY } from "../kernel-layout.js";
 import { swapWord } from "./sha1.js";
 
 const BLOCK = 16;

@@ -1,6 +1,6 @@
+import { ModuleBuilder } from "../../crypto/kernel/index.js";
 import { CONSTANTS_END, MEMORY_PAGES } from "../kernel-layout.js";
 import { addAes } from "./aes.js";
-import { ModuleBuilder } from "./assembler.js";
 import { addAeadPackets, addGhash } from "./ghash.js";
 import { addPackets } from "./packets.js";
 import { addSha1 } from "./sha1.js";

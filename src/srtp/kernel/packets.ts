@@ -1,4 +1,3 @@
-import { COUNTER_BASE, DIGESTS, JOB, JOB_OCTETS, LANES } from "../kernel-layout.js";
 import {
   block,
   type Code,
@@ -18,7 +17,8 @@ import {
   v128,
   when,
   whileLoop,
-} from "./assembler.js";
+} from "../../crypto/kernel/index.js";
+import { COUNTER_BASE, DIGESTS, JOB, JOB_OCTETS, LANES } from "../kernel-layout.js";
 import { type Sha1Functions, SWAP_WORDS } from "./sha1.js";
 
 /** Functions for packets that other parts of the kernel call. */

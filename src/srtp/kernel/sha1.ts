@@ -1,4 +1,3 @@
-import { DIGESTS, JOB, KEY, LANE_TABLE, LANES, SHA1_SCHEDULE, SHA1_STATE, TAIL_STRIDE, TAILS } from "../kernel-layout.js";
 import {
   block,
   type Code,
@@ -17,7 +16,8 @@ import {
   V128,
   v128,
   whileLoop,
-} from "./assembler.js";
+} from "../../crypto/kernel/index.js";
+import { DIGESTS, JOB, KEY, LANE_TABLE, LANES, SHA1_SCHEDULE, SHA1_STATE, TAIL_STRIDE, TAILS } from "../kernel-layout.js";
 
 /** Initial hash value and round constants (FIPS 180-4 §5.3.1, §4.2.1). */
 const INITIAL = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];

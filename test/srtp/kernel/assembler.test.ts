@@ -20,7 +20,7 @@ import {
   v128,
   when,
   whileLoop,
-} from "../../../src/srtp/kernel/assembler.js";
+} from "../../../src/crypto/kernel/index.js";
 
 const memory = new WebAssembly.Memory({ initial: 1 });
 const octets = new Uint8Array(memory.buffer);

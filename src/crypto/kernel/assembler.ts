@@ -1,4 +1,4 @@
-import { SWIZZLE } from "../kernel-layout.js";
+import { SWIZZLE } from "../kernel-engine.js";
 
 /**
  * A small assembler for WebAssembly: functions whose bodies are expressions in TypeScript, so that rounds are unrolled by a loop

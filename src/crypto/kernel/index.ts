@@ -1,0 +1,2 @@
+export * from "./aes-circuit.js";
+export * from "./assembler.js";
