@@ -1,4 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
+import { CertificateError } from "../crypto/index.js";
 
 /** What a user can do about an error, where the error itself cannot know it. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -30,6 +31,14 @@ const ADVICE: Readonly<Record<string, string>> = {
 /** One line for a person: what went wrong, what to do about it, and the code to look up in docs/errors.md. */
 export function describeError(error: unknown): string {
   if (!(error instanceof WatchwordError)) return error instanceof Error ? error.message : String(error);
+  if (error instanceof CertificateError) return describeRefusal(error);
   const advice = ADVICE[error.code];
   return `${error.message}${advice === undefined ? "" : ` - ${advice}`} [${error.code}]`;
+}
+
+/** What only the person at this end may learn. */
+function describeRefusal({ message, reason, detail, code }: CertificateError): string {
+  // The detail may hold names of the peer's choice.
+  const named = detail === "" ? "" : ` (${detail.replace(/[^ -~]/g, "?")})`;
+  return `${message}: ${reason}${named} [${code}]`;
 }

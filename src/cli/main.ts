@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { answerCommand } from "./answer.js";
 import { callCommand } from "./call.js";
+import { certCommand } from "./cert.js";
 import { demoCommand } from "./demo.js";
 import { describeError } from "./errors.js";
 import { inspectCommand } from "./inspect.js";
@@ -28,7 +29,15 @@ Examples:
 Exit codes: 0 done, 1 refused or failed, 2 usage.`,
   );
 
-for (const command of [serveCommand(), playCommand(), callCommand(), answerCommand(), inspectCommand(), keygenCommand()])
+for (const command of [
+  serveCommand(),
+  playCommand(),
+  callCommand(),
+  answerCommand(),
+  inspectCommand(),
+  keygenCommand(),
+  certCommand(),
+])
   program.addCommand(command);
 program.addCommand(demoCommand(), { hidden: true });
 

@@ -35,7 +35,7 @@ import {
   type UsableGroup,
   wipePrivateNumbers,
 } from "../crypto/backend.js";
-import { buffer, plain } from "./octets.js";
+import { bufferOf, plainOctets } from "./octets.js";
 
 type Primitives = Pick<CryptoProvider, "hash" | "hmac" | "randomBytes">;
 
@@ -69,7 +69,7 @@ function signing(
 }
 
 function base64url(octets: Uint8Array): string {
-  return buffer(octets).toString("base64url");
+  return bufferOf(octets).toString("base64url");
 }
 
 /**
@@ -100,7 +100,7 @@ function pointOf(privateKey: crypto.KeyObject): Uint8Array {
 function privateKeyObject(numbers: PrivateNumbers): crypto.KeyObject {
   const pkcs8 = encodePrivateKey(numbers);
   try {
-    return crypto.createPrivateKey({ key: buffer(pkcs8), format: "der", type: "pkcs8" });
+    return crypto.createPrivateKey({ key: bufferOf(pkcs8), format: "der", type: "pkcs8" });
   } catch {
     // Without the cause: what OpenSSL says is about the key.
     throw new WatchwordError("crypto.key", "a private key that OpenSSL refuses");
@@ -158,7 +158,7 @@ export function createNodeAsymmetric(primitives: Primitives): AsymmetricProvider
           checkScheme(signatureSchemes, scheme);
           const [hash, input] = signing(scheme, key);
           // RSA takes half a millisecond and more: in the thread pool, and media flows meanwhile. The curves are done before a thread is found.
-          return plain(kind === "rsa" ? await signAside(hash, message, input) : crypto.sign(hash, message, input));
+          return plainOctets(kind === "rsa" ? await signAside(hash, message, input) : crypto.sign(hash, message, input));
         },
         decrypt: numbers.kind === "rsa" ? decrypter(key, numbers) : refuseDecryption,
       };
@@ -168,7 +168,7 @@ export function createNodeAsymmetric(primitives: Primitives): AsymmetricProvider
     async generateKeyPair(kind, bits = 2048) {
       if (kind === "rsa") checkNewRsaBits(bits);
       const { privateKey, publicKey } = await generate(kind, bits);
-      return { pkcs8: plain(privateKey), spki: plain(publicKey) };
+      return { pkcs8: plainOctets(privateKey), spki: plainOctets(publicKey) };
     },
     async verify(key, scheme, message, signature) {
       if (signatureSchemeFacts[scheme].kind !== key.kind) return false;
@@ -180,11 +180,11 @@ export function createNodeAsymmetric(primitives: Primitives): AsymmetricProvider
       const size = Math.ceil(key.bits / 8);
       checkPlaintextLength(scheme, plaintext.length, size);
       const object = objectOf(key);
-      if (padding === undefined) return plain(crypto.publicEncrypt({ key: object, ...ENCRYPTION[scheme] }, plaintext));
+      if (padding === undefined) return plainOctets(crypto.publicEncrypt({ key: object, ...ENCRYPTION[scheme] }, plaintext));
       const encoded = encodeEncryption(primitives, scheme, plaintext, padding, size);
       const ciphertext = crypto.publicEncrypt({ key: object, padding: RSA_NO_PADDING }, encoded);
       wipe(encoded);
-      return plain(ciphertext);
+      return plainOctets(ciphertext);
     },
     async agreement(group, privateValue) {
       checkAgreement(group, privateValue);
@@ -244,14 +244,16 @@ const AGREEMENTS: Readonly<Record<UsableGroup, (privateValue: Uint8Array | undef
     if (privateValue === undefined) ours.generateKeys();
     else setScalar(ours, privateValue);
     // The uncompressed form alone: OpenSSL would take others.
-    return agreementOf("p256", plain(ours.getPublicKey()), (peer) => (peer[0] === 4 ? plain(ours.computeSecret(peer)) : undefined));
+    return agreementOf("p256", plainOctets(ours.getPublicKey()), (peer) =>
+      peer[0] === 4 ? plainOctets(ours.computeSecret(peer)) : undefined,
+    );
   },
   x25519(privateValue) {
     const ours = privateValue === undefined ? crypto.generateKeyPairSync("x25519").privateKey : x25519Key(privateValue);
     return agreementOf("x25519", pointOf(ours), (peer) => {
       const publicKey = crypto.createPublicKey({ key: { kty: "OKP", crv: "X25519", x: base64url(peer) }, format: "jwk" });
       // Throws for a secret of zeros (RFC 7748 §6.1).
-      return plain(crypto.diffieHellman({ privateKey: ours, publicKey }));
+      return plainOctets(crypto.diffieHellman({ privateKey: ours, publicKey }));
     });
   },
 };

@@ -2,7 +2,7 @@ import * as crypto from "node:crypto";
 import { WatchwordError, wipe } from "../bytes/index.js";
 import { type AesBlocks, type AesGcm, type CryptoProvider, type HashName, type Hmac, wrapMany } from "../crypto/backend.js";
 import { createNodeAsymmetric } from "./crypto-asymmetric.js";
-import { plain } from "./octets.js";
+import { plainOctets } from "./octets.js";
 
 /** Octets of a block and of a digest (FIPS 180-4 §1). */
 const HASHES = { sha1: { block: 64, digest: 20 }, sha256: { block: 64, digest: 32 } } as const;
@@ -19,10 +19,10 @@ function oneShotText(name: HashName, data: Uint8Array): string {
 }
 
 function hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return plain(oneShot(name, parts[0] as Uint8Array));
+  if (parts.length === 1) return plainOctets(oneShot(name, parts[0] as Uint8Array));
   const running = crypto.createHash(name);
   for (const part of parts) running.update(part);
-  return plain(running.digest());
+  return plainOctets(running.digest());
 }
 
 /**
@@ -70,7 +70,7 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
         at += part.length;
       }
       digestInner(length);
-      return plain(oneShot(name, outer));
+      return plainOctets(oneShot(name, outer));
     },
     computeInto(out, message, length, suffix) {
       const end = block + length;
@@ -97,7 +97,7 @@ function hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Ar
   const { inner } = once;
   const outer = once.outer[name];
   const length = block + message.length;
-  if (key.length > block || length > inner.length) return plain(crypto.createHmac(name, key).update(message).digest());
+  if (key.length > block || length > inner.length) return plainOctets(crypto.createHmac(name, key).update(message).digest());
   inner.fill(0x36, 0, block);
   outer.fill(0x5c, 0, block);
   for (let i = 0; i < key.length; i++) {
@@ -107,7 +107,7 @@ function hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Ar
   inner.set(message, block);
   if (onceText.length !== length) onceText = inner.subarray(0, length);
   copyLatin1(oneShotText(name, onceText), outer, block);
-  const tag = plain(oneShot(name, outer));
+  const tag = plainOctets(oneShot(name, outer));
   inner.fill(0, 0, length);
   outer.fill(0);
   return tag;
@@ -214,7 +214,7 @@ const WRAP_PAD: Readonly<Record<number, string>> = {
 function aesKeyWrapPad(key: Uint8Array, plaintext: Uint8Array): Uint8Array {
   const algorithm = wrapPadName(key);
   if (plaintext.length === 0) throw new WatchwordError("crypto.wrap-length", "nothing to wrap");
-  return plain(crypto.createCipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(plaintext));
+  return plainOctets(crypto.createCipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(plaintext));
 }
 
 function wrapPadName(key: Uint8Array): string {
@@ -222,7 +222,7 @@ function wrapPadName(key: Uint8Array): string {
   return WRAP_PAD[key.length] as string;
 }
 
-const primitives = { randomBytes: (length: number): Uint8Array => plain(crypto.randomBytes(length)), hash, hmac: createHmac };
+const primitives = { randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)), hash, hmac: createHmac };
 
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
@@ -237,13 +237,13 @@ export const nodeCrypto: CryptoProvider = {
     if (plaintext.length < 16 || plaintext.length % 8 !== 0) {
       throw new WatchwordError("crypto.wrap-length", `${plaintext.length} octets to wrap: a multiple of 8, at least 16, belongs`);
     }
-    return plain(crypto.createCipheriv(algorithm, key, initialValue).update(plaintext));
+    return plainOctets(crypto.createCipheriv(algorithm, key, initialValue).update(plaintext));
   },
   aesKeyUnwrap(key, initialValue, wrapped) {
     const algorithm = wrapName(key, initialValue);
     if (wrapped.length < 24 || wrapped.length % 8 !== 0) return undefined;
     try {
-      return plain(crypto.createDecipheriv(algorithm, key, initialValue).update(wrapped));
+      return plainOctets(crypto.createDecipheriv(algorithm, key, initialValue).update(wrapped));
     } catch {
       return undefined;
     }
@@ -254,7 +254,7 @@ export const nodeCrypto: CryptoProvider = {
     const algorithm = wrapPadName(key);
     if (wrapped.length < 16 || wrapped.length % 8 !== 0) return undefined;
     try {
-      return plain(crypto.createDecipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(wrapped));
+      return plainOctets(crypto.createDecipheriv(algorithm, key, PADDED_INITIAL_VALUE).update(wrapped));
     } catch {
       return undefined;
     }

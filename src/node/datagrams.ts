@@ -11,7 +11,8 @@ import {
   isSourceSpecific,
   type MulticastBinding,
 } from "../io/index.js";
-import { nodeError, plainOctets } from "./errors.js";
+import { nodeError } from "./errors.js";
+import { plainOctets } from "./octets.js";
 
 /** Options of a factory; sizes in octets. */
 export interface DatagramsOptions {

@@ -52,8 +52,3 @@ export function nodeError(error: unknown, what: string): WatchwordError {
   }
   return new WatchwordError("node.io", `${what}: ${text}`, { cause: error });
 }
-
-/** The same memory without Buffer's own methods: its `slice` shares memory, which callers of this package do not expect. */
-export function plainOctets(buffer: Buffer): Uint8Array {
-  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}

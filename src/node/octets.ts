@@ -1,9 +1,9 @@
-/** A Buffer's `slice` shares memory and its JSON differs: callers of this package see plain octets only. */
-export function plain(octets: Uint8Array): Uint8Array {
+/** The same memory without Buffer's own methods: its `slice` shares memory, which callers of this package do not expect. */
+export function plainOctets(octets: Uint8Array): Uint8Array {
   return new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
 }
 
 /** The same memory for an interface that wants a Buffer. */
-export function buffer(octets: Uint8Array): Buffer {
+export function bufferOf(octets: Uint8Array): Buffer {
   return Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength);
 }

@@ -3,7 +3,8 @@ import { connect as connectTls, createSecureContext, createServer as createTlsSe
 import { WatchwordError } from "../bytes/index.js";
 import type { ChannelInfo, Endpoint, Stream, StreamFactory } from "../io/index.js";
 import { formatEndpoint } from "./datagrams.js";
-import { nodeError, plainOctets } from "./errors.js";
+import { nodeError } from "./errors.js";
+import { plainOctets } from "./octets.js";
 
 /** How streams are opened. */
 export interface StreamOptions {

@@ -2,7 +2,8 @@ import { Socket } from "node:net";
 import { type RawData, WebSocket } from "ws";
 import { concatBytes, WatchwordError } from "../../bytes/index.js";
 import type { Endpoint } from "../../io/index.js";
-import { nodeError, plainOctets } from "../errors.js";
+import { nodeError } from "../errors.js";
+import { plainOctets } from "../octets.js";
 import type { StreamOptions } from "../streams.js";
 import { MAX_BODY, MAX_HEAD } from "./message.js";
 

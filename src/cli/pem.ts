@@ -1,0 +1,88 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { InvalidArgumentError } from "commander";
+import { WatchwordError, wipe } from "../bytes/index.js";
+import { defaultCrypto, formatPem, type PemBlock, type PrivateKey, type PublicKey, parsePem } from "../crypto/index.js";
+import { readTextFile, UsageError } from "./options.js";
+
+/** @throws InvalidArgumentError naming the file, whose text never holds what is in it */
+function readPemFile(path: string): readonly PemBlock[] {
+  const text = readTextFile(path);
+  try {
+    return parsePem(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${path}: ${(error as Error).message}`);
+  }
+}
+
+function blockOf(path: string, ...labels: readonly string[]): PemBlock {
+  const block = readPemFile(path).find(({ label }) => labels.includes(label));
+  if (block !== undefined) return block;
+  const others = readPemFile(path).map(({ label }) => label);
+  const hint = others.some((label) => / PRIVATE KEY$/.test(label))
+    ? `; turn ${others[0]} into PKCS#8 with \`openssl pkcs8 -topk8 -nocrypt -in ${path}\``
+    : "";
+  throw new InvalidArgumentError(`${path} holds no ${labels.join(" and no ")}${hint}`);
+}
+
+/** The private key of a PEM file, PKCS#8 and not encrypted. @throws InvalidArgumentError */
+export function readPrivateKeyFile(path: string): PrivateKey {
+  const { der } = blockOf(path, "PRIVATE KEY");
+  try {
+    return defaultCrypto.importPrivateKey(der);
+  } catch (error) {
+    throw new InvalidArgumentError(`${path}: ${(error as Error).message}`);
+  } finally {
+    wipe(der);
+  }
+}
+
+/** The public key of a PEM file that holds it, or the private key to it. @throws InvalidArgumentError */
+export function readPublicKeyFile(path: string): PublicKey {
+  const { label, der } = blockOf(path, "PUBLIC KEY", "PRIVATE KEY");
+  if (label === "PRIVATE KEY") return readPrivateKeyFile(path).publicKey;
+  try {
+    return defaultCrypto.importPublicKey(der);
+  } catch (error) {
+    throw new InvalidArgumentError(`${path}: ${(error as Error).message}`);
+  }
+}
+
+/** The certificates of a PEM file in DER, in their order; at least one. They are not looked into. @throws InvalidArgumentError */
+export function readCertificateFile(path: string): readonly Uint8Array[] {
+  const certificates = readPemFile(path).filter(({ label }) => label === "CERTIFICATE");
+  if (certificates.length === 0) throw new InvalidArgumentError(`${path} holds no CERTIFICATE`);
+  return certificates.map(({ der }) => der);
+}
+
+/** The revocation lists of a PEM file in DER. @throws InvalidArgumentError */
+export function readRevocationListFile(path: string): readonly Uint8Array[] {
+  const lists = readPemFile(path).filter(({ label }) => label === "X509 CRL");
+  if (lists.length === 0) throw new InvalidArgumentError(`${path} holds no X509 CRL`);
+  return lists.map(({ der }) => der);
+}
+
+/** How a PEM file is written. */
+export interface PemFileOptions {
+  /** Nobody but the owner may read it. */
+  readonly secret?: boolean;
+  /** In place of a file that is there. */
+  readonly force?: boolean;
+}
+
+/** @throws UsageError where the file is there already, WatchwordError `node.file` where it cannot be written */
+export function writePemFile(
+  path: string,
+  blocks: readonly PemBlock[],
+  { secret = false, force = false }: PemFileOptions = {},
+): void {
+  const text = blocks.map(({ label, der }) => formatPem(label, der)).join("");
+  try {
+    // A file that is there would keep its mode, and perhaps a reader.
+    if (force) rmSync(path, { force: true });
+    writeFileSync(path, text, { mode: secret ? 0o600 : 0o644, flag: "wx" });
+  } catch (error) {
+    const { code = "unknown error" } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") throw new UsageError(`${path} is there already; --force replaces it`);
+    throw new WatchwordError("node.file", `cannot write ${path}: ${code}`, { cause: error });
+  }
+}
