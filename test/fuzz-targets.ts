@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CodecError, concatBytes, equalBytes, formatHex, parseHex, utf8, utf8Text, WatchwordError } from "../src/bytes/index.js";
-import type { CryptoProvider } from "../src/crypto/index.js";
+import { type CryptoProvider, nobleCrypto, parsePem } from "../src/crypto/index.js";
+import { createCertificateVerifier, readCertificate } from "../src/crypto/x509/index.js";
 import { decodeGroupPolicies, decodeRekey, decodeReport, openGsa } from "../src/gsa/index.js";
 import {
   createInitiator,
@@ -72,7 +73,9 @@ import { serverSeeds, talkToServer } from "./rtsp/server-fuzz.js";
 import { offerSeeds, offerToCallee } from "./sip/dialog-fuzz.js";
 import { masterKey, rtpPacket } from "./srtp/packets.js";
 import { STRICT, STRICT_BASE64, STRICT_OCTETS } from "./tools/messages.js";
+import asymmetric from "./vectors/asymmetric.json" with { type: "json" };
 import vectors from "./vectors/group-messages.json" with { type: "json" };
+import x509 from "./vectors/x509-openssl.json" with { type: "json" };
 
 /** What must hold for any octets at all. */
 export interface FuzzTarget {
@@ -109,7 +112,7 @@ function typed(call: () => void): boolean {
     return true;
   } catch (error) {
     if (!(error instanceof WatchwordError)) throw error;
-    if (!/^[a-z]+\.[a-z0-9-]+$/.test(error.code)) throw new Violation(`odd code ${error.code}`);
+    if (!/^[a-z0-9]+\.[a-z0-9-]+$/.test(error.code)) throw new Violation(`odd code ${error.code}`);
     return false;
   }
 }
@@ -518,6 +521,51 @@ const sip: FuzzTarget = {
   },
 };
 
+const keys: FuzzTarget = {
+  name: "keys",
+  seeds: () =>
+    (["rsa2048", "rsa2049", "ec-p256", "ed25519"] as const).flatMap((name) => {
+      const { spki, pkcs8 } = asymmetric.keys[name];
+      return [parseHex(spki), parseHex(pkcs8)];
+    }),
+  run(input) {
+    let accepted = false;
+    for (const crypto of [nodeCrypto, nobleCrypto]) {
+      accepted =
+        typed(() => {
+          const { spki, kind, bits } = crypto.importPublicKey(input);
+          same("public key", spki, input);
+          if (bits < 256 || bits > 8192) throw new Violation(`${kind} of ${bits} bits`);
+        }) || accepted;
+      accepted = typed(() => void crypto.importPrivateKey(input)) || accepted;
+    }
+    typed(() => void parsePem(textOf(input)));
+    return accepted;
+  },
+};
+
+const certificates: FuzzTarget = {
+  name: "certificates",
+  seeds: () => x509.chains.filter(({ accepted }) => accepted).map(({ leaf }) => parseHex(leaf)),
+  async run(input) {
+    typed(() => void readCertificate(input, nodeCrypto));
+    typed(() => void createCertificateVerifier({ roots: [], crls: [input], crypto: nodeCrypto }));
+    const accepted = await typedStep(async () => {
+      const { chain } = await certificateVerifier.verify([input], {
+        now: x509.now,
+        usage: "signature",
+        identity: "sip:alice@example.org",
+      });
+      same("verified", chain[0] as Uint8Array, input);
+    });
+    if (accepted && !x509.chains.some(({ leaf }) => leaf === formatHex(input)))
+      throw new Violation("a certificate that nobody issued");
+    return accepted;
+  },
+};
+
+const certificateVerifier = createCertificateVerifier({ roots: x509.chains.map(({ root }) => parseHex(root)), crypto: nodeCrypto });
+
 /** Everything that reads what strangers send. */
 export const fuzzTargets: readonly FuzzTarget[] = [
   mikey,
@@ -531,4 +579,6 @@ export const fuzzTargets: readonly FuzzTarget[] = [
   exchange,
   sip,
   inspector,
+  keys,
+  certificates,
 ];

@@ -5,9 +5,10 @@ export const INTEGER = 0x02;
 export const BIT_STRING = 0x03;
 export const OCTET_STRING = 0x04;
 export const SEQUENCE = 0x30;
+export const SET = 0x31;
 
 /**
- * The content of the next element, which has to have this tag and the shortest definite length (X.690 §10.1), at most 65535 octets.
+ * The content of the next element, which has to have this tag and the shortest definite length (X.690 §10.1), at most 2^24-1 octets.
  * @throws CodecError `crypto.der`, `bytes.truncated`
  */
 export function element(reader: Reader, name: string, tag: number): Reader {
@@ -15,9 +16,11 @@ export function element(reader: Reader, name: string, tag: number): Reader {
   let length = reader.u8(`${name}.length`);
   if (length >= 0x80) {
     const width = length - 0x80;
-    if (width < 1 || width > 2) throw reader.error("crypto.der", name, "length that is not definite and short");
-    length = width === 1 ? reader.u8(`${name}.length`) : reader.u16(`${name}.length`);
-    if (length < (width === 1 ? 0x80 : 0x100)) throw reader.error("crypto.der", name, "length not in its shortest form");
+    if (width < 1 || width > 3) throw reader.error("crypto.der", name, "length that is not definite and short");
+    length = 0;
+    for (let i = 0; i < width; i++) length = length * 256 + reader.u8(`${name}.length`);
+    if (length < (width === 1 ? 0x80 : 256 ** (width - 1)))
+      throw reader.error("crypto.der", name, "length not in its shortest form");
   }
   return reader.sub(name, length);
 }

@@ -1,11 +1,22 @@
 /**
- * `npm run bench`: every measurement in one run, save the fan-out and the calls, which are `npm run bench -- fan-out` and `-- sip`.
+ * `npm run bench`: every measurement in one run, save the fan-out, the calls and the raw public-key operations, which are
+ * `npm run bench -- fan-out`, `-- sip` and `-- asymmetric`.
  * `--quick` measures less, `--write` puts the tables into docs/performance.md, between their markers.
  */
+import { benchAsymmetric } from "./asymmetric.js";
 import { benchFanOut } from "./fan-out.js";
 import { benchMikey } from "./mikey.js";
 import { benchPool } from "./pool.js";
-import { environment, fanOutReport, mikeyReport, poolReport, sipReport, srtpReport, writeReport } from "./report.js";
+import {
+  asymmetricReport,
+  environment,
+  fanOutReport,
+  mikeyReport,
+  poolReport,
+  sipReport,
+  srtpReport,
+  writeReport,
+} from "./report.js";
 import { benchSip } from "./sip.js";
 import { benchSrtp } from "./srtp.js";
 
@@ -25,13 +36,17 @@ async function sip(): Promise<string> {
   return sipReport(await benchSip(quick ? 200 : 2000));
 }
 
+async function asymmetric(): Promise<string> {
+  return asymmetricReport(await benchAsymmetric(quick ? 50 : 500));
+}
+
 async function fanOut(): Promise<string> {
   const receivers = quick ? 100 : 1000;
   return fanOutReport(await benchFanOut({ receivers, rounds: 7, packets: quick ? 50 : 20 }), receivers);
 }
 
-const sections = { "fan-out": fanOut, sip, bench: everything };
-const section = words.has("fan-out") ? "fan-out" : words.has("sip") ? "sip" : "bench";
+const sections = { "fan-out": fanOut, sip, asymmetric, bench: everything };
+const section = (["fan-out", "sip", "asymmetric"] as const).find((name) => words.has(name)) ?? "bench";
 const text = `${environment()}\n\n${await sections[section]()}`;
 console.log(text);
 if (words.has("--write")) writeReport(section, text);

@@ -9,6 +9,7 @@ import {
   srtpMasterKeys,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
+import { rate } from "./rate.js";
 
 /** One line of the table of results. */
 export interface MikeyBenchResult {
@@ -21,21 +22,6 @@ export interface MikeyBenchResult {
 const PSK = utf8("a pre-shared key");
 const ALICE = { idType: IdType.URI, data: utf8("sip:alice@example.org") };
 const BOB = { idType: IdType.URI, data: utf8("sip:bob@example.org") };
-
-/** Calls per second over about `milliseconds`, after a warm-up of a fifth of that. */
-async function rate(milliseconds: number, call: () => unknown): Promise<number> {
-  const run = async (duration: number): Promise<number> => {
-    const start = performance.now();
-    let calls = 0;
-    while (performance.now() - start < duration) {
-      for (let i = 0; i < 16; i++) await call();
-      calls += 16;
-    }
-    return (calls * 1000) / (performance.now() - start);
-  };
-  await run(milliseconds / 5);
-  return run(milliseconds);
-}
 
 /** A whole exchange, both sides in one thread: request, response, verification, master keys of two sessions on both sides. */
 function exchange(crypto: CryptoProvider): () => Promise<void> {

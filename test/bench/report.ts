@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
+import type { AsymmetricBenchResult } from "./asymmetric.js";
 import { OURS } from "./contenders/index.js";
 import type { FanOutResult } from "./fan-out.js";
 import type { MikeyBenchResult } from "./mikey.js";
@@ -107,6 +108,18 @@ export function srtpReport(bench: SrtpBench): string {
 export function mikeyReport(results: readonly MikeyBenchResult[]): string {
   const rows = results.map(({ what, backend, perSecond }) => [what, backend, Math.round(perSecond).toLocaleString("en")]);
   return `### MIKEY\n\n${table(["what", "backend", "per second"], rows)}`;
+}
+
+export function asymmetricReport(results: readonly AsymmetricBenchResult[]): string {
+  const backends = [...new Set(results.map(({ backend }) => backend))];
+  const rows = [...new Set(results.map(({ what }) => what))].map((operation) => [
+    operation,
+    ...backends.map((name) => {
+      const result = results.find(({ what, backend }) => what === operation && backend === name);
+      return result === undefined ? "-" : Math.round(result.perSecond).toLocaleString("en");
+    }),
+  ]);
+  return `### Public keys: raw operations per second\n\n${table(["what", ...backends], rows)}`;
 }
 
 export function sipReport(results: readonly SipBenchResult[]): string {

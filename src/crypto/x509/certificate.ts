@@ -1,10 +1,10 @@
 import { AsnConvert } from "@peculiar/asn1-schema";
 import * as asn1 from "@peculiar/asn1-x509";
-import { concatBytes, equalBytes, formatHex } from "../../bytes/index.js";
+import { concatBytes, equalBytes, formatHex, Reader } from "../../bytes/index.js";
 import type { PublicKey } from "../asymmetric.js";
 import { CertificateError } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
-import { BIT_STRING, tlv } from "../der.js";
+import { BIT_STRING, element, INTEGER, SEQUENCE, SET } from "../der.js";
 import { defaultCrypto } from "../index.js";
 
 /** One name of a subjectAltName or of a constraint; kinds that nobody here compares are `other`. */
@@ -24,9 +24,8 @@ export interface NameConstraints {
 export interface SignedOctets {
   /** What is signed, as received. */
   readonly octets: Uint8Array;
-  /** Object identifier of the algorithm, and its parameters in DER if there are any. */
-  readonly algorithm: string;
-  readonly parameters: Uint8Array | undefined;
+  /** The AlgorithmIdentifier, DER. */
+  readonly identifier: Uint8Array;
   readonly signature: Uint8Array;
 }
 
@@ -84,9 +83,15 @@ const UNDERSTOOD: readonly string[] = [asn1.id_ce_certificatePolicies];
 export function readCertificate(der: Uint8Array, crypto: CryptoProvider = defaultCrypto): Certificate {
   if (der.length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `${der.length} octets`);
   return reading(() => {
-    const { tbsCertificate: tbs, tbsCertificateRaw, signatureAlgorithm, signatureValue } = parseWhole(der, asn1.Certificate);
-    const signed = signedOf(der, tbsCertificateRaw, tbs.signature, signatureAlgorithm, signatureValue);
-    const spki = octetsOf(tbs.subjectPublicKeyInfo);
+    const { tbs: fields, signed } = openSigned(der, "certificate");
+    if (fields.peek() === 0xa0) element(fields, "version", 0xa0);
+    element(fields, "serialNumber", INTEGER);
+    checkAlgorithm(fields, der, signed);
+    const issuerRdns = rdnsOf(raw(fields, der, "issuer"));
+    element(fields, "validity", SEQUENCE);
+    const subjectRdns = rdnsOf(raw(fields, der, "subject"));
+    const spki = raw(fields, der, "subjectPublicKeyInfo").slice();
+    const { tbsCertificate: tbs } = AsnConvert.parse(der, asn1.Certificate);
     return {
       der: der.slice(),
       fingerprint: crypto.hash("sha256", der),
@@ -94,8 +99,8 @@ export function readCertificate(der: Uint8Array, crypto: CryptoProvider = defaul
       serial: formatHex(new Uint8Array(tbs.serialNumber)),
       subject: nameText(tbs.subject),
       issuer: nameText(tbs.issuer),
-      subjectRdns: rdnsOf(tbs.subject),
-      issuerRdns: rdnsOf(tbs.issuer),
+      subjectRdns,
+      issuerRdns,
       subjectEmails: [...tbs.subject].flatMap((rdn) => [...rdn]).flatMap(emailOf),
       notBefore: timeOf(tbs.validity.notBefore),
       notAfter: timeOf(tbs.validity.notAfter),
@@ -116,47 +121,38 @@ export function reading<T>(read: () => T): T {
   }
 }
 
-/** Parses octets that are one element of DER and nothing else. @throws anything */
-export function parseWhole<T>(der: Uint8Array, type: new () => T, maxNodes?: number): T {
-  const [tag, first = 0] = der;
-  const width = first < 0x80 ? 0 : first - 0x80;
-  let length = width === 0 ? first : 0;
-  for (let i = 0; i < width; i++) length = length * 256 + (der[2 + i] as number);
-  if (tag !== 0x30 || width > 4 || der.length !== 2 + width + length)
-    throw new CertificateError("malformed", "not one whole sequence");
-  return AsnConvert.parse(der, type, maxNodes === undefined ? {} : { berOptions: { maxNodes } });
+/**
+ * Opens what is signed like a certificate (RFC 5280 §4.1.1), without the library, which reads other encodings too. What stands around the signed octets
+ * has to be DER to the bit: nobody signed it, and a certificate that can be written in two ways has two hashes. @throws CodecError
+ */
+export function openSigned(der: Uint8Array, what: string): { readonly tbs: Reader; readonly signed: SignedOctets } {
+  const reader = new Reader(der, what);
+  const outer = element(reader, what, SEQUENCE);
+  reader.expectEnd();
+  const start = outer.offset;
+  const tbs = element(outer, "toBeSigned", SEQUENCE);
+  const octets = der.slice(start, outer.offset);
+  const identifier = raw(outer, der, "signatureAlgorithm").slice();
+  const bits = element(outer, "signature", BIT_STRING);
+  outer.expectEnd();
+  if (bits.u8("unusedBits") !== 0) throw bits.error("crypto.der", "unusedBits", "not whole octets");
+  return { tbs, signed: { octets, identifier, signature: bits.rest("signature") } };
+}
+
+/** The next field is the algorithm inside, which is signed, and has to be that outside (RFC 5280 §4.1.1.2). @throws CertificateError, CodecError */
+export function checkAlgorithm(fields: Reader, der: Uint8Array, { identifier }: SignedOctets): void {
+  if (!equalBytes(raw(fields, der, "signature"), identifier)) throw new CertificateError("malformed", "two signature algorithms");
+}
+
+/** The whole of the next element, a SEQUENCE, header and all. @throws CodecError */
+export function raw(reader: Reader, der: Uint8Array, name: string): Uint8Array {
+  const start = reader.offset;
+  element(reader, name, SEQUENCE);
+  return der.subarray(start, reader.offset);
 }
 
 export function octetsOf(value: unknown): Uint8Array {
   return new Uint8Array(AsnConvert.serialize(value));
-}
-
-/**
- * What is signed, how, and the signature. The algorithm inside, which is signed, has to be that outside (RFC 5280 §4.1.1.2). What stands around the signed
- * octets has to be DER to the bit: nobody signed it, and a certificate that can be written in two ways has two hashes.
- */
-export function signedOf(
-  der: Uint8Array,
-  raw: ArrayBuffer | undefined,
-  inner: asn1.AlgorithmIdentifier,
-  outer: asn1.AlgorithmIdentifier,
-  signatureValue: ArrayBuffer,
-): SignedOctets {
-  const octets = new Uint8Array(raw as ArrayBuffer);
-  const signature = new Uint8Array(signatureValue);
-  const algorithm = octetsOf(outer);
-  const rest = concatBytes(algorithm, tlv(BIT_STRING, Uint8Array.of(0), signature));
-  const at = der.length - rest.length;
-  if (!equalBytes(algorithm, octetsOf(inner))) throw new CertificateError("malformed", "two signature algorithms");
-  if (!equalBytes(der.subarray(at), rest) || !equalBytes(der.subarray(at - octets.length, at), octets))
-    throw new CertificateError("malformed", "not DER around what is signed");
-  const { parameters } = outer;
-  return {
-    octets,
-    algorithm: outer.algorithm,
-    parameters: parameters === undefined || parameters === null ? undefined : new Uint8Array(parameters),
-    signature,
-  };
 }
 
 export function timeOf(time: asn1.Time): number {
@@ -165,9 +161,21 @@ export function timeOf(time: asn1.Time): number {
   return milliseconds;
 }
 
-/** The RDNs of a name as text that is equal exactly where their encodings are (RFC 5280 §7.1 allows more, which nobody needs). */
-export function rdnsOf(name: Iterable<asn1.RelativeDistinguishedName>): string {
-  return [...name].map((rdn) => formatHex(octetsOf(rdn))).join("\n");
+/**
+ * The RDNs of a name in DER as text that is equal exactly where their encodings are (RFC 5280 §7.1 allows more, which nobody needs): hexadecimal, one a line.
+ * @throws CodecError
+ */
+export function rdnsOf(name: Uint8Array): string {
+  const outer = new Reader(name, "name");
+  const rdns = element(outer, "name", SEQUENCE);
+  outer.expectEnd();
+  const lines: string[] = [];
+  while (rdns.remaining > 0) {
+    const start = rdns.offset;
+    element(rdns, "rdn", SET);
+    lines.push(formatHex(name.subarray(start, rdns.offset)));
+  }
+  return lines.join("\n");
 }
 
 function importable(spki: Uint8Array, crypto: CryptoProvider): PublicKey | undefined {
@@ -247,7 +255,7 @@ function generalName(name: asn1.GeneralName): GeneralName {
   if (name.dNSName !== undefined) return { kind: "dns", value: name.dNSName };
   if (name.rfc822Name !== undefined) return { kind: "email", value: name.rfc822Name };
   if (name.iPAddress !== undefined) return { kind: "ip", value: name.iPAddress };
-  if (name.directoryName !== undefined) return { kind: "directory", value: rdnsOf(name.directoryName) };
+  if (name.directoryName !== undefined) return { kind: "directory", value: rdnsOf(octetsOf(name.directoryName)) };
   return { kind: "other", value: formatHex(octetsOf(name)) };
 }
 

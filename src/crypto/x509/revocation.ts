@@ -1,8 +1,10 @@
+import { AsnConvert } from "@peculiar/asn1-schema";
 import * as asn1 from "@peculiar/asn1-x509";
 import { formatHex } from "../../bytes/index.js";
 import { CertificateError } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
-import { type Certificate, parseWhole, rdnsOf, reading, type SignedOctets, signedOf, timeOf } from "./certificate.js";
+import { element, INTEGER } from "../der.js";
+import { type Certificate, checkAlgorithm, openSigned, raw, rdnsOf, reading, type SignedOctets, timeOf } from "./certificate.js";
 import { isSignedBy } from "./signatures.js";
 
 /** A list has this many octets at most: some hundred thousand entries. */
@@ -29,17 +31,16 @@ export interface RevocationList {
 export function readRevocationList(der: Uint8Array): RevocationList {
   if (der.length > MAX_LIST_OCTETS) throw new CertificateError("too-large", `revocation list of ${der.length} octets`);
   return reading(() => {
-    const {
-      tbsCertList: tbs,
-      tbsCertListRaw,
-      signatureAlgorithm,
-      signature,
-    } = parseWhole(der, asn1.CertificateList, MAX_LIST_NODES);
+    const { tbs: fields, signed } = openSigned(der, "revocationList");
+    if (fields.peek() === INTEGER) element(fields, "version", INTEGER);
+    checkAlgorithm(fields, der, signed);
+    const issuerRdns = rdnsOf(raw(fields, der, "issuer"));
+    const { tbsCertList: tbs } = AsnConvert.parse(der, asn1.CertificateList, { berOptions: { maxNodes: MAX_LIST_NODES } });
     const revoked = tbs.revokedCertificates ?? [];
     const critical = revoked.some(({ crlEntryExtensions }) => crlEntryExtensions?.some((extension) => extension.critical));
     return {
-      signed: signedOf(der, tbsCertListRaw, tbs.signature, signatureAlgorithm, signature),
-      issuerRdns: rdnsOf(tbs.issuer),
+      signed,
+      issuerRdns,
       thisUpdate: timeOf(tbs.thisUpdate),
       nextUpdate: tbs.nextUpdate && timeOf(tbs.nextUpdate),
       revoked: new Set(revoked.map(({ userCertificate }) => formatHex(new Uint8Array(userCertificate)))),

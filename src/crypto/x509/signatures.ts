@@ -1,50 +1,53 @@
-import { AsnConvert } from "@peculiar/asn1-schema";
-import { SubjectPublicKeyInfo } from "@peculiar/asn1-x509";
 import { concatBytes, formatHex, Reader } from "../../bytes/index.js";
 import type { PublicKey, SignatureScheme } from "../asymmetric.js";
 import type { CryptoProvider } from "../contracts.js";
 import { element, encodeInteger, integer, SEQUENCE, tlv } from "../der.js";
-import type { SignedOctets } from "./certificate.js";
+import { raw, type SignedOctets } from "./certificate.js";
 
 type Hash = "SHA-256" | "SHA-384" | "SHA-512";
 
 interface SignatureAlgorithm {
   readonly name: "RSASSA-PKCS1-v1_5" | "RSA-PSS" | "ECDSA" | "Ed25519";
   readonly hash?: Hash;
+  readonly saltLength?: number;
   /** What the CryptoProvider calls it, for the kind of key that it knows. */
   readonly scheme?: SignatureScheme;
 }
 
-/** Signature algorithms that are accepted (RFC 4055, RFC 5758, RFC 8410). SHA-1 and MD5 can be forged and are not among them. */
+const RSA = "06092a864886f70d0101";
+const ECDSA = "06082a8648ce3d0403";
+
+/**
+ * Signature algorithms that are accepted, by their AlgorithmIdentifiers in hexadecimal DER (RFC 4055 §5 and §2.1: RSA with NULL or nothing; RFC 5758 §3.2;
+ * RFC 8410 §3). SHA-1 and MD5 can be forged and are not among them. RSASSA-PSS has the same hash for its mask, and a salt as long.
+ */
 const ALGORITHMS: Readonly<Record<string, SignatureAlgorithm>> = {
-  "1.2.840.113549.1.1.11": { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", scheme: "rsa-pkcs1-sha256" },
-  "1.2.840.113549.1.1.12": { name: "RSASSA-PKCS1-v1_5", hash: "SHA-384" },
-  "1.2.840.113549.1.1.13": { name: "RSASSA-PKCS1-v1_5", hash: "SHA-512" },
-  "1.2.840.10045.4.3.2": { name: "ECDSA", hash: "SHA-256", scheme: "ecdsa-p256-sha256" },
-  "1.2.840.10045.4.3.3": { name: "ECDSA", hash: "SHA-384" },
-  "1.2.840.10045.4.3.4": { name: "ECDSA", hash: "SHA-512" },
-  "1.3.101.112": { name: "Ed25519", scheme: "ed25519" },
+  [`300d${RSA}0b0500`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", scheme: "rsa-pkcs1-sha256" },
+  [`300b${RSA}0b`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", scheme: "rsa-pkcs1-sha256" },
+  [`300d${RSA}0c0500`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-384" },
+  [`300b${RSA}0c`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-384" },
+  [`300d${RSA}0d0500`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-512" },
+  [`300b${RSA}0d`]: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-512" },
+  [pss("01", 32)]: { name: "RSA-PSS", hash: "SHA-256", saltLength: 32, scheme: "rsa-pss-sha256" },
+  [pss("02", 48)]: { name: "RSA-PSS", hash: "SHA-384", saltLength: 48 },
+  [pss("03", 64)]: { name: "RSA-PSS", hash: "SHA-512", saltLength: 64 },
+  [`300a${ECDSA}02`]: { name: "ECDSA", hash: "SHA-256", scheme: "ecdsa-p256-sha256" },
+  [`300a${ECDSA}03`]: { name: "ECDSA", hash: "SHA-384" },
+  [`300a${ECDSA}04`]: { name: "ECDSA", hash: "SHA-512" },
+  "300506032b6570": { name: "Ed25519", scheme: "ed25519" },
 };
 
-const RSASSA_PSS = "1.2.840.113549.1.1.10";
-
-/** RSASSA-PSS says in its parameters which hash it has (RFC 4055 §3.1): these three, with the mask of the same hash and a salt as long. */
-const PSS: readonly (SignatureAlgorithm & { readonly octet: number; readonly salt: number })[] = [
-  { name: "RSA-PSS", hash: "SHA-256", scheme: "rsa-pss-sha256", octet: 1, salt: 32 },
-  { name: "RSA-PSS", hash: "SHA-384", octet: 2, salt: 48 },
-  { name: "RSA-PSS", hash: "SHA-512", octet: 3, salt: 64 },
-];
-
-function pssParameters({ octet, salt }: { readonly octet: number; readonly salt: number }): string {
-  const hash = `300d060960864801650304020${octet}0500`;
-  return `3034a00f${hash}a11c301a06092a864886f70d010108${hash}a2030201${salt.toString(16).padStart(2, "0")}`;
+/** RFC 4055 §3.1. @param hash last octet of the object identifier of a hash of the SHA-2 family */
+function pss(hash: string, saltLength: number): string {
+  const identifier = `300d06096086480165030402${hash}0500`;
+  return `3041${RSA}0a3034a00f${identifier}a11c301a${RSA}08${identifier}a2030201${saltLength.toString(16)}`;
 }
 
-/** Curves of issuers, by their object identifiers in hexadecimal DER (RFC 5480 §2.1.1.1), and octets of a coordinate. */
+/** Curves of issuers, by the AlgorithmIdentifiers of their keys in hexadecimal DER (RFC 5480 §2.1.1), and octets of a coordinate. */
 const CURVES: Readonly<Record<string, { readonly namedCurve: string; readonly octets: number }>> = {
-  "06082a8648ce3d030107": { namedCurve: "P-256", octets: 32 },
-  "06052b81040022": { namedCurve: "P-384", octets: 48 },
-  "06052b81040023": { namedCurve: "P-521", octets: 66 },
+  "301306072a8648ce3d020106082a8648ce3d030107": { namedCurve: "P-256", octets: 32 },
+  "301006072a8648ce3d020106052b81040022": { namedCurve: "P-384", octets: 48 },
+  "301006072a8648ce3d020106052b81040023": { namedCurve: "P-521", octets: 66 },
 };
 
 /** What of an issuer its signatures are checked with. */
@@ -53,15 +56,9 @@ export interface IssuerKey {
   readonly publicKey: PublicKey | undefined;
 }
 
-function algorithmOf({ algorithm, parameters }: SignedOctets): SignatureAlgorithm | undefined {
-  if (algorithm !== RSASSA_PSS) return ALGORITHMS[algorithm];
-  const given = parameters && formatHex(parameters);
-  return PSS.find((candidate) => pssParameters(candidate) === given);
-}
-
 /** Whether a certificate or revocation list was signed with the issuer's key; false for everything that is not accepted. */
 export async function isSignedBy(crypto: CryptoProvider, signed: SignedOctets, issuer: IssuerKey): Promise<boolean> {
-  const algorithm = algorithmOf(signed);
+  const algorithm = ALGORITHMS[formatHex(signed.identifier)];
   if (algorithm === undefined) return false;
   const { publicKey } = issuer;
   const { name, scheme } = algorithm;
@@ -78,7 +75,7 @@ export async function isSignedBy(crypto: CryptoProvider, signed: SignedOctets, i
 
 /** The algorithms and curves that issuers have and this package has no other use for are those of WebCrypto. */
 async function isSignedByWebCrypto(
-  { name, hash }: SignatureAlgorithm,
+  { name, hash, saltLength }: SignatureAlgorithm,
   signed: SignedOctets,
   { spki, publicKey }: IssuerKey,
 ): Promise<boolean> {
@@ -96,8 +93,12 @@ async function isSignedByWebCrypto(
   } else if (publicKey?.kind !== "rsa") return false;
   try {
     const key = await subtle.importKey("spki", new Uint8Array(spki), parameters, false, ["verify"]);
-    const saltLength = PSS.find((pss) => pss.hash === hash)?.salt;
-    return await subtle.verify({ name, hash, saltLength }, key, new Uint8Array(signature), new Uint8Array(signed.octets));
+    return await subtle.verify(
+      { name, hash, ...(saltLength && { saltLength }) },
+      key,
+      new Uint8Array(signature),
+      new Uint8Array(signed.octets),
+    );
   } catch {
     return false;
   }
@@ -105,9 +106,12 @@ async function isSignedByWebCrypto(
 
 /** The curve of an issuer's key, or undefined. */
 export function curveOf(spki: Uint8Array): { readonly namedCurve: string; readonly octets: number } | undefined {
-  const { algorithm } = AsnConvert.parse(spki, SubjectPublicKeyInfo);
-  if (algorithm.algorithm !== "1.2.840.10045.2.1" || !algorithm.parameters) return undefined;
-  return CURVES[formatHex(new Uint8Array(algorithm.parameters))];
+  try {
+    const info = element(new Reader(spki, "issuer"), "subjectPublicKeyInfo", SEQUENCE);
+    return CURVES[formatHex(raw(info, spki, "algorithm"))];
+  } catch {
+    return undefined;
+  }
 }
 
 /** r‖s from Ecdsa-Sig-Value (RFC 3279 §2.2.3), or undefined where it is none. */
