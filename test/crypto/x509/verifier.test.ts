@@ -266,8 +266,9 @@ describe("a certificate is refused", () => {
     const checking = verifier();
     const signed = readCertificate(leaf).signed.octets.length;
     for (let at = 0; at < leaf.length; at++) {
-      // Every bit of what nobody signed, where only DER must come through.
-      for (const bit of at < 4 || at >= 4 + signed ? [0, 1, 2, 3, 4, 5, 6, 7] : [at % 8]) {
+      // Every bit of what nobody signed, where only DER must come through; of the signature itself and of what is signed a bit here and there.
+      const isAround = at < 4 || (at >= 4 + signed && at < 4 + signed + 20);
+      for (const bit of isAround ? [0, 1, 2, 3, 4, 5, 6, 7] : at % 3 === 0 ? [at % 8] : []) {
         const changed = leaf.map((octet, index) => (index === at ? octet ^ (1 << bit) : octet));
         const reason = await reasonOf(checking.verify([changed, intermediate.certificate], AS_ALICE));
         expect(["malformed", "signature", "untrusted"], `${at}`).toContain(reason);
