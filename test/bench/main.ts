@@ -27,7 +27,7 @@ async function everything(): Promise<string> {
   const srtp = await benchSrtp(
     quick ? { quick, rounds: 15, warmUp: 150, milliseconds: 5 } : { quick, rounds: 101, warmUp: 300, milliseconds: 5 },
   );
-  const pool = await benchPool(quick ? { rounds: 3, packets: 500 } : { rounds: 7, packets: 2000 });
+  const pool = await benchPool(quick ? { rounds: 5, packets: 400 } : { rounds: 31, packets: 400 });
   const mikey = await benchMikey(quick ? 200 : 1000);
   return [srtpReport(srtp), poolReport(pool), mikeyReport(mikey)].join("\n\n");
 }
