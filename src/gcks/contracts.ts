@@ -79,3 +79,97 @@ export interface GroupDescription {
   readonly title?: string;
   readonly streams: readonly GroupStreamDescription[];
 }
+
+/** One thing that happened, for the audit log. Never holds keys. */
+export interface AuditEvent {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly type:
+    | "group-created"
+    | "group-restored"
+    | "group-restarted"
+    | "group-ended"
+    | "admitted"
+    | "refused"
+    | "confirmed"
+    | "left"
+    | "removed"
+    | "expelled"
+    | "rekeyed"
+    | "report-refused"
+    | "delivery-failed";
+  /** Name of the group. */
+  readonly group?: string;
+  /** Identity of the member or joiner. */
+  readonly member?: string;
+  readonly detail?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** What is counted, over all groups, since the start. */
+export interface GcksMetrics {
+  readonly groups: number;
+  readonly members: number;
+  readonly registrations: number;
+  readonly refusals: number;
+  readonly rekeys: number;
+  readonly rekeyPackets: number;
+  readonly rekeyOctets: number;
+  readonly wraps: number;
+  readonly departures: number;
+  readonly expulsions: number;
+  readonly reports: number;
+  readonly reportsRefused: number;
+}
+
+/** A member as operators see it. */
+export interface MemberView {
+  readonly number: number;
+  readonly identity: string;
+  readonly role: MemberRole;
+  readonly state: "provisional" | "confirmed" | "lapsing";
+  /** Milliseconds since 1970. */
+  readonly admittedAt: number;
+  readonly ssrcs: readonly number[];
+}
+
+/** A group as operators see it. */
+export interface GroupView {
+  readonly name: string;
+  readonly state: "active" | "ended";
+  readonly members: number;
+  readonly sequence: number;
+  /** SPI of the KEK in force; undefined in groups without a rekey SA. */
+  readonly kekSpi: number | undefined;
+  readonly mkis: readonly number[];
+}
+
+/** A group controller and key server (RFC 4046 §2.1, §3). */
+export interface Gcks {
+  readonly metrics: GcksMetrics;
+  readonly groups: readonly GroupView[];
+  /** @throws WatchwordError `gcks.unknown-group` */
+  members(group: string): readonly MemberView[];
+  /** What descriptions tell of a group; undefined where there is none of this name, or it has ended. */
+  describe(group: string): GroupDescription | undefined;
+  /**
+   * Admits to groups, or says the same again to the same message. What it answers is durable.
+   * @throws (rejects) GcksRefusal
+   */
+  register(request: RegistrationRequest): Promise<RegistrationAnswer>;
+  /** A report by UDP. Never throws. */
+  receiveDatagram(datagram: Uint8Array, from: Endpoint): void;
+  /** Removes a member, or everybody of this identity, and replaces their keys at once. The identity is refused from now on. @returns how many were removed */
+  expel(group: string, member: string | number): Promise<number>;
+  /** Lets an identity that was expelled join again. */
+  readmit(group: string, identity: string): Promise<void>;
+  /** New keys for everybody. */
+  rekey(group: string): Promise<void>;
+  /** Replaces every key of the group, those of the tree included: some of them are in wrong hands. */
+  replace(group: string): Promise<void>;
+  /** Disbands the group; members register again. */
+  restart(group: string): Promise<void>;
+  /** Ends the group with a signed farewell. */
+  end(group: string): Promise<void>;
+  /** Stops without a word to members: what is durable goes on at the next start. */
+  close(): Promise<void>;
+}

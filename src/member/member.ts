@@ -5,6 +5,7 @@ import {
   createSecurityAssociationDatabase,
   createSecurityPolicyDatabase,
   type GroupRegistration,
+  type GsaExpectation,
   type MemberRole,
   type MinimumGroupPolicy,
   openGsa,
@@ -19,7 +20,6 @@ import {
   createTimestampSource,
   createTurns,
   DataType,
-  decodeMessage,
   encodeNtp,
   type Identity,
   type InitiatorOptions,
@@ -201,7 +201,7 @@ class Member implements GroupMember {
         gcks: options.gcks,
         secure: options.carrier.secure,
         groups: options.groups,
-        expectation: (group) => this.#expectation(group),
+        expectation: (group) => this.#expectation(group, undefined),
       },
       (iMessage) => options.carrier.register(iMessage),
     );
@@ -218,14 +218,13 @@ class Member implements GroupMember {
     }
   }
 
-  #expectation(group: Uint8Array) {
+  /** @param known where the GSA comes under a registration that is there; a new one may be in a group that began again (docs/protocol.md §15.6) */
+  #expectation(group: Uint8Array, known: GsaExpectation["known"]) {
     const { minimum, groups, clock } = this.#options;
-    const membership = this.memberships.find((candidate) => equalBytes(candidate.group, group));
     const ownerKey = groups.find((candidate) => equalBytes(candidate.group, group))?.ownerKey;
-    const { constants, sequence } = membership ?? {};
     return {
       now: clock.now(),
-      ...(constants === undefined || sequence === undefined ? {} : { known: { constants, sequence } }),
+      ...(known === undefined ? {} : { known }),
       ...(minimum === undefined ? {} : { minimum }),
       ...(ownerKey === undefined ? {} : { ownerKey: async () => ownerKey }),
     };
@@ -274,14 +273,13 @@ class Member implements GroupMember {
 
   /** A GSA in the dialog or session, under the registration that is there (docs/protocol.md §15.6). */
   async #receiveGsa(membership: Membership, octets: Uint8Array): Promise<void> {
-    const { registration } = membership;
-    if (registration === undefined || membership.state === "ended") return;
-    decodeMessage(octets);
+    const { registration, constants, sequence } = membership;
+    if (registration === undefined || constants === undefined || sequence === undefined || membership.state === "ended") return;
     const gsa = await openGsa(this.#crypto, registration.downKey, octets, {
       gcks: this.#options.gcks,
       member: this.#options.identity,
       groups: [membership.group],
-      ...this.#expectation(membership.group),
+      ...this.#expectation(membership.group, { constants, sequence }),
     });
     membership.install(gsa, registration);
   }

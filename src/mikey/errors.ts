@@ -97,6 +97,16 @@ export const MIKEY_ERRORS = {
     errorNo: ErrorNo.UNSPECIFIED,
     status: FAILURE,
   },
+  "mikey.unknown-group": {
+    meaning: "the key server has no such group (docs/protocol.md §22)",
+    errorNo: ErrorNo.UNKNOWN_GROUP,
+    status: { sip: 404, rtsp: 404 },
+  },
+  "mikey.not-a-member": {
+    meaning: "who asks may not be a member of the group, or not as what it asks for (docs/protocol.md §22)",
+    errorNo: ErrorNo.NOT_A_MEMBER,
+    status: { sip: 403, rtsp: 403 },
+  },
   "mikey.absent": { meaning: "key management data were expected and are missing", status: { sip: 488, rtsp: 403 } },
   "mikey.peer-error": { meaning: "the peer answered with an error message", status: FAILURE },
   "mikey.response": { meaning: "the response does not belong to the pending request", status: FAILURE },

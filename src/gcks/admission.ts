@@ -1,0 +1,236 @@
+/** The registration exchange at the key server (docs/protocol.md §12.2, §20.1). */
+import { formatHex, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import {
+  GROUP_LIMITS,
+  type GroupHello,
+  type GroupRegistration,
+  groupHelloExtensions,
+  type MemberRole,
+  nestedMessageExtension,
+  readGroupHellos,
+  type StartedRegistration,
+  startGroupRegistration,
+} from "../gsa/index.js";
+import type { Clock } from "../io/index.js";
+import {
+  type Csb,
+  createResponder,
+  DEFAULT_SKEW_MS,
+  type GeneralExtensionPayload,
+  type Identity,
+  MikeyError,
+  type ReplayCache,
+  type ReplayClaim,
+  type ResponderOptions,
+  wipeCsb,
+} from "../mikey/index.js";
+import { type Store, ttlClassFor } from "../store/index.js";
+import type { RegistrationRequest } from "./contracts.js";
+import { GcksRefusal } from "./errors.js";
+import type { Group } from "./group.js";
+
+export interface AdmissionOptions
+  extends Pick<ResponderOptions, "findCredential" | "keyPairs" | "policy" | "isLocalIdentity" | "skewMs"> {
+  readonly crypto: CryptoProvider;
+  readonly clock: Clock;
+  /** Claims against replay are durable here. */
+  readonly store: Store;
+  readonly identity: Identity;
+  readonly groupNamed: (group: Uint8Array) => Group | undefined;
+  /** Whether somebody may join any group at all. */
+  readonly isKnown: (identity: string) => boolean;
+  /** What somebody may do in a group; undefined where it may not join. */
+  readonly roleIn: (group: Group, identity: string, request: RegistrationRequest) => Promise<MemberRole | undefined>;
+}
+
+/** Memberships that one registration made. */
+export interface Admitted {
+  /** By which the message is found again. */
+  readonly key: string;
+  readonly response: Uint8Array;
+  readonly registration: GroupRegistration;
+  readonly memberships: readonly Membership[];
+}
+
+export interface Membership {
+  readonly group: Group;
+  readonly number: number;
+  readonly role: MemberRole;
+}
+
+export type AdmissionResult =
+  | ({ readonly kind: "new" } & Admitted)
+  | { readonly kind: "repeated"; readonly key: string; readonly response: Uint8Array };
+
+const NONCE_OCTETS = 16;
+
+/** What was answered, for those who did not get the answer (docs/protocol.md §12.2): one entry for each live registration. */
+export interface Answers {
+  find(key: string, scope: string): Uint8Array | undefined;
+}
+
+/**
+ * Judges an I_MESSAGE and admits to the groups that it names. Everything is durable when it resolves: the claim of the message, the
+ * memberships, their keys.
+ * @throws (rejects) GcksRefusal, MikeyError with the ERR message in `reply`; CodecError
+ */
+export async function admit(options: AdmissionOptions, request: RegistrationRequest, answers: Answers): Promise<AdmissionResult> {
+  const { crypto, clock, identity, findCredential, keyPairs, policy, isLocalIdentity, skewMs } = options;
+  let claimed: ReplayClaim | undefined;
+  const pending: Pending = { memberships: [], started: undefined };
+  const replayCache: ReplayCache = {
+    size: 0,
+    check(claim) {
+      claimed = claim;
+      const response = answers.find(keyOf(claim), request.scope);
+      return response === undefined ? { kind: "fresh" } : { kind: "repeated", response };
+    },
+    claim: () => undefined,
+  };
+  const responder = createResponder({
+    crypto,
+    clock,
+    findCredential,
+    identity,
+    replayCache,
+    ...(keyPairs === undefined ? {} : { keyPairs }),
+    ...(policy === undefined ? {} : { policy }),
+    ...(isLocalIdentity === undefined ? {} : { isLocalIdentity }),
+    ...(skewMs === undefined ? {} : { skewMs }),
+  });
+  try {
+    const received = await responder.receive(request.iMessage, {
+      secure: request.secure,
+      requirePsk: true,
+      scope: request.scope,
+      responseExtensions: async (csb) => {
+        await claim(options, claimed);
+        return join(options, request, csb, pending);
+      },
+    });
+    if (received.kind === "repeated" && received.response !== undefined)
+      return { kind: "repeated", key: keyOf(received.claim), response: received.response };
+    if (received.kind !== "new") throw new GcksRefusal("gcks.no-group", "an update registers nobody", { sip: 488, rtsp: 463 });
+    const { csb, response } = received;
+    wipeCsb(csb);
+    const { started } = pending;
+    if (response === undefined || started === undefined)
+      throw new GcksRefusal("gcks.no-group", "the message asks for no response, in which the keys would come", {
+        sip: 488,
+        rtsp: 463,
+      });
+    const registration = started.finish(response);
+    const { role: _role, gcks: _gcks, member: _member, ...keys } = registration;
+    await Promise.all(pending.memberships.map(({ group, number }) => group.bind(number, keys, request.channel)));
+    const { claim: answered } = received;
+    return {
+      kind: "new",
+      key: answered === undefined ? "" : keyOf(answered),
+      response,
+      registration,
+      memberships: pending.memberships,
+    };
+  } catch (error) {
+    pending.started?.abandon();
+    // Nobody knows the keys of who was admitted and got no answer.
+    await Promise.all(pending.memberships.map(({ group, number }) => group.remove([number], "removed").catch(() => undefined)));
+    throw error;
+  }
+}
+
+/** How an answered message is found again. */
+function keyOf({ peer, key }: ReplayClaim): string {
+  return `${peer}/${key}`;
+}
+
+interface Pending {
+  readonly memberships: Membership[];
+  started: StartedRegistration | undefined;
+}
+
+/** The same message is processed once, whichever controller gets it, before a crash or after (RFC 3830 §5.4). */
+async function claim(
+  { store, crypto, skewMs = DEFAULT_SKEW_MS }: AdmissionOptions,
+  claimed: ReplayClaim | undefined,
+): Promise<void> {
+  if (claimed === undefined) throw new MikeyError("mikey.null-keying", "NULL keying registers nobody");
+  const name = formatHex(crypto.hash("sha256", utf8(keyOf(claimed))));
+  const fresh = await store.claim(`registration/${name}`, ttlClassFor(2 * skewMs));
+  if (!fresh)
+    throw new MikeyError(
+      "mikey.replay",
+      "the message was answered before, in another dialog or session, or for a membership that has ended",
+    );
+}
+
+async function join(
+  options: AdmissionOptions,
+  request: RegistrationRequest,
+  csb: Csb,
+  pending: Pending,
+): Promise<readonly GeneralExtensionPayload[]> {
+  const { crypto } = options;
+  const hellos = readGroupHellos(csb.initiatorExtensions, GROUP_LIMITS.groupsPerRegistration);
+  const member = csb.initiatorId;
+  if (hellos === undefined || member === undefined)
+    throw new GcksRefusal("gcks.no-group", "the message names no group, or not who sends it", { sip: 488, rtsp: 463 });
+  const nonce = crypto.randomBytes(NONCE_OCTETS);
+  pending.started = startGroupRegistration(crypto, csb, { role: "gcks", secure: request.secure, responderNonce: nonce });
+  const name = utf8Text(member.data) ?? "";
+  const granted: { readonly group: Group; readonly role: MemberRole }[] = [];
+  for (const hello of hellos.groups) {
+    const group = options.groupNamed(hello.group);
+    const allowed = group === undefined ? undefined : await options.roleIn(group, name, request);
+    const role = allowed === undefined ? undefined : granting(hello, allowed);
+    if (group !== undefined && role !== undefined) granted.push({ group, role });
+  }
+  if (granted.length === 0) {
+    // Names of groups cannot be probed: who may join no group of this key server is told the same of all (docs/protocol.md §22).
+    if (options.isKnown(name) && hellos.groups.every(({ group }) => options.groupNamed(group) === undefined))
+      throw new MikeyError("mikey.unknown-group", "there is no such group here");
+    throw new MikeyError("mikey.not-a-member", "the sender may not join, or not as what it asks for");
+  }
+  const memberships = await Promise.allSettled(
+    granted.map(async ({ group, role }) => ({
+      group,
+      role,
+      number: await group.admit({ identity: member, role }, request.streams),
+    })),
+  );
+  for (const result of memberships) if (result.status === "fulfilled") pending.memberships.push(result.value);
+  const failed = memberships.find((result) => result.status === "rejected");
+  if (failed !== undefined)
+    throw new GcksRefusal("gcks.overload", "the group cannot be changed now", OVERLOAD, { cause: failed.reason, retryAfter: 5 });
+  const { downKey } = pending.started;
+  return [
+    ...groupHelloExtensions(
+      pending.memberships.map(({ group, role }) => ({ group: group.definition.group, role })),
+      nonce,
+    ),
+    ...pending.memberships.map(({ group, number }) => nestedMessageExtension(group.gsa(number, downKey))),
+  ];
+}
+
+export const OVERLOAD = { sip: 503, rtsp: 503 } as const;
+
+/** What of the wanted role may be had; undefined where nothing is left. */
+function granting({ role }: GroupHello, allowed: MemberRole): MemberRole | undefined {
+  const granted = { send: role.send && allowed.send, receive: role.receive && allowed.receive };
+  return granted.send || granted.receive ? granted : undefined;
+}
+
+/** Whether an error says how carriers answer. */
+export function refusalOf(error: unknown): GcksRefusal {
+  if (error instanceof GcksRefusal) return error;
+  if (error instanceof MikeyError)
+    return new GcksRefusal("gcks.refused", error.message, error.status, {
+      cause: error,
+      ...(error.reply === undefined ? {} : { reply: error.reply }),
+    });
+  if (error instanceof WatchwordError && (error.code.startsWith("store.") || error.code.startsWith("gcks.")))
+    return new GcksRefusal("gcks.overload", "registrations cannot be made durable now", OVERLOAD, { cause: error, retryAfter: 5 });
+  if (error instanceof WatchwordError)
+    return new GcksRefusal("gcks.refused", error.message, { sip: 488, rtsp: 463 }, { cause: error });
+  throw error;
+}

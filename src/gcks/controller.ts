@@ -1,0 +1,467 @@
+/** The group controller and key server (RFC 4046 §3, docs/protocol.md Part II). */
+import { equalBytes, utf8Text, WatchwordError } from "../bytes/index.js";
+import { type CryptoProvider, defaultCrypto, type Signer } from "../crypto/index.js";
+import {
+  decodeReport,
+  type GroupRegistration,
+  type LeaveVerdict,
+  type MemberRole,
+  openLeave,
+  wipeGroupRegistration,
+} from "../gsa/index.js";
+import type { Clock, Endpoint, Timers } from "../io/index.js";
+import { type CredentialData, DataType, type Identity, type ResponderOptions } from "../mikey/index.js";
+import { createExpulsions, createReservations, type Expulsions, type Store, type WitnessedStore } from "../store/index.js";
+import { type AdmissionOptions, type Admitted, admit, type Membership, OVERLOAD, refusalOf } from "./admission.js";
+import type {
+  AuditEvent,
+  Gcks,
+  GcksMetrics,
+  GroupDescription,
+  GroupView,
+  MemberChannel,
+  MemberSession,
+  MemberView,
+  RegistrationAnswer,
+  RegistrationRequest,
+} from "./contracts.js";
+import { describeGroup, type GroupDefinition, roleFor } from "./definition.js";
+import { GcksRefusal } from "./errors.js";
+import { type Counter, Group, type GroupContext } from "./group.js";
+
+/** Who asks to join. */
+export interface JoinRequest {
+  readonly identity: string;
+  /** Name that the carrier authenticated. */
+  readonly name: string | undefined;
+  readonly remote: Endpoint;
+  readonly group: string;
+  /** What the definition of the group lets it do. */
+  readonly role: MemberRole;
+}
+
+export interface GcksOptions
+  extends Pick<ResponderOptions, "findCredential" | "keyPairs" | "policy" | "isLocalIdentity" | "skewMs"> {
+  readonly store: Store;
+  /** Where expulsions are kept beside `store`, so that a restored backup does not forget them. */
+  readonly outside?: Store;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  /** Default: the platform's. */
+  readonly crypto?: CryptoProvider;
+  /** Who the key server is, in ID payloads. */
+  readonly identity: Identity;
+  readonly groups: readonly GroupDefinition[];
+  /** Signs rekey messages; needed by every group that has a signature. */
+  readonly signer?: Signer;
+  /** The owner's statements, by name of the group. */
+  readonly credentials?: ReadonlyMap<string, CredentialData>;
+  /** Certificates of the owner for members that know it by an authority, the owner's first. */
+  readonly certificates?: readonly Uint8Array[];
+  /**
+   * Asked for everybody whom the definition of a group lets in (RFC 4046 §2, requirement 2): an AAA server, a user who accepts or rejects.
+   * @returns what it may do, no more than asked; false: nothing
+   */
+  readonly authorise?: (request: JoinRequest) => Promise<MemberRole | boolean>;
+  /** Sends to a control group: `udp://239.0.0.1:2269`. Without it, members are told in their dialogs and sessions. */
+  readonly multicast?: (address: string, datagram: Uint8Array) => void;
+  readonly unicast?: (datagram: Uint8Array, to: Endpoint) => void;
+  readonly audit?: (event: AuditEvent) => void;
+  /** Registrations at a time; beyond it 503. Default 256. */
+  readonly mostRegistrations?: number;
+}
+
+const MOST_REGISTRATIONS = 256;
+/** docs/protocol.md §21: reports of one address that are checked before one verifies, each second. */
+const REPORTS_PER_SECOND = 10;
+const MOST_ADDRESSES = 4096;
+/** docs/protocol.md §24. */
+const REGRESSION_SKIP = 2 ** 16;
+const MARKS = ["sequence", "mki", "ssrc", "member"] as const;
+/** docs/protocol.md §6.3: how long the same de-registration gets the same acknowledgement. */
+const ACKNOWLEDGEMENT_MS = 32_000;
+
+/**
+ * Opens a key server over what its store has: groups that were there go on where they were (docs/protocol.md §24).
+ * @throws (rejects) WatchwordError `gcks.signer` where a signed group has no signer, `gcks.definition`; those of the store
+ */
+export async function openGcks(options: GcksOptions): Promise<Gcks> {
+  const names = new Set(options.groups.map(({ name }) => name));
+  if (names.size < options.groups.length) throw new WatchwordError("gcks.definition", "two groups have one name");
+  for (const { name, rekey } of options.groups) {
+    const kind = options.signer?.publicKey.kind;
+    const needed =
+      rekey === undefined || rekey.signature === "none" ? undefined : rekey.signature === "ed25519" ? "ed25519" : "ec-p256";
+    if (needed !== undefined && kind !== needed)
+      throw new WatchwordError("gcks.signer", `group ${name} is signed by ${needed}, and the signing key is ${kind ?? "missing"}`);
+  }
+  const controller = new Controller(options);
+  await controller.start();
+  return controller;
+}
+
+type MutableMetrics = { -readonly [K in Counter]: number };
+
+class Controller implements Gcks {
+  readonly #options: GcksOptions;
+  readonly #crypto: CryptoProvider;
+  readonly #expulsions: Expulsions;
+  readonly #groups = new Map<string, Group>();
+  readonly #sessions = new Map<string, Session>();
+  readonly #counts: MutableMetrics = {
+    registrations: 0,
+    refusals: 0,
+    rekeys: 0,
+    rekeyPackets: 0,
+    rekeyOctets: 0,
+    wraps: 0,
+    departures: 0,
+    expulsions: 0,
+    reports: 0,
+    reportsRefused: 0,
+  };
+  readonly #reporters = new Map<string, { second: number; count: number }>();
+  #underWay = 0;
+  #closed = false;
+
+  constructor(options: GcksOptions) {
+    this.#options = options;
+    this.#crypto = options.crypto ?? defaultCrypto;
+    const { store, outside } = options;
+    this.#expulsions = createExpulsions(outside === undefined ? [store] : [store, outside], {
+      random: { bytes: (length) => this.#crypto.randomBytes(length) },
+    });
+  }
+
+  async start(): Promise<void> {
+    const { store, groups, clock, timers, identity, signer, credentials, certificates = [], multicast, unicast } = this.#options;
+    const reservations = createReservations(store, { random: { bytes: (length) => this.#crypto.randomBytes(length) } });
+    const context: GroupContext = {
+      crypto: this.#crypto,
+      clock,
+      timers,
+      store,
+      reservations,
+      identity,
+      signer,
+      credentialFor: (group) => credentials?.get(utf8Text(group) ?? ""),
+      certificates,
+      multicast,
+      unicast,
+      audit: (event) => this.#options.audit?.(event),
+      count: (name, by = 1) => {
+        this.#counts[name] += by;
+      },
+    };
+    const { regression } = store as Partial<WitnessedStore>;
+    if (regression !== undefined) {
+      for (const { name } of groups) for (const mark of MARKS) await reservations.skip(name, mark, REGRESSION_SKIP);
+    }
+    for (const definition of groups) this.#groups.set(definition.name, await Group.open(context, definition));
+    if (regression === undefined) return;
+    // Keys and numbers that the store does not know of may be in use: everybody registers again (docs/protocol.md §24).
+    for (const group of this.#groups.values()) if (!group.ended) await group.end(true);
+    await (store as WitnessedStore).acceptRegression();
+  }
+
+  get metrics(): GcksMetrics {
+    const groups = [...this.#groups.values()];
+    return { ...this.#counts, groups: groups.length, members: groups.reduce((sum, { size }) => sum + size, 0) };
+  }
+
+  get groups(): readonly GroupView[] {
+    return [...this.#groups.values()].map(({ view }) => view);
+  }
+
+  members(group: string): readonly MemberView[] {
+    return this.#group(group).members;
+  }
+
+  describe(name: string): GroupDescription | undefined {
+    const group = this.#groups.get(name);
+    return group === undefined || group.ended ? undefined : describeGroup(group.definition);
+  }
+
+  async register(request: RegistrationRequest): Promise<RegistrationAnswer> {
+    const { mostRegistrations = MOST_REGISTRATIONS } = this.#options;
+    if (this.#closed || this.#underWay >= mostRegistrations)
+      throw new GcksRefusal("gcks.overload", "too many registrations at a time", OVERLOAD, { retryAfter: 2 });
+    this.#underWay++;
+    try {
+      const result = await admit(this.#admission(), request, {
+        find: (key, scope) => {
+          const session = this.#sessions.get(key);
+          return session?.scope === scope && session.lives ? session.answer.response : undefined;
+        },
+      });
+      if (result.kind === "repeated") return (this.#sessions.get(result.key) as Session).answer;
+      return this.#open(request, result);
+    } catch (error) {
+      this.#counts.refusals++;
+      const refusal = refusalOf(error);
+      this.#options.audit?.({
+        at: this.#options.clock.now(),
+        type: "refused",
+        ...(request.peer.name === undefined ? {} : { member: request.peer.name }),
+        detail: { from: request.peer.remote.host, code: causeCode(refusal) },
+      });
+      throw refusal;
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  receiveDatagram(datagram: Uint8Array, from: Endpoint): void {
+    if (datagram[1] !== DataType.REPORT || !this.#mayReport(from)) return;
+    this.#report(datagram, from, undefined)
+      .then((answer) => {
+        if (answer !== undefined) this.#options.unicast?.(answer, from);
+      })
+      .catch(() => undefined);
+  }
+
+  async expel(name: string, member: string | number): Promise<number> {
+    const group = this.#group(name);
+    const identity = typeof member === "string" ? member : group.members.find(({ number }) => number === member)?.identity;
+    if (identity === undefined) throw new WatchwordError("gcks.unknown-member", "there is no such member");
+    // First it is kept out, then thrown out: it must not come back in between.
+    await this.#expulsions.expel(name, identity);
+    const numbers = group.numbersOf(identity);
+    await group.remove(numbers, "expelled");
+    return numbers.length;
+  }
+
+  async readmit(name: string, identity: string): Promise<void> {
+    this.#group(name);
+    await this.#expulsions.readmit(name, identity);
+  }
+
+  rekey(group: string): Promise<void> {
+    return this.#group(group).rekey();
+  }
+
+  replace(group: string): Promise<void> {
+    return this.#group(group).rekey(true);
+  }
+
+  restart(group: string): Promise<void> {
+    return this.#group(group).end(true);
+  }
+
+  end(group: string): Promise<void> {
+    return this.#group(group).end(false);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const group of this.#groups.values()) await group.close();
+    for (const session of this.#sessions.values()) session.wipe();
+    this.#sessions.clear();
+  }
+
+  #admission(): AdmissionOptions {
+    const { clock, store, identity, findCredential, keyPairs, policy, isLocalIdentity, skewMs } = this.#options;
+    return {
+      crypto: this.#crypto,
+      clock,
+      store,
+      identity,
+      findCredential,
+      ...(keyPairs === undefined ? {} : { keyPairs }),
+      ...(policy === undefined ? {} : { policy }),
+      ...(isLocalIdentity === undefined ? {} : { isLocalIdentity }),
+      ...(skewMs === undefined ? {} : { skewMs }),
+      groupNamed: (group) =>
+        [...this.#groups.values()].find(({ definition, ended }) => !ended && equalBytes(definition.group, group)),
+      isKnown: (name) => [...this.#groups.values()].some(({ definition }) => roleFor(definition, name) !== undefined),
+      roleIn: (group, name, request) => this.#roleIn(group, name, request),
+    };
+  }
+
+  async #roleIn(group: Group, identity: string, request: RegistrationRequest): Promise<MemberRole | undefined> {
+    const { definition } = group;
+    const role = roleFor(definition, identity);
+    if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity))) return undefined;
+    if (group.size >= definition.mostMembers)
+      throw new GcksRefusal("gcks.overload", "the group is full", OVERLOAD, { retryAfter: 60 });
+    const { name, remote } = request.peer;
+    const answer = (await this.#options.authorise?.({ identity, name, remote, group: definition.name, role })) ?? true;
+    if (answer === false) return undefined;
+    return answer === true ? role : { send: role.send && answer.send, receive: role.receive && answer.receive };
+  }
+
+  /** Everything is durable: the memberships that this identity had too many of end, and the new ones have a session. */
+  #open(request: RegistrationRequest, admitted: Admitted): RegistrationAnswer {
+    const { key, registration, memberships, response } = admitted;
+    for (const { group, number } of memberships) {
+      const identity = utf8Text(registration.member.data) ?? "";
+      const others = group.numbersOf(identity).filter((other) => other !== number);
+      const excess = others.slice(0, Math.max(0, others.length + 1 - group.definition.membershipsPerIdentity));
+      group.remove(excess, "removed").catch(() => undefined);
+    }
+    const session = new Session(this.#crypto, registration, memberships, request, response, {
+      now: () => this.#options.clock.now(),
+      report: (message) => this.#report(message, undefined, session),
+      over: () => this.#sessions.delete(key),
+      lingerMs: ACKNOWLEDGEMENT_MS,
+      timers: this.#options.timers,
+    });
+    this.#sessions.set(key, session);
+    return session.answer;
+  }
+
+  #report(octets: Uint8Array, from: Endpoint | undefined, session: Session | undefined): Promise<Uint8Array | undefined> {
+    const report = decodeReport(octets);
+    const group = [...this.#groups.values()].find(
+      ({ csbId, definition }) => csbId === report.csbId && equalBytes(definition.group, report.group),
+    );
+    // In a dialog or session only its own memberships report.
+    if (group === undefined || (session !== undefined && !session.has(group, report.member))) {
+      this.#counts.reportsRefused++;
+      return Promise.resolve(undefined);
+    }
+    return group.report(report, from);
+  }
+
+  #mayReport({ host }: Endpoint): boolean {
+    const second = Math.floor(this.#options.clock.now() / 1000);
+    const known = this.#reporters.get(host);
+    if (known?.second === second) return ++known.count <= REPORTS_PER_SECOND;
+    if (this.#reporters.size >= MOST_ADDRESSES) this.#reporters.clear();
+    this.#reporters.set(host, { second, count: 1 });
+    return true;
+  }
+
+  #group(name: string): Group {
+    const group = this.#groups.get(name);
+    if (group === undefined) throw new WatchwordError("gcks.unknown-group", `there is no group ${name}`);
+    return group;
+  }
+}
+
+function causeCode(refusal: GcksRefusal): string {
+  return refusal.cause instanceof WatchwordError ? refusal.cause.code : refusal.code;
+}
+
+interface SessionHooks {
+  readonly now: () => number;
+  readonly report: (message: Uint8Array) => Promise<Uint8Array | undefined>;
+  readonly over: () => void;
+  readonly lingerMs: number;
+  readonly timers: Timers;
+}
+
+/** The memberships of one registration. */
+class Session implements MemberSession {
+  readonly scope: string;
+  readonly answer: RegistrationAnswer;
+  readonly #crypto: CryptoProvider;
+  readonly #registration: GroupRegistration;
+  readonly #channel: MemberChannel;
+  readonly #hooks: SessionHooks;
+  #memberships: readonly Membership[];
+  #lastT: bigint;
+  #answered: { readonly request: Uint8Array; readonly acknowledgement: Uint8Array | undefined; readonly until: number } | undefined;
+
+  constructor(
+    crypto: CryptoProvider,
+    registration: GroupRegistration,
+    memberships: readonly Membership[],
+    { scope, channel }: RegistrationRequest,
+    response: Uint8Array,
+    hooks: SessionHooks,
+  ) {
+    this.#crypto = crypto;
+    this.#registration = registration;
+    this.#memberships = memberships;
+    this.scope = scope;
+    this.#channel = channel;
+    this.#hooks = hooks;
+    this.#lastT = registration.t;
+    this.answer = {
+      response,
+      session: this,
+      groups: memberships.map(({ group, number, role }) => ({
+        group: group.definition.group,
+        role,
+        policies: group.policiesFor(number),
+        description: describeGroup(group.definition),
+      })),
+    };
+  }
+
+  get lives(): boolean {
+    return this.#memberships.some(({ group, number }) => group.member(number) !== undefined);
+  }
+
+  has(group: Group, number: number): boolean {
+    return this.#memberships.some((membership) => membership.group === group && membership.number === number);
+  }
+
+  async receive(message: Uint8Array): Promise<Uint8Array | undefined> {
+    if (message[1] === DataType.DEREGISTRATION) return (await this.#leave(message)).acknowledgement;
+    if (message[1] !== DataType.REPORT) return undefined;
+    try {
+      return await this.#hooks.report(message);
+    } catch (error) {
+      throw refusalOf(error);
+    }
+  }
+
+  async end(proof: Uint8Array | undefined): Promise<{ verdict: "verified" | "rejected" | "absent"; acknowledgement?: Uint8Array }> {
+    const { verdict, acknowledgement } = await this.#leave(proof);
+    for (const { group, number } of this.#memberships) {
+      if (group.member(number) === undefined) continue;
+      // An outsider that injects an end must not be able to throw members out (docs/protocol.md §19).
+      if (group.definition.unprovenLeaves) await group.remove([number], "left").catch(() => undefined);
+      else group.lost(number, this.#channel);
+    }
+    this.#hooks.timers.after(this.#hooks.lingerMs, () => {
+      this.#hooks.over();
+      if (!this.lives) this.wipe();
+    });
+    return { verdict, ...(acknowledgement === undefined ? {} : { acknowledgement }) };
+  }
+
+  lost(): void {
+    for (const { group, number } of this.#memberships) group.lost(number, this.#channel);
+  }
+
+  wipe(): void {
+    wipeGroupRegistration(this.#registration);
+  }
+
+  async #leave(
+    octets: Uint8Array | undefined,
+  ): Promise<{ verdict: LeaveVerdict["verdict"]; acknowledgement: Uint8Array | undefined }> {
+    const answered = this.#answered;
+    if (
+      octets !== undefined &&
+      answered !== undefined &&
+      this.#hooks.now() < answered.until &&
+      equalBytes(answered.request, octets)
+    )
+      return { verdict: "verified", acknowledgement: answered.acknowledgement };
+    const verdict = openLeave(
+      this.#crypto,
+      this.#registration,
+      octets,
+      ({ csbId, kind, spi }) => {
+        const membership = this.#memberships.find(({ group }) => group.csbId === csbId);
+        return membership?.group.held(membership.number, kind, spi);
+      },
+      this.#lastT,
+    );
+    if (verdict.verdict !== "verified" || octets === undefined) return { verdict: verdict.verdict, acknowledgement: undefined };
+    const left = this.#memberships.filter(({ group }) => verdict.groups.includes(group.csbId));
+    // The acknowledgement says that it is so: first it has to be durable.
+    await Promise.all(left.map(({ group, number }) => group.remove([number], "left")));
+    this.#answered = {
+      request: octets.slice(),
+      acknowledgement: verdict.acknowledgement,
+      until: this.#hooks.now() + ACKNOWLEDGEMENT_MS,
+    };
+    this.#memberships = this.#memberships.filter((membership) => !left.includes(membership));
+    return { verdict: "verified", acknowledgement: verdict.acknowledgement };
+  }
+}

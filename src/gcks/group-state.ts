@@ -1,0 +1,361 @@
+/** A group as its steps have made it: members, tree, keys. The same steps make the same group, live and after a restart. */
+import { concatBytes, parseHex, utf8, utf8Text, WatchwordError, wipe } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
+import { createKeyTree, type KeyTree, type PreparedAdmission, type PreparedRekey, restoreKeyTree } from "../gkma/index.js";
+import { type DataKey, type GroupConstants, heldGroupKey, wipeDataKeys } from "../gsa/index.js";
+import { suiteOf } from "../srtp/index.js";
+import type { GroupDefinition } from "./definition.js";
+import type { AdmittedMember, GroupBirth, GroupStep, MemberKeys, SenderPosition } from "./ledger.js";
+
+/** A membership (docs/protocol.md §20.1). */
+export interface Member extends AdmittedMember {
+  /** The id of its leaf at admission, or a number of the group's where there is no tree. */
+  readonly number: number;
+  /** Its leaf of now. */
+  leaf: number;
+  /** Sequence at its admission: proofs name keys that were in use since. */
+  readonly admittedIn: number;
+  readonly admittedAt: number;
+  state: "provisional" | "confirmed" | "lapsing";
+  /** Absent until the exchange is complete. */
+  keys: MemberKeys | undefined;
+  /** Counter of the last report. */
+  counter: number;
+  /** When it was last heard of: the lifetime counts from there. */
+  renewedAt: number;
+}
+
+/** A key of the group as proofs of possession name it, kept in place of the key (docs/protocol.md §19). */
+export interface HeldEpoch {
+  readonly kind: "kek" | "data";
+  readonly spi: number;
+  readonly g: Uint8Array;
+  /** Of a data key. */
+  readonly dataSa?: number;
+  /** Sequence up to which it was in use; undefined while it is. */
+  retiredIn: number | undefined;
+}
+
+/** docs/protocol.md §21: epochs whose `g` is kept. */
+const EPOCHS = 64;
+/** Label of what data keys derive from a step's seed by; nobody but the key server computes it. */
+const DATA_KEY = utf8("gcks data");
+const ROUNDS = 4;
+
+/** What a step will do to the tree and the keys, before it is durable. */
+export interface PreparedStep {
+  readonly step: GroupStep;
+  readonly tree: PreparedRekey | PreparedAdmission | undefined;
+  readonly dataKeys: readonly DataKey[];
+  /** Numbers of who is admitted, in order. */
+  readonly numbers: readonly number[];
+  /** Takes the step. */
+  commit(): void;
+  drop(): void;
+}
+
+export class GroupState {
+  readonly constants: GroupConstants;
+  readonly members = new Map<number, Member>();
+  readonly senders = new Map<number, SenderPosition>();
+  /** Members who have left and still have their leaf, until the next rekey. */
+  readonly departed = new Set<number>();
+  readonly #crypto: CryptoProvider;
+  readonly #definition: GroupDefinition;
+  readonly #birth: GroupBirth;
+  readonly #byLeaf = new Map<number, Member>();
+  readonly #departedLeaves = new Map<number, number>();
+  #tree: KeyTree | undefined;
+  #dataKeys: DataKey[] = [];
+  #epochs: HeldEpoch[] = [];
+  #sequence = 0;
+  #ended = false;
+  #treeAt = 0;
+
+  constructor(crypto: CryptoProvider, definition: GroupDefinition, birth: GroupBirth) {
+    this.#crypto = crypto;
+    this.#definition = definition;
+    this.#birth = birth;
+    this.constants = { group: definition.group, csbId: birth.csbId, rand: birth.rand };
+    const { rekey } = definition;
+    if (rekey !== undefined) {
+      this.#tree = createKeyTree({
+        crypto,
+        algorithm: rekey.algorithm,
+        keyLength: rekey.keyLength,
+        ...(rekey.algorithm === "none" ? {} : { degree: rekey.degree }),
+      });
+    }
+  }
+
+  get tree(): KeyTree | undefined {
+    return this.#tree;
+  }
+
+  /** Keys in force, one for each data SA that has one. */
+  get dataKeys(): readonly DataKey[] {
+    return this.#dataKeys;
+  }
+
+  /** Of the last message; 0 before the first. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /** When the KEK was last replaced, milliseconds since 1970. */
+  get treeAt(): number {
+    return this.#treeAt;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Whether there is a KEK, and so somebody who could receive a rekey message. */
+  get hasKek(): boolean {
+    return this.#tree !== undefined && this.#tree.version > 0;
+  }
+
+  /** SPI of the KEK in force: the version of the tree. */
+  get kekSpi(): number | undefined {
+    return this.hasKek ? this.#tree?.version : undefined;
+  }
+
+  /** `g` of a key that was in use at or after an admission (docs/protocol.md §19). */
+  held(kind: HeldEpoch["kind"], spi: number, admittedIn: number): Uint8Array | undefined {
+    const epoch = this.#epochs.find((candidate) => candidate.kind === kind && candidate.spi === spi);
+    return epoch !== undefined && (epoch.retiredIn === undefined || epoch.retiredIn > admittedIn) ? epoch.g : undefined;
+  }
+
+  /** The SSRC of a number that was reserved: a keyed permutation, so that none comes twice (docs/protocol.md §15.5). */
+  ssrcOf(counter: number): number {
+    let left = counter >>> 16;
+    let right = counter & 0xffff;
+    const hmac = this.#crypto.hmac("sha256", this.#birth.ssrcKey);
+    for (let round = 0; round < ROUNDS; round++) {
+      const mixed = hmac.compute(Uint8Array.of(round, right >>> 8, right & 0xff));
+      [left, right] = [right, left ^ (((mixed[0] as number) << 8) | (mixed[1] as number))];
+    }
+    hmac.wipe();
+    return ((left << 16) | right) >>> 0;
+  }
+
+  /** Computes a step. Nothing changes before `commit`. @throws WatchwordError of `gkma`, `gcks.ledger` */
+  prepare(step: GroupStep): PreparedStep {
+    const { rekey, admit = [] } = step;
+    const changed = rekey !== undefined && rekey.keepTree !== true;
+    const prepared = !changed || this.#tree === undefined ? undefined : this.#prepareTree(this.#tree, step, rekey);
+    const leaves = prepared === undefined ? [] : [...("admitted" in prepared ? prepared.admitted : prepared.joined)];
+    const numbers = prepared === undefined ? (step.numbers ?? []) : leaves;
+    if (numbers.length !== admit.length) throw new WatchwordError("gcks.ledger", "members without a place");
+    const dataKeys = rekey === undefined ? [] : rekey.dataKeys.map(({ dataSa, mki }) => this.#dataKey(rekey.seed, dataSa, mki));
+    return {
+      step,
+      tree: prepared,
+      dataKeys,
+      numbers: [...numbers],
+      commit: () => this.#commit(step, prepared, numbers, dataKeys),
+      drop: () => {
+        prepared?.drop();
+        wipeDataKeys(dataKeys);
+      },
+    };
+  }
+
+  /** For a snapshot: everything but the tree, which has octets of its own. */
+  dump(): { readonly state: unknown; readonly tree: Uint8Array } {
+    return {
+      state: {
+        birth: this.#birth,
+        sequence: this.#sequence,
+        ended: this.#ended,
+        treeAt: this.#treeAt,
+        dataKeys: this.#dataKeys,
+        epochs: this.#epochs,
+        members: [...this.members.values()],
+        senders: [...this.senders.values()],
+        departed: [...this.#departedLeaves].map(([number, leaf]) => ({ number, leaf })),
+      },
+      tree: this.#tree?.snapshot() ?? new Uint8Array(0),
+    };
+  }
+
+  static restore(crypto: CryptoProvider, definition: GroupDefinition, state: unknown, tree: Uint8Array): GroupState {
+    const dump = state as {
+      readonly birth: GroupBirth;
+      readonly sequence: number;
+      readonly ended: boolean;
+      readonly treeAt: number;
+      readonly dataKeys: DataKey[];
+      readonly epochs: HeldEpoch[];
+      readonly members: Member[];
+      readonly senders: SenderPosition[];
+      readonly departed: readonly { readonly number: number; readonly leaf: number }[];
+    };
+    const group = new GroupState(crypto, definition, dump.birth);
+    if (tree.length > 0) group.#tree = restoreKeyTree(crypto, tree);
+    group.#sequence = dump.sequence;
+    group.#ended = dump.ended;
+    group.#treeAt = dump.treeAt;
+    group.#dataKeys = dump.dataKeys;
+    group.#epochs = dump.epochs;
+    for (const member of dump.members) group.#seat({ ...member, keys: member.keys });
+    for (const sender of dump.senders) group.senders.set(sender.ssrc, sender);
+    for (const { number, leaf } of dump.departed) group.#vacate(number, leaf);
+    return group;
+  }
+
+  wipe(): void {
+    this.#tree?.wipe();
+    wipeDataKeys(this.#dataKeys);
+    for (const { keys } of this.members.values()) wipe(keys?.downKey, keys?.upKey, keys?.proofKey);
+    for (const { g } of this.#epochs) wipe(g);
+  }
+
+  #prepareTree(tree: KeyTree, step: GroupStep, rekey: NonNullable<GroupStep["rekey"]>): PreparedRekey | PreparedAdmission {
+    const { admit = [], leave = [] } = step;
+    const seed = parseHex(rekey.seed);
+    if (rekey.admissionOnly === true) return tree.prepareAdmission(admit.length, seed);
+    const leaves = [...this.#departedLeaves.values(), ...leave.flatMap((number) => this.members.get(number)?.leaf ?? [])];
+    return tree.prepareRekey(
+      { leave: leaves, join: admit.length, ...(rekey.replace === true ? { replace: true } : {}) },
+      { version: rekey.sequence, seed },
+    );
+  }
+
+  #commit(step: GroupStep, prepared: PreparedStep["tree"], numbers: readonly number[], dataKeys: readonly DataKey[]): void {
+    const { rekey, at } = step;
+    prepared?.commit();
+    const rekeyed = prepared !== undefined && !("admitted" in prepared);
+    for (const number of step.leave ?? []) this.#depart(number, rekeyed || this.#tree === undefined);
+    if (rekeyed) {
+      this.#treeAt = at;
+      this.departed.clear();
+      this.#departedLeaves.clear();
+    }
+    if (prepared !== undefined) this.#move(prepared.moved);
+    if (rekey !== undefined) {
+      if (rekey.admissionOnly !== true) this.#sequence = rekey.sequence;
+      if (rekeyed) this.#hold({ kek: { spi: rekey.sequence, key: prepared.groupKey } }, "kek", rekey.sequence);
+      this.#replaceDataKeys(dataKeys);
+    }
+    (step.admit ?? []).forEach((member, index) => {
+      const number = numbers[index] as number;
+      this.#seat({
+        ...member,
+        number,
+        leaf: number,
+        admittedIn: this.#sequence,
+        admittedAt: at,
+        state: "provisional",
+        keys: undefined,
+        counter: 0,
+        renewedAt: at,
+      });
+    });
+    for (const { number, keys } of step.bind ?? []) {
+      const member = this.members.get(number);
+      if (member !== undefined) member.keys = keys;
+    }
+    for (const { number, counter } of step.confirm ?? []) {
+      const member = this.members.get(number);
+      if (member === undefined) continue;
+      member.state = "confirmed";
+      member.counter = Math.max(member.counter, counter);
+      member.renewedAt = at;
+    }
+    for (const number of step.lapse ?? []) {
+      const member = this.members.get(number);
+      if (member !== undefined) member.state = "lapsing";
+    }
+    for (const sender of step.senders ?? []) this.senders.set(sender.ssrc, sender);
+    if (step.end === true) this.#ended = true;
+  }
+
+  #seat(member: Member): void {
+    this.members.set(member.number, member);
+    this.#byLeaf.set(member.leaf, member);
+  }
+
+  #depart(number: number, leafIsFree: boolean): void {
+    const member = this.members.get(number);
+    if (member === undefined) return;
+    this.members.delete(number);
+    this.#byLeaf.delete(member.leaf);
+    for (const ssrc of member.ssrcs) this.senders.delete(ssrc);
+    wipe(member.keys?.downKey, member.keys?.upKey, member.keys?.proofKey);
+    if (!leafIsFree) this.#vacate(number, member.leaf);
+  }
+
+  #vacate(number: number, leaf: number): void {
+    this.departed.add(number);
+    this.#departedLeaves.set(number, leaf);
+  }
+
+  /** Members whose leaf has another id now (RFC 4046 §5.8). */
+  #move(moved: Uint32Array): void {
+    const movers: [Member, number][] = [];
+    for (let i = 0; i + 1 < moved.length; i += 2) {
+      const from = moved[i] as number;
+      const to = moved[i + 1] as number;
+      const member = this.#byLeaf.get(from);
+      if (member !== undefined) movers.push([member, to]);
+      for (const [number, leaf] of this.#departedLeaves) if (leaf === from) this.#departedLeaves.set(number, to);
+    }
+    for (const [member] of movers) this.#byLeaf.delete(member.leaf);
+    for (const [member, to] of movers) {
+      member.leaf = to;
+      this.#byLeaf.set(to, member);
+    }
+  }
+
+  #replaceDataKeys(keys: readonly DataKey[]): void {
+    for (const key of keys) {
+      const old = this.#dataKeys.findIndex(({ dataSa }) => dataSa === key.dataSa);
+      if (old >= 0) wipeDataKeys(this.#dataKeys.splice(old, 1));
+      this.#dataKeys.push(key);
+      this.#hold({ dataKey: key }, "data", key.mki, key.dataSa);
+    }
+  }
+
+  /** Keeps `g` of a key in place of it. */
+  #hold(proven: Parameters<typeof heldGroupKey>[2], kind: HeldEpoch["kind"], spi: number, dataSa?: number): void {
+    for (const epoch of this.#epochs) {
+      if (epoch.kind === kind && epoch.dataSa === dataSa && epoch.retiredIn === undefined) epoch.retiredIn = this.#sequence;
+    }
+    const { g } = heldGroupKey(this.#crypto, this.constants, proven);
+    this.#epochs.push({ kind, spi, g, retiredIn: undefined, ...(dataSa === undefined ? {} : { dataSa }) });
+    const ofKind = this.#epochs.filter((epoch) => epoch.kind === kind);
+    for (const old of ofKind.slice(0, Math.max(0, ofKind.length - EPOCHS))) {
+      wipe(old.g);
+      this.#epochs.splice(this.#epochs.indexOf(old), 1);
+    }
+  }
+
+  /** A key of a data SA from the seed of the step that makes it. */
+  #dataKey(seed: string, dataSa: number, mki: number): DataKey {
+    const policy = this.#definition.data.find(({ number }) => number === dataSa);
+    if (policy === undefined) throw new WatchwordError("gcks.ledger", `the group has no data SA ${dataSa}`);
+    const { keyLength, saltLength } = suiteOf(policy.srtp.suite);
+    const secret = parseHex(seed);
+    const hmac = this.#crypto.hmac("sha256", secret);
+    const derive = (part: number, octets: number): Uint8Array => {
+      const context = new Uint8Array(6);
+      const view = new DataView(context.buffer);
+      view.setUint8(0, part);
+      view.setUint8(1, dataSa);
+      view.setUint32(2, mki);
+      return hmac.compute(concatBytes(DATA_KEY, context)).slice(0, octets);
+    };
+    const key = derive(0, policy.arrangement === "shared" ? keyLength : keyLength > 16 ? 32 : 16);
+    const made: DataKey = { dataSa, mki, key, ...(policy.arrangement === "shared" ? { salt: derive(1, saltLength) } : {}) };
+    hmac.wipe();
+    wipe(secret);
+    return made;
+  }
+}
+
+/** A member's identity as text, for policies and logs. */
+export function identityText({ identity }: Pick<AdmittedMember, "identity">): string {
+  return utf8Text(identity.data) ?? "";
+}

@@ -1,0 +1,800 @@
+/** One group at its key server: changes one after the other, each durable before anybody sees it (docs/protocol.md §20.1, §24). */
+import { formatHex, WatchwordError } from "../bytes/index.js";
+import type { CryptoProvider, Signer } from "../crypto/index.js";
+import {
+  type GroupPolicies,
+  type GroupPolicy,
+  type GsaContent,
+  type ReceivedReport,
+  type RekeySealing,
+  sealEnd,
+  sealGsa,
+  sealHeartbeat,
+  sealRekey,
+  verifyReport,
+} from "../gsa/index.js";
+import type { Clock, Endpoint, Timer, Timers } from "../io/index.js";
+import { type CredentialData, encodeNtp, type Identity, type SyncEntry } from "../mikey/index.js";
+import { NO_VERSION, type Reservations, type Store, type Ver } from "../store/index.js";
+import type { AuditEvent, GroupView, MemberChannel, MemberView } from "./contracts.js";
+import { type GroupDefinition, groupPolicies } from "./definition.js";
+import { Distribution } from "./distribution.js";
+import { GroupState, identityText, type Member, type PreparedStep } from "./group-state.js";
+import {
+  type AdmittedMember,
+  decodeRecord,
+  decodeSnapshot,
+  encodeBirth,
+  encodeSnapshot,
+  encodeStep,
+  type GroupBirth,
+  type GroupStep,
+  type MemberKeys,
+  type SenderPosition,
+} from "./ledger.js";
+
+export interface GroupContext {
+  readonly crypto: CryptoProvider;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly store: Store;
+  readonly reservations: Reservations;
+  /** Who the key server is. */
+  readonly identity: Identity;
+  /** Signs rekey messages; undefined where no group is signed. */
+  readonly signer: Signer | undefined;
+  /** The owner's statement for a group. */
+  readonly credentialFor: (group: Uint8Array) => CredentialData | undefined;
+  readonly certificates: readonly Uint8Array[];
+  readonly multicast: ((address: string, datagram: Uint8Array) => void) | undefined;
+  readonly unicast: ((datagram: Uint8Array, to: Endpoint) => void) | undefined;
+  readonly audit: (event: AuditEvent) => void;
+  readonly count: (name: Counter, by?: number) => void;
+}
+
+export type Counter =
+  | "registrations"
+  | "refusals"
+  | "rekeys"
+  | "rekeyPackets"
+  | "rekeyOctets"
+  | "wraps"
+  | "departures"
+  | "expulsions"
+  | "reports"
+  | "reportsRefused";
+
+/** What waits to be done, together with everything else that waits. */
+type Operation = (
+  | { readonly kind: "admit"; readonly member: Omit<AdmittedMember, "ssrcs">; readonly streams: number }
+  | { readonly kind: "bind"; readonly number: number; readonly keys: MemberKeys }
+  | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: "left" | "removed" | "expelled" }
+  | { readonly kind: "report"; readonly number: number; readonly counter: number; readonly senders: readonly SenderPosition[] }
+  | { readonly kind: "lapse"; readonly number: number }
+  | { readonly kind: "rekey"; readonly replace: boolean }
+  | { readonly kind: "end"; readonly restart: boolean }
+) & { readonly done: (number: number | undefined) => void; readonly failed: (error: unknown) => void };
+
+/** An operation without its outcome, whatever its kind. */
+type Wanted = { [K in Operation["kind"]]: Omit<Extract<Operation, { kind: K }>, "done" | "failed"> }[Operation["kind"]];
+
+/** Records between two snapshots. */
+const RECORDS = 256;
+/** Operations in one step. */
+const MOST_TOGETHER = 1024;
+/** Share of a lifetime after which new keys are made. */
+const RENEW_AT = 0.8;
+const SWEEP_MS = 5000;
+const LONGEST_MS = 0x7fff_ffff;
+/** Attempts to append what may be appended already. */
+const ATTEMPTS = 3;
+
+export class Group {
+  readonly definition: GroupDefinition;
+  readonly #context: GroupContext;
+  readonly #log: string;
+  #state: GroupState;
+  #ver: Ver;
+  #gseq: number;
+  #records = 0;
+  #distribution: Distribution;
+  #queue: Operation[] = [];
+  #working: Promise<void> | undefined;
+  #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
+  #batchedLeaves = false;
+  #closed = false;
+  #broken: unknown;
+
+  private constructor(context: GroupContext, definition: GroupDefinition, state: GroupState, ver: Ver, gseq: number) {
+    this.#context = context;
+    this.definition = definition;
+    this.#log = logOf(definition.name);
+    this.#state = state;
+    this.#ver = ver;
+    this.#gseq = gseq;
+    this.#distribution = this.#createDistribution();
+  }
+
+  /** Makes the group anew, or goes on with what the store has of it. */
+  static async open(context: GroupContext, definition: GroupDefinition): Promise<Group> {
+    const found = await load(context, definition);
+    if (found !== undefined) {
+      const group = new Group(context, definition, found.state, found.ver, found.gseq);
+      group.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
+      group.#start(found.packets);
+      return group;
+    }
+    const birth = newBirth(context.crypto);
+    const ver = await context.store.append(logOf(definition.name), NO_VERSION, {
+      gseq: 1,
+      id: attemptId(context.crypto),
+      data: encodeBirth(birth),
+    });
+    const group = new Group(context, definition, new GroupState(context.crypto, definition, birth), ver, 1);
+    group.#audit("group-created");
+    group.#start([]);
+    return group;
+  }
+
+  get csbId(): number {
+    return this.#state.constants.csbId;
+  }
+
+  get ended(): boolean {
+    return this.#state.ended;
+  }
+
+  get view(): GroupView {
+    const { members, sequence, kekSpi, dataKeys, ended } = this.#state;
+    return {
+      name: this.definition.name,
+      state: ended ? "ended" : "active",
+      members: members.size,
+      sequence,
+      kekSpi,
+      mkis: dataKeys.map(({ mki }) => mki),
+    };
+  }
+
+  get members(): readonly MemberView[] {
+    return [...this.#state.members.values()].map((member) => ({
+      number: member.number,
+      identity: identityText(member),
+      role: member.role,
+      state: member.state,
+      admittedAt: member.admittedAt,
+      ssrcs: member.ssrcs,
+    }));
+  }
+
+  get size(): number {
+    return this.#state.members.size;
+  }
+
+  member(number: number): Member | undefined {
+    return this.#state.members.get(number);
+  }
+
+  numbersOf(identity: string): number[] {
+    return [...this.#state.members.values()].filter((member) => identityText(member) === identity).map(({ number }) => number);
+  }
+
+  /** Admits a member; resolves with its number once that is durable and, where joins bring new keys, those keys are. */
+  async admit(member: Omit<AdmittedMember, "ssrcs">, streams: number): Promise<number> {
+    const number = await this.#enqueue({ kind: "admit", member, streams });
+    return number as number;
+  }
+
+  /** The registration is complete: its keys are kept, and the member is reached by this channel. */
+  async bind(number: number, keys: MemberKeys, channel: MemberChannel): Promise<void> {
+    await this.#enqueue({ kind: "bind", number, keys });
+    this.#distribution.attach(number, channel);
+  }
+
+  async remove(numbers: readonly number[], reason: "left" | "removed" | "expelled"): Promise<void> {
+    if (numbers.length > 0) await this.#enqueue({ kind: "leave", numbers, reason });
+  }
+
+  async rekey(replace = false): Promise<void> {
+    await this.#enqueue({ kind: "rekey", replace });
+  }
+
+  async end(restart: boolean): Promise<void> {
+    await this.#enqueue({ kind: "end", restart });
+  }
+
+  /** The dialog or session of a member is gone. */
+  lost(number: number, channel: MemberChannel): void {
+    if (this.#distribution.channelOf(number) !== channel) return;
+    this.#distribution.detach(number);
+    if (this.member(number) !== undefined) this.#enqueue({ kind: "lapse", number }).catch(() => undefined);
+  }
+
+  /** `g` of a key that this member had, for proofs. */
+  held(number: number, kind: "kek" | "data", spi: number): Uint8Array | undefined {
+    const member = this.member(number);
+    return member === undefined ? undefined : this.#state.held(kind, spi, member.admittedIn);
+  }
+
+  /** The GSA message of a member, under K_down. */
+  gsa(number: number, downKey: Uint8Array): Uint8Array {
+    const member = this.member(number);
+    if (member === undefined) throw new WatchwordError("gcks.not-a-member", "the member has left");
+    return sealGsa(this.#context.crypto, downKey, this.#content(member));
+  }
+
+  policiesFor(number: number): GroupPolicies {
+    const member = this.member(number);
+    return member === undefined ? this.#policies() : this.#content(member).policies;
+  }
+
+  /**
+   * A report (docs/protocol.md §18). @param from where a datagram came from
+   * @returns what to answer: a GSA where the member is behind
+   */
+  async report(report: ReceivedReport, from: Endpoint | undefined): Promise<Uint8Array | undefined> {
+    const { crypto, count } = this.#context;
+    const member = this.member(report.member);
+    const good =
+      member?.keys !== undefined &&
+      verifyReport(crypto, member.keys.upKey, this.#state.constants, report) &&
+      report.counter > member.counter &&
+      report.streams.every(({ ssrc }) => member.ssrcs.includes(ssrc));
+    if (!good) {
+      count("reportsRefused");
+      this.#audit("report-refused", member === undefined ? undefined : identityText(member));
+      return undefined;
+    }
+    count("reports");
+    // Counted at once, so that the same report again is refused while this one becomes durable.
+    member.counter = report.counter;
+    if (from !== undefined) this.#distribution.locate(member.number, from);
+    const senders = report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]));
+    await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, senders });
+    const behind = report.kekSpi !== this.#state.kekSpi && !this.#waits(member);
+    const { keys } = member;
+    return behind && keys !== undefined && this.member(member.number) === member
+      ? this.gsa(member.number, keys.downKey)
+      : undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.clear();
+    await this.#working;
+    this.#distribution.close();
+    this.#state.wipe();
+  }
+
+  #start(packets: readonly Uint8Array[]): void {
+    if (this.#state.ended) return;
+    // What was durable before a crash may not have been sent, or not often enough (§16.8): the same octets again.
+    if (packets.length > 0) this.#distribution.send(packets);
+    this.#batchedLeaves = this.#state.departed.size > 0;
+    if (this.#batchedLeaves || (this.#state.tree?.pending ?? 0) > 0)
+      this.#after("batch", this.definition.batchIntervalMs, () => this.#batch());
+    this.#schedulePeriod();
+    this.#scheduleHeartbeat();
+    this.#timers.set(
+      "sweep",
+      this.#context.timers.every(Math.min(SWEEP_MS, this.definition.confirmationMs / 4), () => this.#sweep()),
+    );
+  }
+
+  #enqueue(operation: Wanted): Promise<number | undefined> {
+    if (this.#closed || this.#broken !== undefined) return Promise.reject(unavailable(this.#broken));
+    if (this.#state.ended) return Promise.reject(new WatchwordError("gcks.group-ended", "the group has ended"));
+    return new Promise((done, failed) => {
+      this.#queue.push({ ...operation, done, failed });
+      this.#working ??= this.#work().finally(() => {
+        this.#working = undefined;
+      });
+    });
+  }
+
+  /** Everything that waits is done in one step: under load one rekey serves many. */
+  async #work(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const first = this.#queue[0] as Operation;
+      // The end of a group is a step of its own.
+      const alone = first.kind === "end" ? 1 : this.#queue.findIndex(({ kind }) => kind === "end");
+      const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
+      try {
+        if (first.kind === "end") await this.#finish(first.restart, operations);
+        else await this.#take(operations);
+      } catch (error) {
+        for (const { failed } of operations) failed(error);
+      }
+    }
+  }
+
+  async #take(operations: readonly Operation[]): Promise<void> {
+    const { crypto, clock } = this.#context;
+    const { definition } = this;
+    const admissions = operations.filter((operation) => operation.kind === "admit");
+    const leaving = new Set(
+      operations.flatMap((operation) =>
+        operation.kind === "leave" ? operation.numbers.filter((number) => this.#state.members.has(number)) : [],
+      ),
+    );
+    const expelled = operations.some((operation) => operation.kind === "leave" && operation.reason === "expelled");
+    const wanted = operations.filter((operation) => operation.kind === "rekey");
+    const replace = wanted.some((operation) => operation.replace);
+    const tree = this.#state.tree !== undefined;
+    // The first KEK cannot come with a batch: there is none before it that could authenticate the batch (docs/protocol.md §16.2).
+    const joinsNow = admissions.length > 0 && (definition.joins !== "batched" || !this.#state.hasKek);
+    const leavesNow = leaving.size > 0 && (definition.leaves === "at-once" || expelled);
+    const rekeys = wanted.length > 0 || joinsNow || leavesNow;
+    const membership =
+      admissions.length > 0 || leaving.size > 0 || this.#state.departed.size > 0 || (this.#state.tree?.pending ?? 0) > 0;
+    const newDataKeys =
+      wanted.length > 0 ||
+      leavesNow ||
+      (joinsNow && definition.joins !== "none") ||
+      ((admissions.length > 0 || !tree) && this.#state.dataKeys.length === 0);
+    const needsStep = rekeys || admissions.length > 0;
+    const admit: AdmittedMember[] = [];
+    for (const { member, streams } of admissions) admit.push({ ...member, ssrcs: await this.#assignSsrcs(streams) });
+    const sequence = needsStep && tree && rekeys ? await this.#reserve("sequence") : undefined;
+    const dataKeys = newDataKeys && (rekeys || !tree) ? await this.#reserveMkis() : [];
+    const step: GroupStep = {
+      at: clock.now(),
+      ...(admit.length === 0 ? {} : { admit }),
+      ...(tree || admit.length === 0 ? {} : { numbers: await this.#reserveNumbers(admit.length) }),
+      ...(leaving.size === 0 ? {} : { leave: [...leaving] }),
+      ...listed("bind", operations, (operation) =>
+        operation.kind === "bind" ? [{ number: operation.number, keys: operation.keys }] : [],
+      ),
+      ...listed("confirm", operations, (operation) =>
+        operation.kind === "report" ? [{ number: operation.number, counter: operation.counter }] : [],
+      ),
+      ...listed("senders", operations, (operation) => (operation.kind === "report" ? operation.senders : [])),
+      ...listed("lapse", operations, (operation) => (operation.kind === "lapse" ? [operation.number] : [])),
+      ...(sequence === undefined && !(tree && admit.length > 0) && dataKeys.length === 0
+        ? {}
+        : {
+            rekey: {
+              sequence: sequence ?? Math.max(1, this.#state.sequence),
+              seed: formatHex(crypto.randomBytes(32)),
+              ...(tree && sequence === undefined ? { admissionOnly: true } : {}),
+              ...(replace ? { replace: true } : {}),
+              ...(sequence !== undefined && !replace && !membership ? { keepTree: true } : {}),
+              dataKeys,
+            },
+          }),
+    };
+    const gone = [...leaving].flatMap((number) => this.#state.members.get(number)?.ssrcs ?? []);
+    const prepared = this.#state.prepare(step);
+    let packets: Uint8Array[] = [];
+    try {
+      if (sequence !== undefined && this.#state.hasKek) packets = await this.#seal(sequence, prepared, gone, expelled || replace);
+      await this.#append(encodeStep(step, packets));
+    } catch (error) {
+      prepared.drop();
+      throw error;
+    }
+    const names = new Map([...leaving].map((number) => [number, this.#nameOf(number)]));
+    prepared.commit();
+    if (sequence !== undefined) this.#rekeyed(prepared, packets);
+    this.#conclude(operations, prepared.numbers, names);
+    if (!rekeys && tree && (admissions.length > 0 || leaving.size > 0)) this.#awaitBatch(leaving.size > 0);
+    await this.#snapshotIfDue();
+  }
+
+  /** Tells who waits, and the audit log, what has happened. */
+  #conclude(operations: readonly Operation[], numbers: readonly number[], names: ReadonlyMap<number, string>): void {
+    const { count } = this.#context;
+    let next = 0;
+    for (const operation of operations) {
+      if (operation.kind === "admit") {
+        const number = numbers[next++] as number;
+        count("registrations");
+        this.#audit("admitted", this.#nameOf(number), { number, send: operation.member.role.send });
+        operation.done(number);
+        continue;
+      }
+      if (operation.kind === "leave") {
+        for (const number of operation.numbers) {
+          const name = names.get(number);
+          const channel = this.#distribution.detach(number);
+          if (name === undefined) continue;
+          count("departures");
+          if (operation.reason === "expelled") count("expulsions");
+          this.#audit(operation.reason, name, { number });
+          if (operation.reason !== "left") channel?.close();
+        }
+      }
+      if (operation.kind === "report") this.#confirmed(operation.number);
+      operation.done(undefined);
+    }
+  }
+
+  #confirmed(number: number): void {
+    const member = this.member(number);
+    if (member === undefined || this.#announced.has(number)) return;
+    this.#announced.add(number);
+    this.#audit("confirmed", identityText(member), { number });
+  }
+
+  readonly #announced = new Set<number>();
+
+  async #seal(sequence: number, prepared: PreparedStep, gone: readonly number[], immediate: boolean): Promise<Uint8Array[]> {
+    const { crypto } = this.#context;
+    const { tree, dataKeys } = prepared;
+    const streams: SyncEntry[] = gone.map((ssrc) => ({ ssrc, gone: true }));
+    const packets = await sealRekey(crypto, {
+      ...this.#sealing(),
+      sequence,
+      ...(tree === undefined || "admitted" in tree
+        ? {}
+        : { change: { prepared: tree, immediate, lifetime: this.#rekeyPolicy().kekLifetime } }),
+      dataKeys,
+      ...(streams.length === 0 ? {} : { streams }),
+    });
+    if (tree !== undefined && !("admitted" in tree)) this.#context.count("wraps", tree.wraps);
+    return packets;
+  }
+
+  #rekeyed(prepared: PreparedStep, packets: readonly Uint8Array[]): void {
+    const { count } = this.#context;
+    this.#cancel("batch");
+    this.#batchedLeaves = false;
+    count("rekeys");
+    if (packets.length > 0) this.#distribution.send(packets);
+    const { tree } = prepared;
+    this.#audit("rekeyed", undefined, {
+      sequence: this.#state.sequence,
+      packets: packets.length,
+      wraps: tree !== undefined && !("admitted" in tree) ? tree.wraps : 0,
+      members: this.#state.members.size,
+    });
+    this.#schedulePeriod();
+    this.#scheduleHeartbeat();
+  }
+
+  #awaitBatch(leaves: boolean): void {
+    this.#batchedLeaves ||= leaves;
+    if (!this.#timers.has("batch")) this.#after("batch", this.definition.batchIntervalMs, () => this.#batch());
+  }
+
+  #batch(): void {
+    this.#enqueue({ kind: "rekey", replace: false }).catch(() => undefined);
+  }
+
+  /** Ends the group with a signed farewell (§20.2); after `restart` it begins again as another one of the same name. */
+  async #finish(restart: boolean, operations: readonly Operation[]): Promise<void> {
+    const { crypto, clock } = this.#context;
+    const packets: Uint8Array[] = [];
+    let sequence = this.#state.sequence;
+    if (this.#state.hasKek) {
+      sequence = await this.#reserve("sequence");
+      packets.push(await sealEnd(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()), restart));
+    }
+    const step: GroupStep = { at: clock.now(), end: true };
+    const prepared = this.#state.prepare(step);
+    await this.#append(encodeStep(step, packets));
+    prepared.commit();
+    const channels = [...this.#state.members.keys()].flatMap((number) => this.#distribution.channelOf(number) ?? []);
+    if (packets.length > 0) this.#distribution.send(packets);
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.clear();
+    this.#audit(restart ? "group-restarted" : "group-ended");
+    if (restart) {
+      const birth = newBirth(crypto);
+      await this.#append(encodeBirth(birth));
+      const old = this.#state;
+      this.#state = new GroupState(crypto, this.definition, birth);
+      old.wipe();
+      this.#distribution = this.#createDistribution();
+      this.#start([]);
+    }
+    for (const { done } of operations) done(undefined);
+    // Dialogs stay open for a restart: members register again in them.
+    if (!restart) for (const channel of channels) this.#context.timers.after(CLOSE_AFTER_MS, () => channel.close());
+  }
+
+  async #append(data: Uint8Array): Promise<void> {
+    const { store, crypto } = this.#context;
+    const record = { gseq: this.#gseq + 1, id: attemptId(crypto), data };
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.#ver = await store.append(this.#log, this.#ver, record);
+        this.#gseq = record.gseq;
+        this.#records++;
+        return;
+      } catch (error) {
+        // Nobody knows whether it happened: the same attempt again tells, and happens once.
+        const code = error instanceof WatchwordError ? error.code : "";
+        if ((code === "store.ambiguous" || code === "store.unavailable") && attempt < ATTEMPTS) continue;
+        // What was or was not written cannot be told any more, or another controller writes: go on from the store, not from memory.
+        if (code !== "store.unavailable") this.#broken = error;
+        throw unavailable(error);
+      }
+    }
+  }
+
+  async #snapshotIfDue(): Promise<void> {
+    if (this.#records < RECORDS) return;
+    this.#records = 0;
+    const { state, tree } = this.#state.dump();
+    // Records below it go, and with them the seeds of past epochs (docs/protocol.md §24).
+    await this.#context.store.putSnapshot(this.#log, this.#ver, encodeSnapshot(state, tree)).catch(() => {
+      this.#records = RECORDS / 2;
+    });
+  }
+
+  #content(member: Member): GsaContent {
+    const { tree, dataKeys, senders, constants, sequence } = this.#state;
+    const path = tree?.download(member.leaf);
+    const keys = path !== undefined && path.path.length === 0 ? [] : dataKeys;
+    const policies = this.#policies();
+    const visible = this.definition.visible.has("senders");
+    const names = new Map(
+      visible
+        ? [...this.#state.members.values()].flatMap(({ ssrcs, identity }) => ssrcs.map((ssrc) => [ssrc, identity.data] as const))
+        : [],
+    );
+    const running = [...senders.values()].slice(0, MOST_SENDERS).map(({ ssrc, roc, seq }): SyncEntry => {
+      const identity = names.get(ssrc);
+      return { ssrc, running: { roc, seq }, gone: false, ...(identity === undefined ? {} : { identity }) };
+    });
+    const credential = this.#context.credentialFor(constants.group);
+    return {
+      constants,
+      sequence: Math.max(1, sequence),
+      gcks: this.#context.identity,
+      member: member.identity,
+      policies: {
+        ...policies,
+        group: {
+          ...policies.group,
+          member: {
+            number: member.number,
+            role: member.role,
+            ssrcs: member.ssrcs.map((ssrc, index) => ({ stream: index + 1, ssrc })),
+            lifetime: this.definition.membershipLifetime,
+          },
+        },
+        data: policies.data.map((data) => ({
+          ...data,
+          mkis: keys.filter(({ dataSa }) => dataSa === data.number).map(({ mki }) => mki),
+        })),
+      },
+      time: encodeNtp(this.#context.clock.now()),
+      senders: running,
+      ...(credential === undefined ? {} : { credential }),
+      ...(this.#context.certificates.length === 0 ? {} : { certificates: this.#context.certificates }),
+      ...(path === undefined ? {} : { path }),
+      dataKeys: keys,
+    };
+  }
+
+  #policies(): GroupPolicies & { readonly group: GroupPolicy } {
+    const { signer } = this.#context;
+    const signed = this.definition.rekey !== undefined && this.definition.rekey.signature !== "none";
+    return groupPolicies(this.definition, {
+      members: this.#state.members.size,
+      ...(signed && signer !== undefined ? { verificationKey: signer.publicKey.spki } : {}),
+    });
+  }
+
+  #rekeyPolicy() {
+    const { rekey } = this.#policies();
+    if (rekey === undefined) throw new WatchwordError("gcks.no-rekey-sa", "the group has no rekey SA");
+    return rekey;
+  }
+
+  #sealing(): RekeySealing {
+    const { signer } = this.#context;
+    const rekey = this.#rekeyPolicy();
+    const spi = this.#state.kekSpi;
+    if (spi === undefined || this.#state.tree === undefined)
+      throw new WatchwordError("gcks.no-rekey-sa", "the group has no KEK yet");
+    return {
+      constants: this.#state.constants,
+      rekey,
+      kek: { spi, key: this.#state.tree.groupKey() },
+      ...(rekey.signature === "none" || signer === undefined ? {} : { signer }),
+    };
+  }
+
+  /** Whether the KEK comes to a member with the next batch. */
+  #waits(member: Member): boolean {
+    return this.#state.tree?.download(member.leaf).path.length === 0;
+  }
+
+  async #assignSsrcs(streams: number): Promise<number[]> {
+    const count = Math.min(streams, this.definition.streams.length);
+    const ssrcs: number[] = [];
+    while (ssrcs.length < count) {
+      const ssrc = this.#state.ssrcOf(await this.#reserve("ssrc"));
+      if (ssrc !== 0) ssrcs.push(ssrc);
+    }
+    return ssrcs;
+  }
+
+  async #reserveMkis(): Promise<{ dataSa: number; mki: number }[]> {
+    const { data } = this.definition;
+    const first = await this.#context.reservations.reserve(this.definition.name, "mki", data.length);
+    return data.map(({ number }, index) => ({ dataSa: number, mki: first + index }));
+  }
+
+  async #reserveNumbers(count: number): Promise<number[]> {
+    const first = await this.#context.reservations.reserve(this.definition.name, "member", count);
+    return Array.from({ length: count }, (_, index) => first + index);
+  }
+
+  #reserve(name: "sequence" | "ssrc"): Promise<number> {
+    return this.#context.reservations.reserve(this.definition.name, name);
+  }
+
+  #schedulePeriod(): void {
+    const { rekey, data } = this.definition;
+    if (rekey === undefined) return;
+    const lifetimes = [rekey.kekLifetime, ...data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0)];
+    const seconds = Math.min(rekey.period ?? Number.POSITIVE_INFINITY, RENEW_AT * Math.min(...lifetimes));
+    this.#after("period", 1000 * seconds, () => {
+      // Nobody is there to be told, and the first who joins gets new keys.
+      if (this.#state.members.size === 0) this.#schedulePeriod();
+      else this.#enqueue({ kind: "rekey", replace: this.#kekIsOld() }).catch(() => undefined);
+    });
+  }
+
+  /** Whether the keys of the tree have to be replaced before the next periodic rekey. */
+  #kekIsOld(): boolean {
+    const { rekey } = this.definition;
+    const age = this.#context.clock.now() - this.#state.treeAt;
+    return rekey !== undefined && age + 1000 * (rekey.period ?? 0) >= 1000 * RENEW_AT * rekey.kekLifetime;
+  }
+
+  #scheduleHeartbeat(): void {
+    const heartbeatMs = this.definition.rekey?.heartbeatMs ?? 0;
+    if (heartbeatMs > 0) this.#after("heartbeat", heartbeatMs, () => void this.#beat());
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined) {
+        const { crypto, clock } = this.#context;
+        const { sequence } = this.#state;
+        const octets = await sealHeartbeat(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()));
+        // A change that became durable meanwhile speaks for itself.
+        if (sequence === this.#state.sequence && !this.#closed) this.#distribution.beat(octets);
+      }
+    } finally {
+      if (!this.#closed && !this.#state.ended) this.#scheduleHeartbeat();
+    }
+  }
+
+  /** Members that did not confirm, or were not heard of for their lifetime (§20.1). */
+  #sweep(): void {
+    const now = this.#context.clock.now();
+    const { confirmationMs, confirmation, membershipLifetime } = this.definition;
+    const removed: number[] = [];
+    for (const member of this.#state.members.values()) {
+      const due = member.state === "provisional" && (member.keys === undefined || confirmation || member.role.send);
+      if ((due && now - member.admittedAt > confirmationMs) || now - member.renewedAt > 1000 * membershipLifetime)
+        removed.push(member.number);
+    }
+    this.remove(removed, "removed").catch(() => undefined);
+  }
+
+  #createDistribution(): Distribution {
+    const { crypto, timers, multicast, unicast, count } = this.#context;
+    const { rekey } = this.definition;
+    const address = rekey?.controlAddress;
+    return new Distribution({
+      crypto,
+      timers,
+      retransmission: rekey?.retransmission ?? { count: 0, firstMs: 0 },
+      multicast: address === undefined || multicast === undefined ? undefined : (datagram) => multicast(address, datagram),
+      unicast,
+      leafOf: (number) => this.member(number)?.leaf,
+      onSent: (packets, octets) => {
+        count("rekeyPackets", packets);
+        count("rekeyOctets", octets);
+      },
+      onFailed: (number, error) => {
+        this.#audit("delivery-failed", this.#nameOf(number), { number, reason: error instanceof Error ? error.message : "failed" });
+      },
+    });
+  }
+
+  #nameOf(number: number): string {
+    const member = this.member(number);
+    return member === undefined ? "" : identityText(member);
+  }
+
+  #audit(type: AuditEvent["type"], member?: string, detail?: AuditEvent["detail"]): void {
+    this.#context.audit({
+      at: this.#context.clock.now(),
+      type,
+      group: this.definition.name,
+      ...(member === undefined ? {} : { member }),
+      ...(detail === undefined ? {} : { detail }),
+    });
+  }
+
+  #after(name: "batch" | "period" | "heartbeat", milliseconds: number, callback: () => void): void {
+    this.#cancel(name);
+    const timer = this.#context.timers.after(Math.min(LONGEST_MS, milliseconds), () => {
+      if (this.#timers.get(name) === timer) this.#timers.delete(name);
+      if (!this.#closed) callback();
+    });
+    this.#timers.set(name, timer);
+  }
+
+  #cancel(name: "batch" | "period" | "heartbeat"): void {
+    this.#timers.get(name)?.cancel();
+    this.#timers.delete(name);
+  }
+}
+
+/** Senders in a GSA: what its size allows. */
+const MOST_SENDERS = 512;
+/** Time for the farewell to arrive before dialogs are ended. */
+const CLOSE_AFTER_MS = 1000;
+
+function logOf(name: string): string {
+  return `group/${name}`;
+}
+
+function attemptId(crypto: CryptoProvider): string {
+  return formatHex(crypto.randomBytes(16));
+}
+
+function newBirth(crypto: CryptoProvider): GroupBirth {
+  const octets = crypto.randomBytes(4);
+  return {
+    csbId: new DataView(octets.buffer, octets.byteOffset).getUint32(0),
+    rand: crypto.randomBytes(32),
+    ssrcKey: crypto.randomBytes(32),
+  };
+}
+
+function unavailable(cause: unknown): WatchwordError {
+  return new WatchwordError("gcks.unavailable", "the group cannot be changed now", cause === undefined ? undefined : { cause });
+}
+
+function listed<K extends "bind" | "confirm" | "senders" | "lapse">(
+  name: K,
+  operations: readonly Operation[],
+  pick: (operation: Operation) => NonNullable<GroupStep[K]> | readonly [],
+): Pick<GroupStep, K> | Record<string, never> {
+  const items = operations.flatMap((operation) => pick(operation) as readonly unknown[]);
+  return items.length === 0 ? {} : ({ [name]: items } as unknown as Pick<GroupStep, K>);
+}
+
+/** What the store has of a group: the last snapshot and the records behind it. */
+async function load(
+  { store, crypto }: GroupContext,
+  definition: GroupDefinition,
+): Promise<{ state: GroupState; ver: Ver; gseq: number; packets: readonly Uint8Array[] } | undefined> {
+  const log = logOf(definition.name);
+  const snapshot = await store.getSnapshot(log);
+  let state: GroupState | undefined;
+  let ver = NO_VERSION;
+  let gseq = 0;
+  let packets: readonly Uint8Array[] = [];
+  if (snapshot !== null) {
+    const { state: dump, tree } = decodeSnapshot(snapshot.data);
+    state = GroupState.restore(crypto, definition, dump, tree);
+    ver = snapshot.at;
+    gseq = snapshot.gseq;
+  }
+  for await (const record of store.read(log, ver)) {
+    const content = decodeRecord(record.data);
+    if (content.kind === "birth") {
+      state?.wipe();
+      state = new GroupState(crypto, definition, content.birth);
+    } else if (state === undefined) throw new WatchwordError("gcks.ledger", "a step of a group that was never made");
+    else {
+      state.prepare(content.step).commit();
+      if (content.packets.length > 0) packets = content.packets;
+    }
+    ver = record.ver;
+    gseq = record.gseq;
+  }
+  return state === undefined ? undefined : { state, ver, gseq, packets };
+}
