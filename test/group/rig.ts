@@ -17,7 +17,7 @@ import {
   type MemberCarrier,
   type MembershipState,
 } from "../../src/member/index.js";
-import { type Identity, IdType, MikeyPeerError, peerErrorOf } from "../../src/mikey/index.js";
+import { type Identity, IdType, peerErrorOf } from "../../src/mikey/index.js";
 import { createMemoryStore, MemoryDisk } from "../../src/store/index.js";
 
 export const CONTROL = { host: "239.0.0.1", port: 2269 };
@@ -262,5 +262,3 @@ async function signerOf(kind: "ed25519" | "ec-p256" | "none"): Promise<Signer | 
 async function macrotasks(): Promise<void> {
   for (let turn = 0; turn < 12; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
-
-export { MikeyPeerError };
