@@ -1,16 +1,18 @@
 /**
- * `npm run bench`: every measurement in one run, save the fan-out, the calls and the raw public-key operations, which are
- * `npm run bench -- fan-out`, `-- sip` and `-- asymmetric`.
+ * `npm run bench`: every measurement in one run, save the fan-out, the calls, the groups and the raw public-key operations, which are
+ * `npm run bench -- fan-out`, `-- sip`, `-- groups` and `-- asymmetric`.
  * `--quick` measures less, `--write` puts the tables into docs/performance.md, between their markers.
  */
 import { benchAsymmetric } from "./asymmetric.js";
 import { benchFanOut } from "./fan-out.js";
+import { benchGkma } from "./gkma.js";
 import { benchMikey } from "./mikey.js";
 import { benchPool } from "./pool.js";
 import {
   asymmetricReport,
   environment,
   fanOutReport,
+  gkmaReport,
   mikeyReport,
   poolReport,
   sipReport,
@@ -45,8 +47,12 @@ async function fanOut(): Promise<string> {
   return fanOutReport(await benchFanOut({ receivers, rounds: 7, packets: quick ? 50 : 20 }), receivers);
 }
 
-const sections = { "fan-out": fanOut, sip, asymmetric, bench: everything };
-const section = (["fan-out", "sip", "asymmetric"] as const).find((name) => words.has(name)) ?? "bench";
+async function groups(): Promise<string> {
+  return gkmaReport(await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 200, batches: 5 }));
+}
+
+const sections = { "fan-out": fanOut, sip, groups, asymmetric, bench: everything };
+const section = (["fan-out", "sip", "groups", "asymmetric"] as const).find((name) => words.has(name)) ?? "bench";
 const text = `${environment()}\n\n${await sections[section]()}`;
 console.log(text);
 if (words.has("--write")) writeReport(section, text);

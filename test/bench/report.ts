@@ -3,6 +3,7 @@ import { cpus } from "node:os";
 import type { AsymmetricBenchResult } from "./asymmetric.js";
 import { OURS } from "./contenders/index.js";
 import type { FanOutResult } from "./fan-out.js";
+import { type GkmaBench, type GkmaBenchResult, GROUP_CHANGES, type Yardstick } from "./gkma.js";
 import type { MikeyBenchResult } from "./mikey.js";
 import { OPERATIONS } from "./paired-rounds.js";
 import type { PoolBenchResult } from "./pool.js";
@@ -154,6 +155,39 @@ export function fanOutReport(results: readonly FanOutResult[], receivers: number
   ]);
   const head = ["backend of the server", "octets", "packets per second", "processor time of the server per packet, us", "lost"];
   return `### Fan-out: one source, \`watchword serve\`, ${receivers} receivers over UDP\n\n${table(head, rows)}`;
+}
+
+/** One change in every size: everybody's cost, side by side. */
+function groupTable(results: readonly GkmaBenchResult[]): string {
+  const names = [...new Set(results.map(({ contender }) => contender))];
+  const sizes = [...new Set(results.map(({ members }) => members))];
+  const rows = sizes.map((members) => [
+    members.toLocaleString("en"),
+    ...names.flatMap((name) => {
+      const cost = results.find((one) => one.contender === name && one.members === members)?.cost;
+      return [number(cost?.controller), cost?.octets.toLocaleString("en") ?? "-", number(cost?.member)];
+    }),
+  ]);
+  return table(["members", ...names.flatMap((name) => [`${name}: key server, ms`, "octets", "member, ms"])], rows);
+}
+
+export function gkmaReport({ results, bars, yardsticks }: GkmaBench): string {
+  const changes = GROUP_CHANGES.map((change) => {
+    const title = `#### ${change === "join" ? "One joins" : change === "leave" ? "One leaves" : "One in a hundred leave at once"}`;
+    return `${title}\n\n${groupTable(results.filter((one) => one.change === change))}`;
+  });
+  const yards = (Object.keys(yardsticks) as Yardstick[]).map((name) => `${name} ${number(yardsticks[name], 0)} µs`);
+  const rows = bars.map(({ what, most, unit, measured }) => {
+    const value = unit === "times" ? number(measured) : Math.round(measured).toLocaleString("en");
+    return [what, `${most.toLocaleString("en")} ${unit}`, value, measured <= most ? "yes" : "no"];
+  });
+  return [
+    "### Rekeying a group: keys, edges and a signature for each packet",
+    `In the same run: ${yards.join(", ")}.`,
+    ...changes,
+    "#### Bars",
+    table(["what", "at most", "measured", "held"], rows),
+  ].join("\n\n");
 }
 
 /** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */

@@ -1,20 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { createKeyPath, GKMA_NAMES, type GkmaName, type KeyTree, restoreKeyTree } from "../../src/gkma/index.js";
+import { createKeyPath, type KeyTree } from "../../src/gkma/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
+import { fullTree } from "./full-tree.js";
 import { seedOf } from "./group.js";
-
-/** A tree whose every leaf somebody has. The costs depend on its shape alone, so its keys are all zero. */
-function fullTree(algorithm: GkmaName, degree: number, members: number): KeyTree {
-  const internal = Math.max(1, Math.ceil((members - 1) / (degree - 1)));
-  const nodes = members + internal;
-  const snapshot = new Uint8Array(20 + nodes * 20);
-  snapshot.set([1, GKMA_NAMES.indexOf(algorithm), degree, 16]);
-  const view = new DataView(snapshot.buffer);
-  view.setUint32(4, 1);
-  view.setUint32(8, nodes);
-  for (let id = 0; id < nodes; id++) view.setUint32(20 + 4 * id, 1);
-  return restoreKeyTree(nodeCrypto, snapshot);
-}
 
 /** Numbers that look random and are the same in every run (Park and Miller's generator). */
 function randomNumbers(seed: number): (below: number) => number {
