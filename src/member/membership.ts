@@ -6,6 +6,7 @@ import {
   createRekeyReceiver,
   type DataKey,
   type GroupConstants,
+  type GroupKek,
   type GroupPolicies,
   type GroupRegistration,
   heldGroupKey,
@@ -121,6 +122,11 @@ export class Membership implements GroupMembership {
     return this.#constants;
   }
 
+  /** A copy of the KEK in force, the caller's to wipe. */
+  get kek(): GroupKek | undefined {
+    return this.#rekey?.kek();
+  }
+
   get registration(): GroupRegistration | undefined {
     return this.#registration;
   }
@@ -135,7 +141,7 @@ export class Membership implements GroupMembership {
     const constants = this.#constants;
     if (constants === undefined) return undefined;
     const { crypto, associations, gcks } = this.#context;
-    const kek = this.#rekey?.kek();
+    const { kek } = this;
     if (kek !== undefined) {
       const held = heldGroupKey(crypto, constants, { kek });
       wipe(kek.key);

@@ -9,6 +9,7 @@ import {
   openGcks,
   readGroupDefinition,
 } from "../../src/gcks/index.js";
+import type { GroupPolicies } from "../../src/gsa/index.js";
 import { createSimulatedNetwork, type Datagrams, type SimulatedNetwork } from "../../src/io/index.js";
 import {
   createGroupMember,
@@ -79,6 +80,8 @@ export interface RigMember {
 
 export interface RigCarrier extends MemberCarrier {
   session: MemberSession | undefined;
+  /** What the key server told this member of the policy. */
+  policies: GroupPolicies | undefined;
   readonly sent: { readonly iMessages: Uint8Array[]; readonly reports: Uint8Array[]; readonly responses: Uint8Array[] };
 }
 
@@ -213,6 +216,7 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
   const carrier: RigCarrier = {
     secure: false,
     session: undefined,
+    policies: undefined,
     sent: { iMessages: [], reports: [], responses: [] },
     onMessage: undefined,
     onLost: undefined,
@@ -232,6 +236,7 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
           },
         });
         carrier.session = answer.session;
+        carrier.policies = answer.groups[0]?.policies;
         carrier.sent.responses.push(answer.response);
         return answer.response;
       } catch (error) {

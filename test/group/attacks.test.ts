@@ -1,0 +1,205 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { defaultCrypto } from "../../src/crypto/index.js";
+import { decodeRekey, heldGroupKey, sealEnd, sealLeave, sealRekey, sealReport, signingKeyId } from "../../src/gsa/index.js";
+import { CsMapType, createInitiator, encodeNtp, PrfFunc } from "../../src/mikey/index.js";
+import { createRig, definition, GCKS, PSK, type Rig, type RigMember, uri } from "./rig.js";
+
+let rig: Rig;
+afterEach(() => rig.close());
+
+async function trio(): Promise<{ speaker: RigMember; good: RigMember; bad: RigMember }> {
+  rig = await createRig();
+  const speaker = await rig.join("speaker1");
+  const good = await rig.join("listener1");
+  const bad = await rig.join("listener2");
+  await rig.settle(5000);
+  return { speaker, good, bad };
+}
+
+const membership = ({ member }: RigMember) => {
+  const [first] = member.memberships;
+  if (first === undefined) throw new Error("no membership");
+  return first;
+};
+
+describe("rekey messages that are not the key server's", () => {
+  it("change nothing: forged, truncated, flipped, replayed, of another kind", async () => {
+    const { good } = await trio();
+    await rig.gcks.rekey("blue");
+    await rig.settle(3000);
+    const { sequence, state } = membership(good);
+    const newest = [...rig.control].reverse().find((octets) => decodeRekey(octets).kind === "rekey") as Uint8Array;
+    const hostile: Uint8Array[] = [...rig.control];
+    for (let at = 0; at < newest.length; at += 7) {
+      const flipped = newest.slice();
+      flipped[at] = (flipped[at] as number) ^ 0x40;
+      // A later sequence as well: what is old is dropped before anything is judged.
+      flipped[17] = (flipped[17] as number) ^ 0x10;
+      hostile.push(flipped, newest.subarray(0, at));
+    }
+    const future = newest.slice();
+    future[14] = 0x7f;
+    hostile.push(future);
+    for (const octets of hostile) good.member.receiveControl(octets);
+    await rig.settle(200);
+    expect(membership(good)).toMatchObject({ sequence, state });
+    await rig.gcks.rekey("blue");
+    await rig.settle(3000);
+    expect(membership(good).sequence).toBeGreaterThan(sequence ?? 0);
+  });
+
+  it("are not believed from a member, which has the KEK but not the signing key", async () => {
+    const { good, bad } = await trio();
+    const { constants, kek } = internals(bad);
+    const rekey = bad.carrier.policies?.rekey;
+    if (constants === undefined || kek === undefined || rekey === undefined) throw new Error("not a member");
+    const thief = defaultCrypto.importPrivateKey((await defaultCrypto.generateKeyPair("ed25519")).pkcs8);
+    const sealing = { constants, rekey, kek, signer: thief, sequence: (membership(good).sequence ?? 0) + 1 };
+    const end = await sealEnd(defaultCrypto, sealing, encodeNtp(rig.network.clock.now()), false);
+    const rekeyed = (await sealRekey(defaultCrypto, { ...sealing, dataKeys: [] }))[0] as Uint8Array;
+    for (const forged of [end, rekeyed]) {
+      good.member.receiveControl(forged);
+      // The same under the name of the real key.
+      const named = forged.slice();
+      named.set(signingKeyId(defaultCrypto, rekey.verificationKey as Uint8Array), forged.length - 74);
+      good.member.receiveControl(named);
+    }
+    await rig.settle(100);
+    expect(membership(good)).toMatchObject({ state: "in-step", sequence: sealing.sequence - 1 });
+  });
+
+  it("do not keep an expelled member in: old messages again bring nothing back", async () => {
+    const { speaker, good, bad } = await trio();
+    const before = rig.control.slice();
+    await rig.gcks.expel("blue", "sip:listener2@example.org");
+    await rig.settle(3000);
+    for (const octets of before) for (const { member } of [speaker, good, bad]) member.receiveControl(octets);
+    await rig.settle(100);
+    speaker.speak(1);
+    await rig.settle(100);
+    expect(good.heard).toEqual([1]);
+    expect(bad.heard).toEqual([]);
+  });
+});
+
+describe("leaving and reporting for somebody else", () => {
+  it("is not believed: a member's group key proves its own membership alone", async () => {
+    const { good, bad } = await trio();
+    const constants = internals(bad).constants;
+    const registration = internals(bad).registration;
+    const proof = internals(bad).proof();
+    if (constants === undefined || registration === undefined || proof === undefined) throw new Error("not a member");
+    // The thief's own proof in the victim's dialog: another registration.
+    const { octets } = sealLeave(defaultCrypto, registration, [proof], encodeNtp(rig.network.clock.now()), true);
+    expect(await good.carrier.session?.receive(octets)).toBeUndefined();
+    expect(await good.carrier.session?.end(octets)).toEqual({ verdict: "rejected" });
+    expect(rig.gcks.members("blue").map(({ identity }) => identity)).toContain("sip:listener1@example.org");
+    // A report that names the victim, under the thief's key.
+    const victim = rig.gcks.members("blue").find(({ identity }) => identity === "sip:listener1@example.org");
+    const report = sealReport(defaultCrypto, registration.upKey, constants, {
+      counter: 99,
+      member: victim?.number ?? 0,
+      kekSpi: undefined,
+      streams: [{ ssrc: victim?.ssrcs[0] ?? 0, gone: true }],
+    });
+    const refused = rig.gcks.metrics.reportsRefused;
+    rig.gcks.receiveDatagram(report, { host: "thief", port: 1 });
+    await bad.carrier.session?.receive(report);
+    await rig.settle(100);
+    expect(rig.gcks.metrics.reportsRefused).toBe(refused + 2);
+  });
+
+  it("needs a key of the group that the member was given, and a greater T each time", async () => {
+    const { good } = await trio();
+    const { constants, registration } = internals(good);
+    if (constants === undefined || registration === undefined) throw new Error("not a member");
+    const invented = heldGroupKey(defaultCrypto, constants, { kek: { spi: 1, key: new Uint8Array(16).fill(9) } });
+    const { octets } = sealLeave(defaultCrypto, registration, [invented], encodeNtp(rig.network.clock.now()), true);
+    expect((await good.carrier.session?.end(octets))?.verdict).toBe("rejected");
+    expect(rig.gcks.members("blue")).toHaveLength(3);
+  });
+
+  it("an end without a proof ends no membership, unless the policy says so", async () => {
+    const { good } = await trio();
+    expect(await good.carrier.session?.end(undefined)).toEqual({ verdict: "absent" });
+    await rig.settle(100);
+    expect(rig.gcks.members("blue").find(({ identity }) => identity === "sip:listener1@example.org")?.state).toBe("lapsing");
+  });
+});
+
+describe("registrations", () => {
+  it("are answered again to the same party in the same dialog alone", async () => {
+    const { good } = await trio();
+    const [iMessage] = good.carrier.sent.iMessages;
+    const again = (scope: string, host: string) =>
+      rig.gcks.register({
+        iMessage: iMessage as Uint8Array,
+        peer: { remote: { host, port: 1 } },
+        secure: false,
+        scope,
+        streams: 1,
+        channel: { deliver: async () => undefined, close: () => undefined },
+      });
+    await expect(again("elsewhere 0", "elsewhere")).rejects.toMatchObject({
+      code: "gcks.refused",
+      cause: { code: "mikey.replay" },
+    });
+    const members = rig.gcks.members("blue").length;
+    await good.member.leave();
+    await rig.settle(100);
+    await expect(again("elsewhere 1", "elsewhere")).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
+    await rig.restart();
+    await expect(again("elsewhere 2", "elsewhere")).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
+    expect(rig.gcks.members("blue")).toHaveLength(members - 1);
+  });
+
+  it("do not take the answer to another registration, or a GSA of another group", async () => {
+    rig = await createRig({ definitions: [definition(), definition({ name: "red" })] });
+    const one = await rig.join("listener1");
+    const [spliced] = one.carrier.sent.responses;
+    const victim = await rig.join("listener2", { idle: true });
+    victim.carrier.register = async () => spliced as Uint8Array;
+    await expect(victim.member.join()).rejects.toMatchObject({ code: "mikey.response" });
+    // The response of the victim's own exchange, but for a group that it did not ask for.
+    const other = await rig.join("listener3", { idle: true });
+    const { register } = other.carrier;
+    other.carrier.register = async () => {
+      const initiator = createInitiator({ crypto: defaultCrypto, clock: rig.network.clock });
+      const pending = await initiator.begin({
+        credential: { psk: PSK },
+        initiatorId: uri("sip:listener3@example.org"),
+        responderId: GCKS,
+        mapType: CsMapType.EMPTY,
+        cryptoSessions: [],
+        policies: new Map(),
+        keys: [{ kind: "TGK", length: 32 }],
+        prf: PrfFunc.HMAC_SHA_256,
+      });
+      return register(pending.octets);
+    };
+    await expect(other.member.join()).rejects.toMatchObject({ code: "gcks.no-group" });
+  });
+
+  it("tell strangers and the unauthorised the same, and grant no more than the policy lets them", async () => {
+    rig = await createRig({
+      definitions: [definition(), definition({ name: "red", members: [{ identity: "sip:vip@example.org" }] })],
+    });
+    const refused = { code: "mikey.peer-error", report: { errorNos: [242] } };
+    await expect(rig.join("stranger")).rejects.toMatchObject(refused);
+    await expect(rig.join("stranger", { groups: ["no such group"] })).rejects.toMatchObject(refused);
+    await expect(rig.join("listener1", { groups: ["red"] })).rejects.toMatchObject(refused);
+    await expect(rig.join("listener1", { groups: ["no such group"] })).rejects.toMatchObject({ report: { errorNos: [241] } });
+    await expect(rig.join("listener1", { psk: PSK.map((octet) => octet ^ 1) })).rejects.toMatchObject({
+      report: { errorNos: [0], authenticated: false },
+    });
+    await expect(rig.join("listener1", { role: { send: true, receive: false } })).rejects.toMatchObject(refused);
+    const both = await rig.join("listener1", { role: { send: true, receive: true } });
+    expect(membership(both).role).toEqual({ send: false, receive: true });
+    expect(both.speak(1)).toBe(false);
+  });
+});
+
+/** What a member knows: a thief has read its memory. */
+function internals(member: RigMember) {
+  return membership(member) as unknown as import("../../src/member/membership.js").Membership;
+}
