@@ -13,11 +13,13 @@ import {
   encodeMessage,
   encodeSync,
   entryOf,
+  type GkmaData,
   GkmaFlag,
   type Header,
   KeyIdType,
   MacAlg,
   type Payload,
+  PayloadType,
   type SyncData,
   type SyncEntry,
   sealKeyData,
@@ -104,14 +106,15 @@ export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): 
   ];
   const sealer = createSealer(crypto, content, sequence, content.dataKeys);
   try {
-    if (change === undefined) return [await sealer.seal(common)];
-    const room = GROUP_LIMITS.rekeyPacketOctets - (await sealer.length([gkmaExtension(content, EMPTY_PART, 0, 1), ...common]));
+    const message = sealer.encode(common);
+    if (change === undefined) return [await sealer.seal(message)];
+    const room = GROUP_LIMITS.rekeyPacketOctets - message.length - EXTENSION_HEAD - encodeGkma(EMPTY_GKMA).length;
     if (room < 0) throw contentError("the message does not fit a packet");
     const parts = [...change.prepared.parts(room)];
     if (parts.length > 0xffff) throw contentError(`${parts.length} packets`);
     const packets: Uint8Array[] = [];
     for (const [index, part] of parts.entries()) {
-      packets.push(await sealer.seal([gkmaExtension(content, part, index, parts.length), ...common]));
+      packets.push(await sealer.seal(sealer.withGkma(message, encodeGkma(gkmaOf(content, part, index, parts.length)))));
     }
     return packets;
   } finally {
@@ -148,17 +151,19 @@ async function sealSync(
 ): Promise<Uint8Array> {
   const sealer = createSealer(crypto, sealing, sealing.sequence, []);
   try {
-    return await sealer.seal([extension(ExtensionType.SYNC, encodeSync(sync))]);
+    return await sealer.seal(sealer.encode([extension(ExtensionType.SYNC, encodeSync(sync))]));
   } finally {
     sealer.wipe();
   }
 }
 
-/** Puts header, T and Key ID before payloads, and V and SIGNX behind them. */
 interface Sealer {
-  seal(payloads: readonly Payload[]): Promise<Uint8Array>;
-  /** Octets of the message with these payloads. */
-  length(payloads: readonly Payload[]): number;
+  /** Header, T and Key ID, the payloads, then V and SIGNX without their values. */
+  encode(payloads: readonly Payload[]): Uint8Array;
+  /** An encoded message with a GKMA extension behind Key ID: what differs from packet to packet, put into what does not. */
+  withGkma(message: Uint8Array, data: Uint8Array): Uint8Array;
+  /** Fills in the values of V and SIGNX. */
+  seal(message: Uint8Array): Promise<Uint8Array>;
   wipe(): void;
 }
 
@@ -182,13 +187,21 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
   }
   const vKey = verificationKeyOf(crypto, constants.group, kek);
   const hmac = crypto.hmac("sha256", vKey);
-  const encode = (payloads: readonly Payload[]): Uint8Array =>
-    encodeMessage({ header, payloads: [...before, ...payloads, ...after] });
+  const prefix = encodeMessage({ header, payloads: before }).length;
   /** From the V value to the end: the value, then all of SIGNX. */
   const signxOctets = signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS;
   return {
-    async seal(payloads) {
-      const octets = encode(payloads);
+    encode: (payloads) => encodeMessage({ header, payloads: [...before, ...payloads, ...after] }),
+    withGkma(message, data) {
+      const octets = new Uint8Array(message.length + EXTENSION_HEAD + data.length);
+      octets.set(message.subarray(0, prefix));
+      octets.set([message[KEY_ID_NEXT] as number, ExtensionType.GKMA, data.length >> 8, data.length & 0xff], prefix);
+      octets.set(data, prefix + EXTENSION_HEAD);
+      octets.set(message.subarray(prefix), prefix + EXTENSION_HEAD + data.length);
+      octets[KEY_ID_NEXT] = PayloadType.EXT;
+      return octets;
+    },
+    async seal(octets) {
       if (octets.length > GROUP_LIMITS.rekeyPacketOctets) throw contentError(`a packet of ${octets.length} octets`);
       const v = octets.length - signxOctets - macOctets;
       octets.set(hmac.compute(octets.subarray(0, v)).subarray(0, macOctets), v);
@@ -198,7 +211,6 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
       }
       return octets;
     },
-    length: (payloads) => encode(payloads).length,
     wipe() {
       hmac.wipe();
       wipe(vKey);
@@ -209,32 +221,42 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
 /** Octets of SIGNX before the signature: next payload, alg, key-id, length. */
 const SIGNX_HEAD = 12;
 
-const EMPTY_PART = { largestId: 0, first: 0, last: 0, edges: new Uint8Array(0), refreshed: new Uint8Array(0) };
+/** Octets of a General Extension before its data: next payload, type, length. */
+const EXTENSION_HEAD = 4;
 
-function gkmaExtension(
-  { rekey, change }: RekeyContent,
-  part: Pick<RekeyPart, "largestId" | "first" | "last" | "edges" | "refreshed">,
-  index: number,
-  count: number,
-): Payload {
-  const flags = (change?.immediate === true ? GkmaFlag.IMMEDIATE : 0) | (rekey.keyLength === 32 ? GkmaFlag.KEYS_OF_256_BITS : 0);
-  return extension(
-    ExtensionType.GKMA,
-    encodeGkma({
-      algorithm: gkmaNumber(rekey.algorithm),
-      version: rekey.algorithmVersion,
-      degree: rekey.degree,
-      flags,
-      largestId: part.largestId,
-      index,
-      count,
-      firstLeaf: part.first,
-      lastLeaf: part.last,
-      lifetime: change?.lifetime ?? 0,
-      refreshed: part.refreshed,
-      edges: part.edges,
-    }),
-  );
+/** Where Key ID says what follows it: behind HDR without crypto sessions and T. */
+const KEY_ID_NEXT = 16;
+
+const EMPTY_GKMA: GkmaData = {
+  algorithm: 0,
+  version: 0,
+  degree: 0,
+  flags: 0,
+  largestId: 0,
+  index: 0,
+  count: 0,
+  firstLeaf: 0,
+  lastLeaf: 0,
+  lifetime: 0,
+  refreshed: new Uint8Array(0),
+  edges: new Uint8Array(0),
+};
+
+function gkmaOf({ rekey, change }: RekeyContent, part: RekeyPart, index: number, count: number): GkmaData {
+  return {
+    algorithm: gkmaNumber(rekey.algorithm),
+    version: rekey.algorithmVersion,
+    degree: rekey.degree,
+    flags: (change?.immediate === true ? GkmaFlag.IMMEDIATE : 0) | (rekey.keyLength === 32 ? GkmaFlag.KEYS_OF_256_BITS : 0),
+    largestId: part.largestId,
+    index,
+    count,
+    firstLeaf: part.first,
+    lastLeaf: part.last,
+    lifetime: change?.lifetime ?? 0,
+    refreshed: part.refreshed,
+    edges: part.edges,
+  };
 }
 
 function contentError(detail: string): WatchwordError {

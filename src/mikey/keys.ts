@@ -51,9 +51,24 @@ export function createPrf(crypto: CryptoProvider, hash: HashName, inkey: Uint8Ar
  * @throws MikeyError `mikey.repeating-key`
  */
 export function prf(crypto: CryptoProvider, hash: HashName, inkey: Uint8Array, label: Uint8Array, outBits: number): Uint8Array {
+  const octets = outBits / 8;
+  if (inkey.length > 0 && inkey.length <= BLOCK && octets <= DIGEST[hash]) return prfOnce(crypto, hash, inkey, label, octets);
   const keyed = createPrf(crypto, hash, inkey);
-  const out = keyed.derive(label, outBits / 8);
+  const out = keyed.derive(label, octets);
   keyed.wipe();
+  return out;
+}
+
+/** Octets of a digest. */
+const DIGEST: Readonly<Record<HashName, number>> = { sha1: 20, sha256: 32 };
+
+/** One block of key and one of output: HMAC(s, A_1 || label), for which nothing has to be prepared. */
+function prfOnce(crypto: CryptoProvider, hash: HashName, inkey: Uint8Array, label: Uint8Array, octets: number): Uint8Array {
+  const a = crypto.hmacOnce(hash, inkey, label);
+  const tag = crypto.hmacOnce(hash, inkey, concatBytes(a, label));
+  if (octets === tag.length) return tag;
+  const out = tag.slice(0, octets);
+  wipe(tag);
   return out;
 }
 
@@ -168,15 +183,14 @@ export function deriveMessageKeys(
   if (encryption === undefined) throw new MikeyError("mikey.encryption-algorithm", `Encr alg ${encrAlg} is not supported`);
   const mac = entryOf(MacAlg, macAlg);
   if (mac === undefined) throw new MikeyError("mikey.mac-algorithm", `MAC alg ${macAlg} is not supported`);
-  const keyed = createPrf(crypto, prfHash(context.prf), key);
+  const hash = prfHash(context.prf);
   const derive = (constant: Uint8Array, octets: number): Uint8Array =>
-    octets === 0 ? new Uint8Array(0) : keyed.derive(label(constant, NO_CS, context.csbId, context.rand), octets);
+    octets === 0 ? new Uint8Array(0) : prf(crypto, hash, key, label(constant, NO_CS, context.csbId, context.rand), 8 * octets);
   const keys = {
     encryptionKey: derive(CONSTANT.encryption, encryption.keyOctets),
     salt: derive(CONSTANT.salt, encryption.saltOctets),
     authenticationKey: derive(CONSTANT.authentication, mac.keyOctets),
   };
-  keyed.wipe();
   return keys;
 }
 
