@@ -88,7 +88,8 @@ export async function composeResponse(crypto: CryptoProvider, parts: ResponsePar
     ...csb.responderExtensions.filter((extension) => !isCsbId(extension)),
     ...randPayload(parts.rand),
     ...idPayload(csb.responderId),
-    ...certificates(parts),
+    // V proves a key that both have (RFC 3830 §3.2).
+    ...(mode.keys === "initiator" ? [] : certificates(parts)),
     ...(mode.keys === "agreement" ? idPayload(csb.initiatorId) : []),
     ...policyPayloads(parts),
   ];
