@@ -5,7 +5,7 @@ import { CertificateError } from "../crypto/index.js";
 const ADVICE: Readonly<Record<string, string>> = {
   "mikey.authentication": "check that both ends have the same key under the same name (--psk)",
   "mikey.null-keying": "use rtsps://, or give --psk, or, on a network that you trust, --allow-null-keying",
-  "mikey.policy": "the two ends do not agree on a suite; see --suite",
+  "mikey.policy-parameter": "the two ends do not agree on a suite; see --suite",
   "rtsp.key-mgmt": "the stream announces SRTP without MIKEY keys; with --psk we propose them",
   "rtsp.plain-refused": "the server does not protect this stream; any RTSP player can play it",
   "rtsp.status-401": "give --user NAME:PASSWORD",

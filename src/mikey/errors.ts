@@ -70,12 +70,12 @@ export const MIKEY_ERRORS = {
     status: FAILURE,
   },
   "mikey.policy": {
-    meaning: "a security policy is absent, of an unsupported protocol, or not accepted here",
+    meaning: "a security policy is absent, there twice, or of an unsupported protocol",
     errorNo: ErrorNo.INVALID_SP,
     status: FAILURE,
   },
   "mikey.policy-parameter": {
-    meaning: "a security policy parameter is unknown, repeated or has an unsupported value",
+    meaning: "a security policy is not accepted, or one of its parameters is unknown, repeated or has an unsupported value",
     errorNo: ErrorNo.INVALID_SP_PAR,
     status: FAILURE,
   },

@@ -337,7 +337,8 @@ class Completion {
       const ours = csb.policies.get(policyNo);
       if (!group && (ours === undefined || !samePolicy(ours, theirs)))
         throw new MikeyError("mikey.response", "the response has a policy that was not proposed (RFC 4738 §3.7)");
-      if (group && !policy.allowsSuite(theirs)) throw new MikeyError("mikey.policy", `policy ${policyNo} is not accepted`);
+      if (group && !policy.allowsSuite(theirs))
+        throw new MikeyError("mikey.policy-parameter", `policy ${policyNo} is not accepted`);
       received.set(policyNo, theirs);
     }
     if (received.size === 0 && this.#proposal.updated === undefined && (group || csb.policies.size > 0))

@@ -764,7 +764,8 @@ class Reception {
         const policy = srtpPolicyOf(params, this.#use);
         const accepted = this.#options.policyAccepted?.(policy, policyNo, this.#context) ?? protectsEverything(policy);
         if (!accepted || !this.#policy.allowsSuite(policy))
-          throw new MikeyError("mikey.policy", `policy ${policyNo} (${policy.suite}) is not accepted`);
+          // "SP parameters not supported": its type is SRTP (RFC 3830 §6.12; RFC 4738 §3.4).
+          throw new MikeyError("mikey.policy-parameter", `policy ${policyNo} (${policy.suite}) is not accepted`);
         policies.set(policyNo, policy);
       } catch (error) {
         // An Initiator of RSA-R sends all that it supports, and is content with any of them (RFC 4738 §3.4).

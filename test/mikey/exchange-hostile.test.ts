@@ -342,16 +342,16 @@ describe("refusals", () => {
     [
       "an SRTP policy without encryption",
       () => sent({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", encryptRtp: false }]]) }),
-      "mikey.policy",
-      9,
+      "mikey.policy-parameter",
+      10,
     ],
     [
       "ROC carrying that leaves packets without a MAC",
       () => sent({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", rolloverCarrying: { mode: 1, rate: 2 } }]]) }),
-      "mikey.policy",
-      9,
+      "mikey.policy-parameter",
+      10,
     ],
-    ["the NULL cipher", () => sent({ policies: policies("NULL_HMAC_SHA1_80") }), "mikey.policy", 9],
+    ["the NULL cipher", () => sent({ policies: policies("NULL_HMAC_SHA1_80") }), "mikey.policy-parameter", 10],
   ] as const)("%s: %#", async (_name, octets, code, errorNo) => {
     const message = await octets();
     const error = await reject(message);
@@ -552,9 +552,9 @@ describe("ERR messages (RFC 3830 §5.1.2)", () => {
         code: "mikey.peer-error",
         errorNo: undefined,
         reply: undefined,
-        report: { errorNos: [ErrorNo.INVALID_SP], policies: [{ suite: "AEAD_AES_128_GCM" }], authenticated: true },
+        report: { errorNos: [ErrorNo.INVALID_SP_PAR], policies: [{ suite: "AEAD_AES_128_GCM" }], authenticated: true },
       });
-      expect((caught as Error).message).toBe("the peer answered with MIKEY error 9 INVALID_SP (SP type not supported)");
+      expect((caught as Error).message).toBe("the peer answered with MIKEY error 10 INVALID_SP_PAR (SP parameters not supported)");
     }
   });
 
@@ -593,7 +593,7 @@ describe("ERR messages (RFC 3830 §5.1.2)", () => {
   it("are read on their own, as in a 463", async () => {
     const { pending, error } = await policyRefusal();
     expect(peerErrorOf(error.reply as Uint8Array)?.report).toEqual({
-      errorNos: [9],
+      errorNos: [10],
       policies: [{ suite: "AEAD_AES_128_GCM" }],
       authenticated: false,
     });

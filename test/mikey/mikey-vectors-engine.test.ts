@@ -7,6 +7,7 @@ import {
   createInitiator,
   createReplayCache,
   createResponder,
+  createToleranceUse,
   decodeMessage,
   decodeNtp,
   decodeSdpIds,
@@ -14,10 +15,13 @@ import {
   type Identity,
   isCounter,
   type KeyRequest,
+  MikeyError,
   MikeyPeerError,
   payloadsOf,
   type ReceiveContext,
+  type ResponderOptions,
   srtpMasterKeys,
+  srtpPolicyOf,
   type Timestamp,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
@@ -110,7 +114,7 @@ function extensionsOf(message: VectorMessage): { sdpIds?: string[]; extensions: 
 const first = (vector: Vector): VectorExchange => vector.exchanges[0] as VectorExchange;
 const wantsResponse = (message: VectorMessage): boolean => decodeMessage(parseHex(message.octets)).header.verificationRequested;
 
-function responder(vector: Vector) {
+function responder(vector: Vector, options: Partial<ResponderOptions> = {}) {
   const clock = { time: NEAR, now: () => clock.time };
   const made = createResponder({
     crypto: nodeCrypto,
@@ -121,6 +125,7 @@ function responder(vector: Vector) {
     tolerances: ["concatenated-key-and-salt"],
     policyAccepted: () => true,
     ...(vector.responder === null ? {} : { identity: identityOf(vector.responder) as Identity }),
+    ...options,
   });
   const receive = (exchange: VectorExchange, csb?: Csb) => {
     clock.time = timeOf(timestampOf(exchange));
@@ -223,6 +228,21 @@ describe("our Responder", () => {
   });
 });
 
+const refusals = vectors.filter((vector) => first(vector).errMessage !== undefined);
+
+describe("our Responder refuses", () => {
+  it.each(refusals.map((vector) => [vector.name, vector] as const))("%s: says what would be acceptable", async (_name, vector) => {
+    const octets = first(vector).errMessage?.octets ?? "";
+    const supported = payloadsOf(decodeMessage(parseHex(octets)), "SP").map(({ params }) =>
+      srtpPolicyOf(params, createToleranceUse([])),
+    );
+    const { receive } = responder(vector, { policyAccepted: () => false, supported });
+    const error = await receive(first(vector)).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(MikeyError);
+    expect(formatHex((error as MikeyError).reply ?? new Uint8Array())).toBe(octets);
+  });
+});
+
 describe("our Initiator", () => {
   it.each(accepted.map((vector) => [vector.name, vector] as const))("%s", async (_name, vector) => {
     const { begin, update } = initiator(vector);
@@ -234,8 +254,6 @@ describe("our Initiator", () => {
       expectMasterKeys(vector, exchange, csb);
     }
   });
-
-  const refusals = vectors.filter((vector) => first(vector).errMessage !== undefined);
 
   it.each(refusals.map((vector) => [vector.name, vector] as const))("%s: understands a refusal", async (_name, vector) => {
     const pending = await initiator(vector).begin();

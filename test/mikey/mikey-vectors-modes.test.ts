@@ -16,6 +16,7 @@ import {
   type Identity,
   type KeyPairCredential,
   type KeyRequest,
+  MikeyError,
   type MikeyPolicy,
   payloadOf,
   payloadsOf,
@@ -257,6 +258,34 @@ describe.each(backends)("the responder on %s", (_, crypto) => {
       expect(contentOf(result.response)).toEqual(contentOf(theirs));
       expect(equalBytes(result.response, theirs), "the same octets").toBe(OWN_RESPONSE[name] === undefined);
     }
+  });
+});
+
+/** RSA-R 13 is for what cannot be parsed: no policy leads to it. */
+const refused = cases.filter(
+  ([name, , { exchanges }]) => exchanges[0]?.errMessage !== undefined && name !== "rsa-r-unicast-rand-by-responder",
+);
+
+describe.each(backends)("a refusal on %s", (_, crypto) => {
+  it.each(refused)("%s", async (_name, file, vector) => {
+    const exchange = vector.exchanges[0] as VectorExchange;
+    const { octets } = exchange.errMessage as VectorMessage;
+    const identity = identityOf(vector.responder);
+    const responder = createResponder({
+      crypto,
+      clock: { now: () => nowOf(exchange) },
+      policy: policyOf(crypto, file, vector),
+      ...(identity === undefined ? {} : { identity }),
+      findCredential: () => (vector.psk === undefined ? undefined : { psk: parseHex(vector.psk) }),
+      keyPairs: responderPairs(crypto, file, vector, vector.credentials?.[1]),
+      policyAccepted: () => false,
+      supported: payloadsOf(decodeMessage(parseHex(octets)), "SP").map(({ params }) =>
+        srtpPolicyOf(params, createToleranceUse([])),
+      ),
+    });
+    const error = await responder.receive(parseHex(exchange.iMessage.octets)).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(MikeyError);
+    expect(formatHex((error as MikeyError).reply ?? new Uint8Array())).toBe(octets);
   });
 });
 

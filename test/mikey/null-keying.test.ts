@@ -274,14 +274,14 @@ describe("what would mean plaintext or guesswork is refused with every tolerance
     [
       "encryption switched off",
       (await begin({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", encryptRtp: false }]]) })).octets,
-      "mikey.policy",
+      "mikey.policy-parameter",
     ],
     [
       "SRTCP encryption switched off",
       (await begin({ policies: new Map([[0, { suite: "AES_CM_128_HMAC_SHA1_80", encryptRtcp: false }]]) })).octets,
-      "mikey.policy",
+      "mikey.policy-parameter",
     ],
-    ["the NULL cipher", (await begin({ policies: policies("NULL_HMAC_SHA1_80") })).octets, "mikey.policy"],
+    ["the NULL cipher", (await begin({ policies: policies("NULL_HMAC_SHA1_80") })).octets, "mikey.policy-parameter"],
     [
       "a foreign policy number",
       changed((await begin()).octets, (list) => list.map((p) => (p.kind === "SP" ? { ...p, policyNo: 3 } : p))),
@@ -300,7 +300,7 @@ describe("what would mean plaintext or guesswork is refused with every tolerance
 
   it("a policy that is refused by name", async () => {
     const picky = responder(all, { policyAccepted: ({ suite }) => suite !== "AES_CM_128_HMAC_SHA1_80" });
-    expect((await refusal(picky, (await begin()).octets, secure)).code).toBe("mikey.policy");
+    expect((await refusal(picky, (await begin()).octets, secure)).code).toBe("mikey.policy-parameter");
   });
 });
 

@@ -214,7 +214,7 @@ describe("an offer is refused", () => {
     const call = dialogs(scene({}, { policyAccepted: () => false }));
     const error = await refusal(call.callee.acceptOffer(await call.caller.createOffer(sdpOf())));
     expect(error.warnings.map(({ code }) => code)).toEqual([306, 399]);
-    expect(await call.caller.refused(488, error.body)).toMatchObject({ errorNos: [ErrorNo.INVALID_SP], authenticated: true });
+    expect(await call.caller.refused(488, error.body)).toMatchObject({ errorNos: [ErrorNo.INVALID_SP_PAR], authenticated: true });
   });
 
   it.each([

@@ -115,7 +115,7 @@ describe("a MIKEY error as answer (RFC 4567 §4.1.2)", () => {
       expect(readKeyMgmt(answer).attributes.map(({ section }) => section)).toEqual([level === "session" ? "session" : 0]);
       const error = await refusal(call.caller.acceptAnswer(answer));
       expect(error.code).toBe("mikey.peer-error");
-      expect((error.cause as MikeyPeerError).report).toMatchObject({ errorNos: [ErrorNo.INVALID_SP], authenticated: true });
+      expect((error.cause as MikeyPeerError).report).toMatchObject({ errorNos: [ErrorNo.INVALID_SP_PAR], authenticated: true });
       for (const dialog of [call.caller, call.callee]) {
         expect([dialog.state, dialog.media.length]).toEqual(["stable", 0]);
         expect(dialog.streams.map(({ direction }) => direction)).toEqual(["inactive", "inactive"]);
