@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { formatHex, parseHex, utf8 } from "../../src/bytes/index.js";
 import type { CryptoProvider } from "../../src/crypto/index.js";
+import groupKeys from "../vectors/group-keys.json" with { type: "json" };
 import rfc3394 from "../vectors/rfc3394-aes-key-wrap.json" with { type: "json" };
 import rfc5649 from "../vectors/rfc5649-aes-key-wrap-pad.json" with { type: "json" };
 import rfc6188 from "../vectors/rfc6188-aes192-256.json" with { type: "json" };
@@ -242,6 +243,11 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       const wrapped = provider.aesKeyWrapPad(parseHex(kek), parseHex(keyData));
       expect(formatHex(wrapped)).toBe(ciphertext);
       expect(formatHex(provider.aesKeyUnwrapPad(parseHex(kek), wrapped) ?? new Uint8Array())).toBe(keyData);
+    });
+
+    it.each(groupKeys.kwp)("padded key wrap of $plaintext under $key", ({ key, plaintext, wrapped }) => {
+      expect(formatHex(provider.aesKeyWrapPad(parseHex(key), parseHex(plaintext)))).toBe(wrapped);
+      expect(formatHex(provider.aesKeyUnwrapPad(parseHex(key), parseHex(wrapped)) ?? new Uint8Array())).toBe(plaintext);
     });
 
     it.each([16, 24, 32])("padded key wrap under a key of %i octets brings back every length", (keyLength) => {
