@@ -88,7 +88,10 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
 }
 
 /** The memory of `hmacOnce`: K XOR ipad ‖ text, and K XOR opad ‖ inner digest. */
-const once = { inner: new Uint8Array(64 + 128), outer: { sha1: new Uint8Array(64 + 20), sha256: new Uint8Array(64 + 32) } } as const;
+const once = {
+  inner: new Uint8Array(64 + 128),
+  outer: { sha1: new Uint8Array(64 + 20), sha256: new Uint8Array(64 + 32) },
+} as const;
 let onceText = once.inner;
 
 /** As `createHmac`, in memory that lasts: an object per key costs more than the tag. */
