@@ -23,19 +23,28 @@ export function isModp1536Value(octets: Uint8Array): boolean {
 /** The Jacobi symbol (a/n) for odd positive n, by reciprocity (Cohen, A Course in Computational Algebraic Number Theory, 1.4.10). */
 function jacobiSymbol(a: bigint, n: bigint): -1 | 0 | 1 {
   let [top, bottom] = [a % n, n];
-  let sign: -1 | 1 = 1;
+  // Low bits are kept as numbers: taking them from a BigInt costs as much as dividing it.
+  let bottomLow = lowBits(bottom);
+  let isNegative = false;
   while (top !== 0n) {
-    let low = Number(BigInt.asUintN(32, top));
-    while (low === 0) {
-      top >>= 32n;
-      low = Number(BigInt.asUintN(32, top));
+    let topLow = lowBits(top);
+    while ((topLow & 1) === 0) {
+      const twos = topLow === 0 ? LOW_BITS : 31 - Math.clz32(topLow & -topLow);
+      top >>= BigInt(twos);
+      const eighth = bottomLow & 7;
+      if ((twos & 1) === 1 && (eighth === 3 || eighth === 5)) isNegative = !isNegative;
+      topLow = lowBits(top);
     }
-    const twos = 31 - Math.clz32(low & -low);
-    top >>= BigInt(twos);
-    const bottomOctet = Number(BigInt.asUintN(3, bottom));
-    if ((twos & 1) === 1 && (bottomOctet === 3 || bottomOctet === 5)) sign = sign === 1 ? -1 : 1;
-    if ((bottomOctet & 3) === 3 && Number(BigInt.asUintN(2, top)) === 3) sign = sign === 1 ? -1 : 1;
+    if ((bottomLow & topLow & 3) === 3) isNegative = !isNegative;
     [top, bottom] = [bottom % top, top];
+    bottomLow = topLow;
   }
-  return bottom === 1n ? sign : 0;
+  if (bottom !== 1n) return 0;
+  return isNegative ? -1 : 1;
+}
+
+const LOW_BITS = 30;
+
+function lowBits(value: bigint): number {
+  return Number(BigInt.asUintN(LOW_BITS, value));
 }

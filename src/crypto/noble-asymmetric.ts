@@ -49,7 +49,7 @@ import {
   type UsableGroup,
 } from "./schemes.js";
 
-type Primitives = Pick<CryptoProvider, "hash" | "hmac" | "randomBytes">;
+type Primitives = Pick<CryptoProvider, "hash" | "hmacOnce" | "randomBytes">;
 
 /** Octets of a private exponent in the MODP group: more than twice the strength of 1536 bits (RFC 3526 §8). */
 const EXPONENT_OCTETS = 32;

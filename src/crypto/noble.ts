@@ -173,7 +173,7 @@ const primitives = {
     for (const part of parts) running.update(part);
     return running.digest();
   },
-  hmac: createHmac,
+  hmacOnce: (name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array => hmac(HASHES[name], key, message),
 };
 
 /** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
@@ -181,7 +181,7 @@ export const nobleCrypto: CryptoProvider = {
   name: "noble",
   callsAreCostly: false,
   ...primitives,
-  hmacOnce: (name, key, message) => hmac(HASHES[name], key, message),
+  hmac: createHmac,
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap,

@@ -3,7 +3,7 @@ import type { EncryptionScheme } from "./asymmetric.js";
 import type { CryptoProvider, HashName } from "./contracts.js";
 
 /** What padding needs of a provider. */
-export type PaddingPrimitives = Pick<CryptoProvider, "hash" | "hmac">;
+export type PaddingPrimitives = Pick<CryptoProvider, "hash" | "hmacOnce">;
 
 /** DER of DigestInfo before the digest (RFC 8017 §9.2, note 1). */
 const DIGEST_INFO = {
@@ -153,22 +153,18 @@ export function rejectionKey({ hash }: PaddingPrimitives, privateExponent: Uint8
 
 /** The pseudo-random octets that take the place of a plaintext: HMAC-SHA-256 in counter mode under a key from the ciphertext. */
 export function rejectedPlaintext(
-  { hmac }: PaddingPrimitives,
+  { hmacOnce }: PaddingPrimitives,
   key: Uint8Array,
   ciphertext: Uint8Array,
   octets: number,
 ): Uint8Array {
-  const outer = hmac("sha256", key);
-  const inner = outer.compute(ciphertext);
-  const generator = hmac("sha256", inner);
+  const inner = hmacOnce("sha256", key, ciphertext);
   const out = new Uint8Array(octets);
-  for (let at = 0, counter = 0; at < octets; at += 32, counter++) {
-    const block = generator.compute(Uint8Array.of(counter));
+  for (let at = 0, counter = 0; at < octets; at += inner.length, counter++) {
+    const block = hmacOnce("sha256", inner, Uint8Array.of(counter));
     out.set(block.subarray(0, octets - at), at);
     wipe(block);
   }
-  outer.wipe();
-  generator.wipe();
   wipe(inner);
   return out;
 }

@@ -57,7 +57,7 @@ export function createWebCryptoSigner(privateKey: CryptoKey, publicKey: PublicKe
 export function createWebCryptoDecrypter(
   privateKey: CryptoKey,
   publicKey: PublicKey,
-  crypto: Pick<CryptoProvider, "hash" | "hmac" | "randomBytes"> = nobleCrypto,
+  crypto: Pick<CryptoProvider, "hash" | "hmacOnce" | "randomBytes"> = nobleCrypto,
 ): Decrypter {
   const scheme = schemeOf(privateKey) as EncryptionScheme | undefined;
   if (scheme === undefined || publicKey.kind !== "rsa" || !privateKey.usages.includes("decrypt"))

@@ -37,7 +37,7 @@ import {
 } from "../crypto/backend.js";
 import { bufferOf, plainOctets } from "./octets.js";
 
-type Primitives = Pick<CryptoProvider, "hash" | "hmac" | "randomBytes">;
+type Primitives = Pick<CryptoProvider, "hash" | "hmacOnce" | "randomBytes">;
 
 const { RSA_NO_PADDING, RSA_PKCS1_OAEP_PADDING, RSA_PKCS1_PADDING, RSA_PKCS1_PSS_PADDING, RSA_PSS_SALTLEN_DIGEST } =
   crypto.constants;

@@ -225,14 +225,14 @@ function wrapPadName(key: Uint8Array): string {
   return WRAP_PAD[key.length] as string;
 }
 
-const primitives = { randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)), hash, hmac: createHmac };
+const primitives = { randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)), hash, hmacOnce };
 
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
   name: "node",
   callsAreCostly: true,
   ...primitives,
-  hmacOnce,
+  hmac: createHmac,
   aesBlocks: createAesBlocks,
   aesGcm: createAesGcm,
   aesKeyWrap(key, initialValue, plaintext) {

@@ -153,9 +153,10 @@ function verified(path: Path, anchors: readonly Certificate[]): VerifiedCertific
     publicKey: leaf.publicKey as NonNullable<typeof leaf.publicKey>,
     identities: leaf.identities,
     subject: leaf.subject,
-    fingerprint: leaf.fingerprint,
+    // Copies: what is remembered must not change in the hands of a caller.
+    fingerprint: leaf.fingerprint.slice(),
     notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
     trust: path.length > 1 ? "anchor" : anchored ? "pinned" : "self-signed",
-    chain: path.slice(0, Math.max(1, path.length - 1)).map(({ der }) => der),
+    chain: path.slice(0, Math.max(1, path.length - 1)).map(({ der }) => der.slice()),
   };
 }
