@@ -60,7 +60,7 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   const remembered = new Map<string, Path>();
 
   async function resolve(reference: CertificateReference): Promise<Uint8Array> {
-    if (reference instanceof Uint8Array) return reference;
+    if (!("url" in reference)) return reference;
     const { url } = reference;
     if (fetchCertificate === undefined) throw new CertificateError("fetch", "nobody fetches certificates");
     if (url.length > MAX_URL_CHARACTERS || !/^https?:\/\/[\x21-\x7e]+$/i.test(url))
