@@ -15,6 +15,8 @@ export interface ComputedRekey {
   readonly keys: Uint8Array;
   /** What their children are sent: in a chain the secret from which the key follows, otherwise the key. */
   readonly payloads: Uint8Array;
+  /** The keys of those who join, in the order of joining. */
+  readonly leafKeys: Uint8Array;
   readonly wraps: number;
   readonly refreshes: number;
 }

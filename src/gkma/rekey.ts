@@ -14,7 +14,6 @@ import {
   leafId,
   REFRESHED,
   stillPending,
-  type TouchedNodes,
   touchedLeaves,
   touchedNodes,
   untouchedOrigin,
@@ -40,39 +39,35 @@ export function prepareRekey(state: TreeState, change: MembershipChange, { versi
   const seating = seat(state, leave, join);
   const leaves = touchedLeaves(state, seating, replace);
   if (leaves.length === 0 && !replace) throw new WatchwordError("gkma.change", "nobody joins, leaves or waits for keys");
-  const touched = touchedNodes(state.arity, seating.nodes, leaves);
-  const computed = compute(state, touched, seating.nodes, { version, seed, replace });
-  const leafKeys = newLeafKeys(state, seating.seats, seed, version);
-
-  let over = false;
-  const checkOpen = (): void => {
-    if (over || state.revision !== revision)
+  const computed = compute(state, seating, leaves, { version, seed, replace });
+  /** Until the step is taken or dropped; then no key of it is held any more. */
+  let open: ComputedRekey | undefined = computed;
+  const opened = (): ComputedRekey => {
+    if (open === undefined || state.revision !== revision) {
       throw new WatchwordError("gkma.stale", "a change that was taken, dropped or overtaken");
+    }
+    return open;
   };
   const end = (): void => {
-    over = true;
-    wipe(computed.keys, computed.payloads, leafKeys);
+    wipe(open?.keys, open?.payloads, open?.leafKeys);
+    open = undefined;
   };
-  const largestId = seating.nodes - 1;
+  const head = { version, previous, largestId: seating.nodes - 1 };
   return {
-    version,
-    previous,
-    largestId,
+    ...head,
     joined: seating.seats,
     moved: seating.moved,
     groupKey: computed.keys.slice(-keyLength),
     wraps: computed.wraps,
     refreshes: computed.refreshes,
     *parts(limit): IterableIterator<RekeyPart> {
-      checkOpen();
-      for (const part of cutIntoParts(state, computed, limit)) {
-        yield { version, previous, largestId, ...part };
-        checkOpen();
+      for (const part of cutIntoParts(state, opened(), limit)) {
+        yield { ...head, ...part };
+        opened();
       }
     },
     commit() {
-      checkOpen();
-      take(state, seating, computed, version, leafKeys);
+      take(state, seating, opened(), version);
       end();
     },
     drop: end,
@@ -94,13 +89,14 @@ export function newLeafKeys(state: TreeState, leaves: Uint32Array, seed: Uint8Ar
 /** Finds out who is below each touched node, and replaces its key; children come before their parents. */
 function compute(
   state: TreeState,
-  touched: TouchedNodes,
-  nodes: number,
+  { seats, nodes }: Seating,
+  leaves: Uint32Array,
   { version, seed, replace }: RekeyInputs & { readonly replace: boolean },
 ): ComputedRekey {
   const { arity, keyLength, derivation, versions } = state;
   const { chains, refreshes } = METHODS[state.algorithm];
-  const { ids, leaves, childStart, leafStart } = touched;
+  const touched = touchedNodes(arity, nodes, leaves);
+  const { ids, childStart, leafStart } = touched;
   const internalBefore = internalNodes(arity, state.nodes);
   const flags = new Uint8Array(ids.length);
   const keys = new Uint8Array(ids.length * keyLength);
@@ -148,7 +144,8 @@ function compute(
       made = derivation.derive("refresh", secret, id, version, keyLength);
       refreshed++;
       wraps += admissions;
-    } else if (!chains) {
+    } else if (!chains || (inherited & AUDIENCE) === 0) {
+      // Where nobody has to be told, no chain leads on.
       made = derivation.derive("fresh", seed, id, version, keyLength);
       wraps += audiences;
     } else {
@@ -170,13 +167,14 @@ function compute(
     wipe(made);
   }
   wipe(above, secret);
-  return { touched, nodes, flags, keys, payloads: secrets, wraps, refreshes: refreshed };
+  const leafKeys = newLeafKeys(state, seats, seed, version);
+  return { touched, nodes, flags, keys, payloads: secrets, leafKeys, wraps, refreshes: refreshed };
 }
 
 /** Makes the tree what the rekey says. */
-function take(state: TreeState, seating: Seating, computed: ComputedRekey, version: number, leafKeys: Uint8Array): void {
+function take(state: TreeState, seating: Seating, computed: ComputedRekey, version: number): void {
   const { keyLength } = state;
-  const { touched, flags, keys } = computed;
+  const { touched, flags, keys, leafKeys } = computed;
   const included = stillPending(state, seating.leftSorted);
   takeSeats(state, seating);
   state.version = version;

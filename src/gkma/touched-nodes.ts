@@ -107,12 +107,7 @@ export function touchedNodes(arity: number, nodes: number, leaves: Uint32Array):
   }
   childStart[count] = count - 1;
   leafStart[count] = leaves.length;
-  return {
-    ids: ids.subarray(0, count),
-    leaves,
-    childStart: childStart.subarray(0, count + 1),
-    leafStart: leafStart.subarray(0, count + 1),
-  };
+  return { ids: ids.slice(0, count), leaves, childStart: childStart.slice(0, count + 1), leafStart: leafStart.slice(0, count + 1) };
 }
 
 /** The id before the change of a node that the change does not touch; only members' leaves move. */
