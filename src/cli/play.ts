@@ -359,8 +359,18 @@ function summarise(
   };
 }
 
+const KEYED_BY: Readonly<Record<ClientTrackStatistics["keyedBy"], string>> = {
+  none: "without key",
+  null: "NULL-keyed",
+  psk: "by pre-shared key",
+  pk: "by public key",
+  dh: "by Diffie-Hellman",
+  dhhmac: "by Diffie-Hellman under a pre-shared key",
+  "rsa-r": "by RSA in reverse",
+};
+
 function describeKeys({ suite, keyedBy, fingerprint, mki, tolerances }: ClientTrackStatistics): string {
-  const how = keyedBy === "psk" ? "by pre-shared key" : "NULL-keyed";
+  const how = KEYED_BY[keyedBy];
   const tolerated = tolerances.length === 0 ? "" : `; tolerated: ${tolerances.join(", ")}`;
   return `${suite ?? "plain RTP"} ${how}, key ${fingerprint}, ${mki === undefined ? "no MKI" : `MKI ${mki}`}${tolerated}`;
 }

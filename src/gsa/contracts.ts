@@ -11,6 +11,9 @@ export interface KeyedStream {
   readonly receiver: SrtpReceiver | undefined;
 }
 
+/** How keys came: by a mode of MIKEY, or NULL-keyed (as safe as the channel). */
+export type KeyedBy = "psk" | "pk" | "dh" | "dhhmac" | "rsa-r" | "null";
+
 /**
  * The media of one session (or of one m= line, where each line is keyed by a message of its own) as keyed by one MIKEY exchange:
  * the data SAs as SRTP sessions, their rekeying, and the registration SA that proves their end.
@@ -19,8 +22,9 @@ export interface KeyedStream {
 export interface KeyedMedia {
   /** In the order of the m= lines that the exchange covers. */
   readonly streams: readonly KeyedStream[];
-  /** How the keys came: protected by a pre-shared key, or NULL-keyed (as safe as the channel). */
-  readonly keyedBy: "psk" | "null";
+  readonly keyedBy: KeyedBy;
+  /** The other party, as the exchange authenticated it: its certificate, where it has one. Undefined without a public key of its own. */
+  readonly peer: KeyedPeer | undefined;
   /** SPI of the newest key, which packets carry as MKI. */
   readonly mki: Uint8Array | undefined;
   /** Eight hexadecimal digits that tell keys apart and reveal nothing. */
@@ -35,7 +39,7 @@ export interface KeyedMedia {
   readonly rekeyDue: boolean;
   /**
    * Begins a CSB update (RFC 3830 §4.5), or sends a message of its own where the peer knows no updates: the new key already opens
-   * what comes in. @throws WatchwordError `gsa.rekey`
+   * what comes in, save where the peer has a part in it (DH, DHHMAC, RSA-R). @throws WatchwordError `gsa.rekey`
    */
   startRekey(): Promise<PendingRekey>;
   /**
@@ -45,8 +49,8 @@ export interface KeyedMedia {
   acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined>;
   /**
    * Begins an exchange that brings new keys and may add m= lines, whichever party began the first one: the Initiator updates its bundle
-   * (RFC 3830 §4.5), the Responder begins one of its own under the same credential. The new keys already open what comes in; rollover
-   * counters and SRTCP indices go on; the registration stays that of the first exchange.
+   * (RFC 3830 §4.5), the Responder begins one of its own under the same credential. The new keys already open what comes in, save where
+   * the peer has a part in them; rollover counters and SRTCP indices go on; the registration stays that of the first exchange.
    * @throws WatchwordError `gsa.rekey`, `gsa.streams`
    */
   startRenewal(request?: RenewalRequest): Promise<PendingRekey>;
@@ -78,6 +82,14 @@ export interface StreamProposal {
   readonly ssrc?: number;
   /** Current rollover counter of that SSRC. */
   readonly rolloverCounter?: number;
+}
+
+/** Who the other party proved to be. */
+export interface KeyedPeer {
+  /** Whom its certificate names; empty for a key that is known by identity. */
+  readonly identities: readonly string[];
+  /** SHA-256 of the certificate. */
+  readonly fingerprint: Uint8Array | undefined;
 }
 
 /** What a renewal changes beside the keys. */
@@ -126,6 +138,11 @@ export interface MediaOffer {
   readonly octets: Uint8Array;
   /** Messages to offer behind `octets` at the same level, for peers that can take better; an answer to either completes the offer. */
   readonly further?: readonly Uint8Array[];
+  /**
+   * Whether numbers of docs/protocol.md are in it that a refusal may be about, and policy lets one more offer be made without HELLO:
+   * with those of the RFCs.
+   */
+  readonly mayFallBack?: boolean;
   /** Completes with the R_MESSAGE (or with the peer's own message in the NULL dialect, or with nothing where none is needed). @throws MikeyError */
   accept(answer: Uint8Array | undefined): Promise<KeyedMedia>;
   /** Wipes what was prepared. Media that were keyed stay. */

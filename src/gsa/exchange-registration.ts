@@ -1,5 +1,5 @@
 import type { CryptoProvider } from "../crypto/index.js";
-import { type Csb, decodeMessage, type GeneralExtensionPayload, type Identity } from "../mikey/index.js";
+import { type Csb, decodeMessage, type GeneralExtensionPayload, type Identity, payloadOf } from "../mikey/index.js";
 import type { KeyExport } from "./contracts.js";
 import { helloNonce } from "./pop.js";
 import { createRegistrationSa, type RegistrationSa } from "./registration.js";
@@ -21,6 +21,7 @@ export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: Excha
   if (secret === undefined) return undefined;
   const { exchange: initial } = csb;
   const requestIds = identitiesIn(initial.request);
+  const rand = initial.request.length === 0 ? undefined : payloadOf(decodeMessage(initial.request, { trailing: "keep" }), "RAND");
   return createRegistrationSa(
     crypto,
     {
@@ -29,7 +30,8 @@ export function registrationOf(crypto: CryptoProvider, csb: Csb, exchange: Excha
       dataType: initial.dataType,
       csbId: csb.csbId,
       prfFunc: csb.prf,
-      rand: csb.rand,
+      // The one of the I_MESSAGE: in RSA-R the Responder may have sent another (docs/protocol.md §5).
+      rand: rand?.rand ?? NOBODY,
       t: initial.timestamp.value,
       initiatorId: requestIds[0]?.data ?? NOBODY,
       responderId: (requestIds[1] ?? identitiesIn(exchange.answer)[0])?.data ?? NOBODY,
@@ -47,13 +49,13 @@ function nonceIn(extensions: readonly GeneralExtensionPayload[]): Uint8Array {
   return helloNonce(extensions) ?? new Uint8Array(0);
 }
 
-/** S of docs/protocol.md §5. */
+/** S of docs/protocol.md §5: the first TGK, else the key that protected the KEMAC, else what TLS protected. */
 export function exchangeSecret(csb: Csb, secure: boolean): Uint8Array | undefined {
   const [first] = csb.keys;
   if (first?.kind === "TGK") return first.key;
-  if ("psk" in csb.credential) return csb.credential.psk;
   if (csb.envelope !== undefined) return csb.envelope.key;
-  return secure ? first?.key : undefined;
+  if ("psk" in csb.credential) return csb.credential.psk;
+  return secure && csb.nullKeyed ? first?.key : undefined;
 }
 
 /** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */

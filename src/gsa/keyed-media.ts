@@ -10,18 +10,25 @@ import {
   type KeyKind,
   type KeyMaterial,
   type KeyRequest,
+  MODES,
+  type Mode,
+  type ModeName,
   type PendingExchange,
   sameIdentity,
+  samePolicy,
   srtpMasterKeys,
   type ToleranceName,
   type UpdateRequest,
+  updateModeOf,
   wipeCsb,
 } from "../mikey/index.js";
 import { RTCP_LIFETIME, RTP_LIFETIME, type SrtpPolicy, type SrtpToleranceName, suiteOf } from "../srtp/index.js";
 import type {
   AcceptRenewalRequest,
   KeyExport,
+  KeyedBy,
   KeyedMedia,
+  KeyedPeer,
   KeyedStream,
   PendingRekey,
   RenewalAnswer,
@@ -30,7 +37,7 @@ import type {
 } from "./contracts.js";
 import { type ExchangeFacts, registrationOf } from "./exchange-registration.js";
 import type { KeyingContext } from "./media-keying.js";
-import { answeringHello, helloNonce } from "./pop.js";
+import { answeringHello, helloExtension, helloNonce } from "./pop.js";
 import type { ProofVerdict } from "./proof.js";
 import type { RegistrationSa } from "./registration.js";
 import { keyFingerprint, nextSpi, type SharedSender, sameSpi } from "./shared-sender.js";
@@ -43,9 +50,10 @@ import {
   Stream,
   type StreamContext,
   type StreamDirections,
-  samePolicy,
   wipeMasterKeys,
 } from "./stream.js";
+
+const KEYED_BY: Readonly<Record<ModeName, KeyedBy>> = { PSK: "psk", PK: "pk", DH: "dh", DHHMAC: "dhhmac", "RSA-R": "rsa-r" };
 
 /** What an exchange agreed on, ready to become media. */
 export interface Bundle {
@@ -68,6 +76,9 @@ interface HeldBundle {
   readonly fingerprint: string;
 }
 
+/** How long an answer may take longer than media, milliseconds: signalling goes through proxies. */
+const ANSWER_MS = 1000;
+
 /** Share of a key's packets after which a new one is due. */
 const DUE = 0.75;
 
@@ -81,7 +92,8 @@ interface Renewal {
 }
 
 class Media implements KeyedMedia {
-  readonly keyedBy: "psk" | "null";
+  readonly keyedBy: KeyedBy;
+  readonly peer: KeyedPeer | undefined;
   readonly helloExchanged: boolean;
   readonly #context: KeyingContext;
   readonly #streamContext: StreamContext;
@@ -91,6 +103,8 @@ class Media implements KeyedMedia {
   readonly #tolerances: Set<ToleranceName | SrtpToleranceName>;
   readonly #exportKeys: KeyExport | undefined;
   readonly #overlaps = new Set<Timer>();
+  /** Until this party sends under a key that its answer has told. */
+  #switch: Timer | undefined;
   /** What changes keys waits for what changed them before. */
   readonly #turns = createTurns();
   readonly #streams: Stream[];
@@ -117,7 +131,9 @@ class Media implements KeyedMedia {
     this.#directions = streams;
     this.#secure = exchange.secure;
     this.#currentRole = current.role;
-    this.keyedBy = primary.nullKeyed ? "null" : "psk";
+    this.keyedBy = primary.nullKeyed ? "null" : KEYED_BY[primary.mode];
+    const { peerKey } = primary;
+    this.peer = peerKey === undefined ? undefined : { identities: peerKey.identities, fingerprint: peerKey.fingerprint };
     this.helloExchanged = [primary.exchange.initiatorExtensions, primary.exchange.responderExtensions].every(
       (extensions) => helloNonce(extensions) !== undefined,
     );
@@ -197,7 +213,7 @@ class Media implements KeyedMedia {
 
   async #startRenewal({ added = [], sdpIds }: RenewalRequest): Promise<PendingRekey> {
     this.#checkIdle();
-    if (this.keyedBy !== "psk" || this.mki === undefined) {
+    if (this.keyedBy === "null" || this.mki === undefined) {
       throw new WatchwordError("gsa.rekey", "a renewal needs a credential and keys with an MKI");
     }
     const mine = this.#held.initiator;
@@ -210,17 +226,17 @@ class Media implements KeyedMedia {
       pending.abandon();
       throw new WatchwordError("gsa.rekey", "the session has ended");
     }
-    // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5).
-    const renewal = this.#installed(pending, streamCount);
-    this.#export(renewal.directions);
+    // The peer may send under the new key as soon as it has the message (RFC 3830 §4.5), save where it has a part in the key.
+    const early = pending.csb.keys.length === 0 ? undefined : this.#installed(pending, streamCount);
+    if (early !== undefined) this.#export(early.directions);
     this.#pending = pending;
     return {
       octets: pending.octets,
-      complete: (response) => this.#turns(() => this.#complete(pending, renewal, response)),
+      complete: (response) => this.#turns(() => this.#complete(pending, early, streamCount, response)),
       abandon: () => {
         if (this.#pending !== pending) return;
         this.#pending = undefined;
-        this.#uninstall(renewal);
+        if (early !== undefined) this.#uninstall(early);
         pending.abandon();
       },
     };
@@ -235,7 +251,12 @@ class Media implements KeyedMedia {
     }
   }
 
-  async #complete(pending: PendingExchange, renewal: Renewal, response: Uint8Array | undefined): Promise<void> {
+  async #complete(
+    pending: PendingExchange,
+    early: Renewal | undefined,
+    streamCount: number,
+    response: Uint8Array | undefined,
+  ): Promise<void> {
     const over = (): WatchwordError => new WatchwordError("gsa.rekey", "this rekey is over");
     if (this.#pending !== pending) throw over();
     if (response === undefined && pending.responseRequested)
@@ -245,8 +266,24 @@ class Media implements KeyedMedia {
       wipeCsb(csb);
       throw over();
     }
-    this.#pending = undefined;
-    this.#switchTo({ ...renewal, csb, directions: directionsUnder(csb, renewal.directions) });
+    if (early !== undefined) {
+      this.#pending = undefined;
+      this.#switchTo({ ...early, csb, directions: directionsUnder(csb, early.directions) });
+      return;
+    }
+    try {
+      const spi = firstKeySpi(csb);
+      if (spi === undefined || this.#inUse(spi))
+        throw new WatchwordError("gsa.rekey", "the peer made no key with an SPI of its own");
+      const renewal = this.#install(csb, streamCount);
+      this.#export(renewal.directions);
+      this.#switchTo(renewal);
+    } catch (error) {
+      wipeCsb(csb);
+      throw error;
+    } finally {
+      this.#pending = undefined;
+    }
   }
 
   async acceptRekey(update: Uint8Array): Promise<Uint8Array | undefined> {
@@ -263,49 +300,76 @@ class Media implements KeyedMedia {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
     const theirs = this.#held.responder;
     const { ssrcs } = request;
-    const received = await this.#context.responder.receive(message, {
-      ...(theirs === undefined ? {} : { csb: theirs.csb }),
-      requirePsk: this.keyedBy === "psk",
-      secure: this.#secure,
-      ...(request.scope === undefined ? {} : { scope: request.scope }),
-      ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
-      ...(ssrcs === undefined ? {} : { ssrcFor: (csId: number) => ssrcs[Math.floor((csId - 1) / 2)] }),
-      ...(mayBegin ? { responseExtensions: (csb: Csb) => answeringHello(this.#context.crypto, csb) } : {}),
-    });
-    if (received.kind === "repeated") return { kind: "repeated", response: received.response };
-    const { csb, response } = received;
-    try {
+    let installed: Renewal | undefined;
+    let unchanged = false;
+    // Whatever is refused here, was never answered: the same message again is refused again.
+    const accept = (csb: Csb, kind: "new" | "update"): void => {
       if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
       this.#checkIdle();
-      if (received.kind === "new") this.#checkOwnBundle(csb, mayBegin);
-      else if (mayBegin && theirs !== undefined && bringsNoKey(csb, theirs.csb)) return this.#acceptUnchanged(csb, response);
+      if (kind === "new") this.#checkOwnBundle(csb, mayBegin);
+      unchanged = kind === "update" && mayBegin && theirs !== undefined && bringsNoKey(csb, theirs.csb);
+      if (unchanged) return;
       const spi = firstKeySpi(csb);
       if (spi === undefined || this.#inUse(spi)) {
         throw new WatchwordError("gsa.rekey", "an update without a new key with an SPI of its own");
       }
-      const renewal = this.#install(csb, Math.max(request.streamCount ?? 0, this.#streams.length));
-      this.#export(renewal.directions);
-      this.#accepted = renewal;
-      for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
-      return {
-        kind: "new",
-        response,
-        commit: () => {
-          if (this.#accepted !== renewal) return;
-          this.#accepted = undefined;
-          this.#switchTo(renewal);
-        },
-        rollback: () => {
-          if (this.#accepted !== renewal) return;
-          this.#accepted = undefined;
-          this.#uninstall(renewal);
-          wipeCsb(csb);
-        },
-      };
-    } catch (error) {
-      wipeCsb(csb);
-      throw error;
+      installed = this.#install(csb, Math.max(request.streamCount ?? 0, this.#streams.length));
+    };
+    const undo = (): void => {
+      if (installed !== undefined && !this.#closed) this.#uninstall(installed);
+    };
+    const received = await this.#context.responder
+      .receive(message, {
+        ...(theirs === undefined ? {} : { csb: theirs.csb }),
+        requirePsk: this.keyedBy !== "null",
+        secure: this.#secure,
+        accept,
+        // In RSA-R the new key is of our making.
+        ...(this.keyedBy === "rsa-r" && this.mki !== undefined ? { keys: keysFor(MODES.PSK, { spi: this.#freshSpi() }) } : {}),
+        ...(request.scope === undefined ? {} : { scope: request.scope }),
+        ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
+        ...(ssrcs === undefined ? {} : { ssrcFor: (csId: number) => ssrcs[Math.floor((csId - 1) / 2)] }),
+        ...(mayBegin ? { responseExtensions: (csb: Csb) => answeringHello(this.#context.crypto, csb) } : {}),
+      })
+      .catch((error: unknown) => {
+        undo();
+        throw error;
+      });
+    if (received.kind === "repeated") {
+      undo();
+      return { kind: "repeated", response: received.response };
     }
+    const { csb, response } = received;
+    if (this.#closed) {
+      wipeCsb(csb);
+      throw new WatchwordError("gsa.closed", "the session has ended");
+    }
+    if (unchanged || installed === undefined) return this.#acceptUnchanged(csb, response);
+    const renewal: Renewal = { ...(installed as Renewal), csb };
+    const mode = received.kind === "new" || theirs === undefined ? MODES[csb.mode] : updateModeOf(theirs.csb);
+    return this.#answer({ ...renewal, directions: directionsUnder(csb, renewal.directions) }, response, mode);
+  }
+
+  #answer(renewal: Renewal, response: Uint8Array | undefined, mode: Mode): RenewalAnswer {
+    const { csb } = renewal;
+    this.#export(renewal.directions);
+    this.#accepted = renewal;
+    for (const tolerance of csb.tolerances) this.#tolerances.add(tolerance);
+    return {
+      kind: "new",
+      response,
+      commit: () => {
+        if (this.#accepted !== renewal) return;
+        this.#accepted = undefined;
+        this.#switchTo(renewal, mode.keys !== "initiator");
+      },
+      rollback: () => {
+        if (this.#accepted !== renewal) return;
+        this.#accepted = undefined;
+        this.#uninstall(renewal);
+        wipeCsb(csb);
+      },
+    };
   }
 
   acceptCurrent(octets: Uint8Array): Promise<void> {
@@ -314,7 +378,7 @@ class Media implements KeyedMedia {
 
   async #acceptCurrent(octets: Uint8Array): Promise<void> {
     if (this.#closed) throw new WatchwordError("gsa.closed", "the session has ended");
-    const received = await this.#context.responder.receive(octets, { secure: this.#secure, requirePsk: this.keyedBy === "psk" });
+    const received = await this.#context.responder.receive(octets, { secure: this.#secure, requirePsk: this.keyedBy !== "null" });
     if (received.kind !== "new") return;
     const { csb } = received;
     try {
@@ -346,6 +410,7 @@ class Media implements KeyedMedia {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#switch?.cancel();
     for (const timer of this.#overlaps) timer.cancel();
     this.#overlaps.clear();
     this.#pending?.abandon();
@@ -371,6 +436,7 @@ class Media implements KeyedMedia {
     if (!mayBegin || csb.nullKeyed || this.keyedBy === "null" || this.#shared !== undefined) {
       throw new WatchwordError("gsa.rekey", "a message that begins a bundle where an update belongs");
     }
+    if (KEYED_BY[csb.mode] !== this.keyedBy) throw new WatchwordError("gsa.rekey", "a bundle of another mode than the session's");
     const { initiator, responder } = this.#held;
     const known = responder === undefined ? initiator?.csb.responderId : responder.csb.initiatorId;
     if (!sameIdentity(known, csb.initiatorId)) {
@@ -389,8 +455,9 @@ class Media implements KeyedMedia {
     const news = [...unknown, ...added];
     const firstPolicy = csb.policies.size === 0 ? 0 : Math.max(...csb.policies.keys()) + 1;
     const key = this.#sharedKey();
+    const keys = key === undefined ? keysFor(updateModeOf(csb), { spi: this.#freshSpi() }) : [key];
     const update: UpdateRequest = {
-      keys: [key ?? { kind: "TGK", length: 32, spi: this.#freshSpi() }],
+      ...(keys.length === 0 ? {} : { keys }),
       cryptoSessions: [...this.#currentSessions(csb), ...sessionsFor(news, firstPolicy)],
       ...(news.length === 0
         ? {}
@@ -413,7 +480,9 @@ class Media implements KeyedMedia {
       credential: base.credential,
       policies: policiesFor(proposals, 0),
       cryptoSessions: sessionsFor(proposals, 0),
-      keys: [{ kind: "TGK", length: 32, spi: this.#freshSpi() }],
+      keys: keysFor(MODES[base.mode], { spi: this.#freshSpi() }),
+      // What the first exchange announced holds for the session.
+      ...(this.helloExchanged ? { extensions: [helloExtension(this.#context.crypto)] } : {}),
       spDialect: this.#context.options.dialect.spDialect,
       ...(base.responderId === undefined ? {} : { initiatorId: base.responderId }),
       ...(base.responderId === undefined || base.initiatorId === undefined ? {} : { responderId: base.initiatorId }),
@@ -535,13 +604,17 @@ class Media implements KeyedMedia {
     for (const stream of this.#streams.splice(before)) stream.close();
   }
 
-  #switchTo({ csb, directions, before }: Renewal): void {
+  /** @param later the peer learns the new key from the answer, which media may overtake: they go on under the old one for a while */
+  #switchTo({ csb, directions, before }: Renewal, later = false): void {
     const { role } = csb;
+    this.#switch?.cancel();
+    this.#switch = undefined;
     directions.forEach(({ outbound }, index) => {
       const stream = this.#streams[index];
       if (stream === undefined || outbound === undefined) return;
-      if (index >= before || stream.sender !== undefined) stream.send(outbound);
+      if (index >= before || stream.sender !== undefined) stream.send(outbound, later && index < before);
     });
+    if (later) this.#switchSoon(firstKeySpi(csb));
     const replacedRole = csb.nullKeyed ? role : this.#currentRole;
     const replaced = this.#held[replacedRole]?.mki;
     const superseded = this.#held[role]?.csb;
@@ -555,6 +628,15 @@ class Media implements KeyedMedia {
     if (replaced !== undefined) this.#dropAfterOverlap(replacedRole, replaced, directions);
   }
 
+  #switchSoon(mki: Uint8Array | undefined): void {
+    if (mki === undefined) return;
+    const { options, overlapMs } = this.#context;
+    this.#switch = options.timers.after(Math.min(ANSWER_MS, overlapMs / 2), () => {
+      for (const stream of this.#streams) if (stream.sender?.keyUsage(mki) !== undefined) stream.use(mki);
+      this.#switch = undefined;
+    });
+  }
+
   /** Notes a CSB as the one in use in its role; its keys are still there. */
   #hold(csb: Csb): void {
     const first = firstKey(this.#context.crypto, csb);
@@ -565,7 +647,7 @@ class Media implements KeyedMedia {
 
   /** Old keys open what is still on its way, then go (RFC 3711 §8.1). */
   #dropAfterOverlap(role: Csb["role"], mki: Uint8Array, directions: readonly StreamDirections[]): void {
-    const proven = role === this.#currentRole || this.keyedBy === "psk";
+    const proven = role === this.#currentRole || this.keyedBy !== "null";
     const timer = this.#context.options.timers.after(this.#context.overlapMs, () => {
       this.#overlaps.delete(timer);
       this.#streams.forEach((stream, index) => {
@@ -609,8 +691,14 @@ function bringsNoKey(csb: Csb, base: Csb): boolean {
 }
 
 /** How messages carry the key of a shared stream: as it is, since what is derived from a TGK depends on the message. */
-export function sharedKeyKind(context: KeyingContext, policy: SrtpPolicy, keyedBy: "psk" | "null"): "TEK" | "TEK+SALT" {
+export function sharedKeyKind(context: KeyingContext, policy: SrtpPolicy, keyedBy: KeyedBy): "TEK" | "TEK+SALT" {
   return keyedBy === "null" && nullKeyKind(context, policy) === "TEK" ? "TEK" : "TEK+SALT";
+}
+
+/** The key of a message of ours: 256 bits, of which an agreement takes the validity alone; none where the Responder makes it. */
+export function keysFor(mode: Mode, spi: { readonly spi?: Uint8Array }): readonly KeyRequest[] {
+  if (mode.keys === "responder") return [];
+  return [{ kind: "TGK", ...(mode.keys === "initiator" ? { length: 32 } : {}), ...spi }];
 }
 
 /** The shape of a NULL-keyed key for a policy. */
@@ -637,7 +725,8 @@ function firstKeySpi(csb: Csb): Uint8Array | undefined {
   return validity?.kv === "spi" && validity.spi.length > 0 ? validity.spi : undefined;
 }
 
-/** Keys go once the SRTP sessions and the registration have what they need; the credential stays for updates. */
+/** Keys go once the SRTP sessions and the registration have what they need; what updates are under stays. */
 function wipeKeyMaterial(csb: Csb): void {
   for (const { key, salt } of csb.keys) wipe(key, salt);
+  if (csb.envelope?.cached === false) wipe(csb.envelope.key);
 }

@@ -9,15 +9,24 @@ import {
   createReplayCache,
   createResponder,
   createTimestampSource,
+  DhGroup,
+  decodeMessage,
+  EncrAlg,
   type GeneralExtensionPayload,
   type Identity,
   type Initiator,
   type KeyKind,
+  type KeyPairCredential,
+  MacAlg,
   MikeyError,
+  type MikeyPolicy,
+  modeNamed,
+  modeNameOf,
   type PendingExchange,
-  type ReceiveContext,
+  PrfFunc,
   type ReplayCache,
   type Responder,
+  type ResponderOptions,
   type SpDialect,
   spiOf,
   type TimestampSource,
@@ -26,7 +35,7 @@ import {
 } from "../mikey/index.js";
 import { protectsEverything, type SrtpPolicy, type SrtpToleranceName } from "../srtp/index.js";
 import type { ForkableOffer, KeyExport, KeyedMedia, MediaAnswer, StreamProposal } from "./contracts.js";
-import { createKeyedMedia, nullKeyKind, sharedKeyKind } from "./keyed-media.js";
+import { createKeyedMedia, keysFor, nullKeyKind, sharedKeyKind } from "./keyed-media.js";
 import { answeringHello, helloExtension } from "./pop.js";
 import type { SharedSender } from "./shared-sender.js";
 import { createSenderPool, type Direction, directionsOf } from "./stream.js";
@@ -76,12 +85,16 @@ export interface MediaKeyingOptions {
   readonly crypto?: CryptoProvider;
   /** Who we are in ID payloads. */
   readonly identity?: Identity;
-  /** The pre-shared key of an Initiator. Default: there is none. */
-  readonly findCredential?: (
-    initiatorId: Identity | undefined,
-    context: ReceiveContext,
-  ) => { readonly psk: Uint8Array } | undefined;
-  /** Refuse NULL keying whatever else is allowed. */
+  /** The pre-shared key of an Initiator, for the modes PSK and DHHMAC. Default: there is none. */
+  readonly findCredential?: ResponderOptions["findCredential"];
+  /** Our key pairs as a Responder, for the modes PK, DH and RSA-R, in the order of our preference. Default none. */
+  readonly keyPairs?: readonly KeyPairCredential[];
+  /**
+   * What is acceptable in key messages, either way, and how keys of peers are judged: modes, algorithms, groups, suites, certificates.
+   * Default: every mode, and no certificate.
+   */
+  readonly policy?: MikeyPolicy;
+  /** Refuse NULL keying whatever else is allowed: a credential is required. */
   readonly requirePsk?: boolean;
   /** NULL keying outside TLS, asked for by name. Default false. */
   readonly allowNullKeying?: boolean;
@@ -104,7 +117,10 @@ export interface OfferRequest {
   readonly streams: readonly StreamProposal[];
   /** Whether TLS protects the channel end to end. */
   readonly secure: boolean;
+  /** Whom the offer is meant for. In DH and RSA-R it may be left open: whoever answers proves who it is (RFC 4738 §4). */
   readonly responderId?: Identity;
+  /** Whether somebody whom `responderId` left open may answer. Default: everybody whose key is good. */
+  readonly acceptsResponder?: (responderId: Identity) => boolean;
   /** Key management protocols that the SDP offers, in its order (RFC 4567 §4.1.4). */
   readonly sdpIds?: readonly string[];
   /** Say HELLO: the peer announced docs/protocol.md, or the carrier lets us try (§4.2, §8). */
@@ -115,7 +131,7 @@ export interface OfferRequest {
   readonly exportKeys?: KeyExport;
   /**
    * What this party sends on its one m= line, it sends to other receivers too: the message tells the key of this sender, and keys
-   * nothing that comes back.
+   * nothing that comes back. Only in modes that transport the Initiator's key: PSK, PK.
    */
   readonly shared?: SharedSender;
   /** Ask for no response: the message tells a receiver of a shared stream what it may have missed. Default false. */
@@ -179,7 +195,14 @@ export function createMediaKeying(options: MediaKeyingOptions): MediaKeying {
     options,
     crypto,
     overlapMs: options.overlapMs ?? DEFAULT_OVERLAP_MS,
-    initiator: createInitiator({ crypto, clock, timestamps: options.timestamps ?? createTimestampSource(clock), allowNullKeying }),
+    initiator: createInitiator({
+      crypto,
+      clock,
+      timestamps: options.timestamps ?? createTimestampSource(clock),
+      allowNullKeying,
+      tolerances: dialect.tolerances,
+      ...(options.policy === undefined ? {} : { policy: options.policy }),
+    }),
     responder: createResponder({
       crypto,
       clock,
@@ -187,6 +210,8 @@ export function createMediaKeying(options: MediaKeyingOptions): MediaKeying {
       tolerances: dialect.tolerances,
       findCredential: options.findCredential ?? (() => undefined),
       replayCache: options.replayCache ?? createReplayCache(),
+      ...(options.keyPairs === undefined ? {} : { keyPairs: options.keyPairs }),
+      ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.skewMs === undefined ? {} : { skewMs: options.skewMs }),
       ...(options.identity === undefined ? {} : { identity: options.identity }),
       ...(options.policyAccepted === undefined ? {} : { policyAccepted: policyGate(options.policyAccepted) }),
@@ -212,10 +237,11 @@ async function offerMedia(context: KeyingContext, request: OfferRequest): Promis
   if (request.shared !== undefined && request.streams.length > 1) {
     throw new WatchwordError("gsa.streams", "a shared stream has an exchange of its own");
   }
-  const pending = await (nullKeyed ? beginNull(context, request) : beginPsk(context, request));
+  const pending = await (nullKeyed ? beginNull(context, request) : beginKeyed(context, request));
   const pool = createSenderPool(context.crypto);
   return {
     octets: pending.octets,
+    mayFallBack: request.peerAnnounced === true && (context.options.policy?.fallback ?? true) && hasPrivateNumbers(pending.octets),
     async fork(answer) {
       if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
       const csb = await pending.fork(answer);
@@ -240,9 +266,12 @@ async function offerMedia(context: KeyingContext, request: OfferRequest): Promis
  * Two consecutive crypto sessions per m= line (RFC 4567 §7.1): odd for what the Initiator sends, even for the Responder. A shared
  * stream has the odd one only: under one key for all, two receivers that chose the same SSRC would use the same keystream (RFC 3711 §9.1).
  */
-async function beginPsk(context: KeyingContext, request: OfferRequest): Promise<PendingExchange> {
+async function beginKeyed(context: KeyingContext, request: OfferRequest): Promise<PendingExchange> {
   const { options } = context;
   const { shared } = request;
+  const mode = modeNamed(modeNameOf(request.credential));
+  if (shared !== undefined && mode.keys !== "initiator")
+    throw new WatchwordError("gsa.streams", `the key of a shared stream cannot be told in mode ${mode.name}`);
   const key = shared?.keyRequest(sharedKeyKind(context, shared.policy, "psk"));
   const policies = new Map(request.streams.map((stream, index) => [index, stream.policy]));
   const extensions: GeneralExtensionPayload[] = request.peerAnnounced === true ? [helloExtension(context.crypto)] : [];
@@ -254,12 +283,13 @@ async function beginPsk(context: KeyingContext, request: OfferRequest): Promise<
       { policyNo, ssrc: stream.ssrc ?? 0, roc: stream.rolloverCounter ?? 0 },
       ...(shared === undefined ? [{ policyNo }] : []),
     ]),
-    keys: [key ?? { kind: "TGK", length: 32, ...spiRequest(context) }],
+    keys: key === undefined ? keysFor(mode, spiRequest(context)) : [key],
     spDialect: options.dialect.spDialect,
     extensions,
     ...(request.unanswered === true ? { requestResponse: false } : {}),
     ...(options.identity === undefined ? {} : { initiatorId: options.identity }),
     ...(request.responderId === undefined ? {} : { responderId: request.responderId }),
+    ...(request.acceptsResponder === undefined ? {} : { acceptsResponder: request.acceptsResponder }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   };
   try {
@@ -287,6 +317,18 @@ async function beginNull(context: KeyingContext, request: OfferRequest): Promise
   } finally {
     wipe(key?.value, key?.salt);
   }
+}
+
+/** Whether a message has anything that only docs/protocol.md knows, beside HELLO, or that RFC 3830 does not. */
+function hasPrivateNumbers(octets: Uint8Array): boolean {
+  const { header, payloads } = decodeMessage(octets);
+  const foreign = payloads.some(
+    (payload) =>
+      payload.kind === "SIGNX" ||
+      (payload.kind === "DH" && payload.group > DhGroup.OAKLEY_2) ||
+      (payload.kind === "KEMAC" && (payload.macAlg > MacAlg.HMAC_SHA_1_160 || payload.encrAlg > EncrAlg.AES_KW_128)),
+  );
+  return foreign || header.prf !== PrfFunc.MIKEY_1;
 }
 
 function spiRequest(context: KeyingContext): { spi?: Uint8Array } {
@@ -348,6 +390,10 @@ async function answerMedia(context: KeyingContext, octets: Uint8Array, request: 
     requirePsk: options.requirePsk ?? false,
     ssrcFor: (csId) => request.ssrcs[Math.floor((csId - 1) / 2)],
     responseExtensions: (csb) => answeringHello(context.crypto, csb),
+    accept: (csb) => {
+      if (!csb.nullKeyed) directionsOf(csb, request.ssrcs.length);
+    },
+    keys: [{ kind: "TGK", length: 32, ...spiRequest(context) }],
     ...(request.peerId === undefined ? {} : { peerId: request.peerId }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   });

@@ -1,6 +1,6 @@
 import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import { type CryptoSession, type Csb, type CsbMasterKey, srtpMasterKeys, srtpPolicyParams, wipeCsb } from "../mikey/index.js";
+import { type CryptoSession, type Csb, type CsbMasterKey, samePolicy, srtpMasterKeys, wipeCsb } from "../mikey/index.js";
 import {
   createSrtpReceiver,
   createSrtpSender,
@@ -64,15 +64,6 @@ export function exportDirection(crypto: CryptoProvider, direction: Direction): E
   const { ssrc, roc } = sessionOf(direction);
   const keys = srtpMasterKeys(crypto, direction.csb, direction.csId);
   return { policy: policyOf(direction.csb, direction.csId), keys, ssrc, rolloverCounter: roc };
-}
-
-/** Whether MIKEY says the same of both: one may state defaults that the other leaves out. */
-export function samePolicy(a: SrtpPolicy, b: SrtpPolicy): boolean {
-  const text = (policy: SrtpPolicy): string =>
-    srtpPolicyParams(policy)
-      .map(({ type, value }) => `${type}=${formatHex(value)}`)
-      .join();
-  return text(a) === text(b);
 }
 
 /**
@@ -146,8 +137,11 @@ export class Stream implements KeyedStream {
     return this.sender !== undefined && this.#context.pool?.isShared(this.sender) === true;
   }
 
-  /** Sends under the keys of this direction from now on. */
-  send(direction: Direction): void {
+  /**
+   * Sends under the keys of this direction from now on.
+   * @param later the keys are made ready, and used once `use` says so
+   */
+  send(direction: Direction, later = false): void {
     const { csb, csId } = direction;
     const { keying, pool, shared } = this.#context;
     if (shared !== undefined) {
@@ -161,7 +155,7 @@ export class Stream implements KeyedStream {
     try {
       if (this.sender !== undefined) {
         for (const key of keys) this.sender.addKey(key);
-        this.sender.useKey(keys[0]?.mki);
+        if (!later) this.sender.useKey(keys[0]?.mki);
         return;
       }
       const create = (): SrtpSender => createSrtpSender({ policy: policyOf(csb, csId), keys, crypto });
@@ -172,6 +166,11 @@ export class Stream implements KeyedStream {
     } finally {
       wipeMasterKeys(derived);
     }
+  }
+
+  /** Sends under a key that is there from now on. */
+  use(mki: Uint8Array): void {
+    if (this.#context.shared === undefined) this.sender?.useKey(mki);
   }
 
   /** Opens packets under the keys of this direction too. */

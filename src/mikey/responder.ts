@@ -138,6 +138,8 @@ export interface ReceiveContext {
   readonly keys?: readonly KeyRequest[];
   /** Mode RSA-R: give the keys of this group. */
   readonly group?: GroupKeys;
+  /** The last word on a bundle that is good in itself: refuses by throwing, before the message is claimed and answered. */
+  readonly accept?: (csb: Csb, kind: "new" | "update") => void;
   /**
    * General Extensions for the response, from the CSB that was just agreed; what they say may first have to be made durable. Where it throws a
    * MikeyError, the message is refused with it.
@@ -273,6 +275,8 @@ class Reception {
     const before = this.#answeredBefore(claim);
     if (before !== undefined) return before;
     const { agreed, keying } = await this.#bundle(mode, base, authentic);
+    const kind = base === undefined ? "new" : "update";
+    this.#accept(agreed, kind);
     const verify = !nullKeyed && (mode.answers === "always" || message.header.verificationRequested);
     const { csb, response } = verify ? await this.#respond(mode, base, agreed, keying) : { csb: agreed, response: undefined };
     if (claim !== undefined) {
@@ -284,7 +288,16 @@ class Reception {
       }
       this.#options.replayCache?.claim(claim, response, this.#now);
     }
-    return { kind: base === undefined ? "new" : "update", csb, response, claim };
+    return { kind, csb, response, claim };
+  }
+
+  #accept(csb: Csb, kind: "new" | "update"): void {
+    try {
+      this.#context.accept?.(csb, kind);
+    } catch (error) {
+      wipeCsb(csb);
+      throw error;
+    }
   }
 
   /** RFC 3830 §5.4. @throws MikeyError `mikey.replay` */

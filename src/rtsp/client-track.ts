@@ -1,5 +1,5 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia, KeyedStream } from "../gsa/index.js";
+import type { KeyedBy, KeyedMedia, KeyedStream } from "../gsa/index.js";
 import { SrtpFailure } from "../srtp/index.js";
 import type { MediaCarrier } from "./carrier.js";
 import {
@@ -25,7 +25,7 @@ export interface ClientTrackStatistics {
   readonly discarded: number;
   readonly rtcpPackets: number;
   readonly reportsSent: number;
-  readonly keyedBy: "none" | "psk" | "null";
+  readonly keyedBy: "none" | KeyedBy;
   /** SRTP suite, undefined for plain RTP. */
   readonly suite: string | undefined;
   readonly fingerprint: string | undefined;

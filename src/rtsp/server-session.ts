@@ -1,5 +1,5 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import type { KeyedBy, KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa/index.js";
 import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
 import type { KeyMgmtSpec } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
@@ -35,7 +35,7 @@ export interface RtspSessionInfo {
 export interface RtspTrackInfo {
   readonly index: number;
   readonly transport: "udp" | "tcp" | "multicast";
-  readonly keyedBy: "none" | "psk" | "null";
+  readonly keyedBy: "none" | KeyedBy;
   /** SRTP suite, undefined for plain RTP. */
   readonly suite: string | undefined;
   readonly fingerprint: string | undefined;

@@ -1,6 +1,6 @@
 import { Core, type Session, SessionState } from "sip.js";
 import { formatHex, WatchwordError } from "../../bytes/index.js";
-import type { KeyedMedia, ProofVerdict } from "../../gsa/index.js";
+import type { KeyedBy, KeyedMedia, ProofVerdict } from "../../gsa/index.js";
 import type { Random, Timers } from "../../io/index.js";
 import type { MediaSource, MediaTrack } from "../../rtsp/index.js";
 import type { SipRefusal } from "../../sip/index.js";
@@ -18,7 +18,7 @@ export interface CallMedia {
 /** The keys in force. */
 export interface CallKeys {
   readonly suite: string;
-  readonly keyedBy: "psk" | "null";
+  readonly keyedBy: KeyedBy;
   /** Eight hexadecimal digits that tell keys apart and reveal nothing. */
   readonly fingerprint: string;
   /** Hexadecimal; undefined where packets carry none. */
