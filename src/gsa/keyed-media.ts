@@ -325,7 +325,7 @@ class Media implements KeyedMedia {
         secure: this.#secure,
         accept,
         // In RSA-R the new key is of our making.
-        ...(this.keyedBy === "rsa-r" && this.mki !== undefined ? { keys: keysFor(MODES.PSK, { spi: this.#freshSpi() }) } : {}),
+        keys: () => keysFor(MODES.PSK, { spi: this.#freshSpi() }),
         ...(request.scope === undefined ? {} : { scope: request.scope }),
         ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
         ...(ssrcs === undefined ? {} : { ssrcFor: (csId: number) => ssrcs[Math.floor((csId - 1) / 2)] }),

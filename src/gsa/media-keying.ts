@@ -20,6 +20,7 @@ import {
   MacAlg,
   MikeyError,
   type MikeyPolicy,
+  MODES,
   modeNamed,
   modeNameOf,
   type PendingExchange,
@@ -393,7 +394,7 @@ async function answerMedia(context: KeyingContext, octets: Uint8Array, request: 
     accept: (csb) => {
       if (!csb.nullKeyed) directionsOf(csb, request.ssrcs.length);
     },
-    keys: [{ kind: "TGK", length: 32, ...spiRequest(context) }],
+    keys: () => keysFor(MODES.PSK, spiRequest(context)),
     ...(request.peerId === undefined ? {} : { peerId: request.peerId }),
     ...(request.sdpIds === undefined ? {} : { sdpIds: request.sdpIds }),
   });

@@ -22,6 +22,7 @@ export * from "./private-extensions.js";
 export * from "./registry.js";
 export * from "./replay.js";
 export * from "./responder.js";
+export * from "./responder-contracts.js";
 export * from "./srtp-policy.js";
 export * from "./timestamp.js";
 export * from "./tolerances.js";

@@ -231,7 +231,7 @@ class Completion {
     const suffix = mode.suffix
       ? verificationSuffix(csb.initiatorId, responderId ?? (peer === undefined ? undefined : identityOfKey(peer)), csb.timestamp)
       : [];
-    const key = peer?.publicKey ?? policy.nobody;
+    const key = peer?.publicKey ?? policy.nobody();
     const right = await verifySignature(crypto, this.#message, key, this.#schemes(), this.#use, suffix);
     if (peer === undefined || !right) {
       if (peer !== undefined) policy.refused("the signature of the response is wrong");

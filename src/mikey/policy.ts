@@ -74,7 +74,7 @@ export interface CompiledPolicy {
   readonly encryptionSchemes: readonly EncryptionScheme[];
   readonly peerKeys: PeerKeys;
   /** Stands in for a key that is not known, so that a failure takes as long. */
-  readonly nobody: PublicKey;
+  nobody(): PublicKey;
   readonly cacheEnvelopeKeys: boolean;
   readonly fallback: boolean;
   allowsSuite(policy: SrtpPolicy): boolean;
@@ -120,6 +120,7 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
   if (groups.some((group) => group === "modp768" || group === "modp1024"))
     throw new MikeyError("mikey.option", "OAKLEY groups 1 and 2 are too short to be acceptable");
   const { suites, onRefusal } = policy;
+  let nobody: PublicKey | undefined;
   return {
     modes: list("modes"),
     prfs: list("prfs"),
@@ -129,7 +130,7 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
     signatureSchemes: list("signatureSchemes"),
     encryptionSchemes: list("encryptionSchemes"),
     peerKeys: createPeerKeys(policy),
-    nobody: nobodysKey(crypto),
+    nobody: () => (nobody ??= nobodysKey(crypto)),
     cacheEnvelopeKeys: policy.cacheEnvelopeKeys ?? true,
     fallback: policy.fallback ?? true,
     allowsSuite: ({ suite }) => suites === undefined || suites.includes(suite),

@@ -228,7 +228,7 @@ describe.each(backends)("the responder on %s", (_, crypto) => {
         ...(initiatorId === undefined ? {} : { peerId: initiatorId }),
         ...(csb === undefined ? {} : { csb }),
         ssrcFor: (csId) => sessions.find((session) => session.csId === csId)?.ssrc,
-        keys,
+        keys: () => keys,
         ...(vector.groupCsbId === undefined
           ? {}
           : {
