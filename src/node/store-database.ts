@@ -1,5 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
-import { NO_VERSION, type Rec, type Selector, type Snapshot, sequenceError, type Ver } from "../store/index.js";
+import type { Page, Rec, Selector, Snapshot, Ver } from "../store/index.js";
 import type { SqliteConnection, SqliteEngine, SqliteStatement, SqliteValue } from "./store-engine.js";
 
 /** What can be asked of a store's file. Times are milliseconds since 1970. */
@@ -15,10 +15,8 @@ export type StoreOperation =
   | { readonly kind: "renew"; readonly group: string; readonly token: bigint; readonly now: number; readonly expires: number }
   | { readonly kind: "release"; readonly group: string; readonly token: bigint };
 
-/** What became of one operation. */
-export type StoreOutcome =
-  | { readonly value: unknown }
-  | { readonly error: { readonly code: string; readonly message: string; readonly head?: Ver } };
+/** What became of one operation: its value; or it was refused, because the newest record is another, or has this `gseq` already. */
+export type StoreOutcome = { readonly value: unknown } | { readonly conflict: Ver } | { readonly sequence: number };
 
 const WRITES: ReadonlySet<StoreOperation["kind"]> = new Set(["append", "put-snapshot", "claim", "acquire", "renew", "release"]);
 
@@ -61,8 +59,8 @@ const PAGE_SCAN = 4096;
 const SWEPT_PER_CLAIM = 4;
 /** Octets of WAL that are kept for use again. */
 const WAL_OCTETS = 0x400_0000;
-/** Waits of an opener for another one, in milliseconds. */
-const RETRY_MILLISECONDS = 10;
+/** Between two tries where another connection is in the way. */
+const RETRY_MILLISECONDS = 0.5;
 
 /** SQLite's primary result codes (https://sqlite.org/rescode.html). */
 const SQLITE_BUSY = 5;
@@ -85,6 +83,8 @@ interface RecordRow {
 export class StoreDatabase {
   readonly #connection: SqliteConnection;
   readonly #statements = new Map<string, SqliteStatement>();
+  readonly #busyMilliseconds: number;
+  readonly #sleeper = new Int32Array(new SharedArrayBuffer(4));
   #dataVersion: number;
 
   /**
@@ -93,15 +93,15 @@ export class StoreDatabase {
    * `store.unavailable`
    */
   constructor(engine: SqliteEngine, path: string, busyMilliseconds: number) {
+    this.#busyMilliseconds = busyMilliseconds;
     try {
       this.#connection = engine.open(path);
     } catch (error) {
       throw storeError(error);
     }
     try {
-      this.#connection.exec(`PRAGMA busy_timeout = ${busyMilliseconds}`);
-      this.#settle(engine, busyMilliseconds);
-      this.#createSchema(path);
+      this.#patiently(() => this.#settle(engine));
+      this.#patiently(() => this.#createSchema(path));
       this.#dataVersion = this.#pragma("data_version") as number;
     } catch (error) {
       this.#connection.close();
@@ -115,36 +115,57 @@ export class StoreDatabase {
    * opened anew
    */
   run(operations: readonly StoreOperation[]): StoreOutcome[] {
+    return this.#patiently(() => this.#transaction(operations));
+  }
+
+  #transaction(operations: readonly StoreOperation[]): StoreOutcome[] {
+    // A transaction that begins by reading may find that it cannot write any more.
+    this.#connection.exec(operations.some(isWrite) ? "BEGIN IMMEDIATE" : "BEGIN");
     let outcomes: StoreOutcome[];
-    try {
-      // A transaction that begins by reading may find that it cannot write any more.
-      this.#connection.exec(operations.some(isWrite) ? "BEGIN IMMEDIATE" : "BEGIN");
-    } catch (error) {
-      throw storeError(error);
-    }
     try {
       outcomes = operations.map((operation) => this.#outcome(operation));
     } catch (error) {
       this.#rollback();
-      throw storeError(error);
+      throw error;
     }
     try {
       this.#connection.exec("COMMIT");
     } catch (error) {
       this.#rollback();
-      if (resultCode(error) === SQLITE_BUSY) throw storeError(error);
+      if (resultCode(error) === SQLITE_BUSY) throw error;
       // What the disk said it could not keep may be there after all, and what it says next is not to be trusted.
       throw new WatchwordError("store.ambiguous", `the commit failed: ${textOf(error)}`, { cause: error });
     }
     return outcomes;
   }
 
-  /** Overwrites the log of changes with nothing, where nobody reads it: what was dropped from the tables is in it still. */
-  truncateLog(): void {
+  /**
+   * Does again what another connection was in the way of. SQLite's own patience grows to a tenth of a second between two tries, while
+   * a commit takes a fraction of a millisecond; and it has none where it switches to WAL.
+   */
+  #patiently<T>(step: () => T): T {
+    const end = performance.now() + this.#busyMilliseconds;
+    for (;;) {
+      try {
+        return step();
+      } catch (error) {
+        if (resultCode(error) !== SQLITE_BUSY || performance.now() >= end) throw storeError(error);
+        Atomics.wait(this.#sleeper, 0, 0, RETRY_MILLISECONDS);
+      }
+    }
+  }
+
+  /**
+   * Cuts off the log of changes: what was dropped from the tables is in it still.
+   * @returns false where another connection needs it just now
+   * @throws WatchwordError `store.unavailable`, `store.corrupt`
+   */
+  truncateLog(): boolean {
     try {
-      this.#connection.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+      return this.#pragma("wal_checkpoint(TRUNCATE)") === 0;
     } catch (error) {
       if (resultCode(error) !== SQLITE_BUSY) throw storeError(error);
+      return false;
     }
   }
 
@@ -153,9 +174,9 @@ export class StoreDatabase {
   }
 
   /** Sets what durability needs, and reads it back: a WAL file that is opened again has `synchronous` NORMAL unless it is said. */
-  #settle(engine: SqliteEngine, busyMilliseconds: number): void {
-    this.#switchToWal(busyMilliseconds);
+  #settle(engine: SqliteEngine): void {
     this.#connection.exec(`
+      PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;
       PRAGMA fullfsync = ON;
       PRAGMA checkpoint_fullfsync = ON;
@@ -173,20 +194,6 @@ export class StoreDatabase {
       const found = this.#pragma(pragma);
       if (found !== needed) {
         throw new WatchwordError("node.store-engine", `${engine.name} has ${pragma} ${found} where the store needs ${needed}`);
-      }
-    }
-  }
-
-  /** The switch needs the file alone for a moment, and SQLite does not wait for it. */
-  #switchToWal(busyMilliseconds: number): void {
-    const sleeper = new Int32Array(new SharedArrayBuffer(4));
-    for (let waited = 0; ; waited += RETRY_MILLISECONDS) {
-      try {
-        this.#connection.exec("PRAGMA journal_mode = WAL");
-        return;
-      } catch (error) {
-        if (resultCode(error) !== SQLITE_BUSY || waited >= busyMilliseconds) throw error;
-        Atomics.wait(sleeper, 0, 0, RETRY_MILLISECONDS);
       }
     }
   }
@@ -257,7 +264,7 @@ export class StoreDatabase {
   #append(group: string, expected: Ver, { gseq, id, data }: Pick<Rec, "gseq" | "id" | "data">): StoreOutcome {
     const log = this.#log(group);
     const head = log === undefined ? undefined : this.#headPlace(log);
-    const place = head === undefined ? NO_VERSION : BigInt(head.ver);
+    const place = BigInt(head?.ver ?? 0);
     if (place !== expected) {
       const next =
         log === undefined
@@ -270,12 +277,9 @@ export class StoreDatabase {
       if (next !== undefined && BigInt(next["prev"] as number) === expected && next["id"] === id && next["gseq"] === gseq) {
         return { value: BigInt(next["ver"] as number) };
       }
-      return conflict(place, `the newest record of ${group} is ${head?.ver ?? "none"}, not ${expected}`);
+      return { conflict: place };
     }
-    if (head !== undefined && gseq <= head.gseq) {
-      const { code, message } = sequenceError(head.gseq, gseq);
-      return { error: { code, message } };
-    }
+    if (head !== undefined && gseq <= head.gseq) return { sequence: head.gseq };
     const target = log ?? this.#insert("INSERT INTO logs (name) VALUES (?)", group);
     const sql = `INSERT INTO records (log, prev, gseq, id, data) VALUES (?, ?, ?, ?, ${OCTETS})`;
     return { value: BigInt(this.#insert(sql, target, versionNumber(expected), gseq, id, data)) };
@@ -289,7 +293,7 @@ export class StoreDatabase {
   }
 
   /** Looks for the wanted ones first, and fetches their octets then. */
-  #page(selector: Selector, after: Ver, limit: number) {
+  #page(selector: Selector, after: Ver, limit: number): Page {
     const from = versionNumber(after);
     const scan = Math.min(PAGE_SCAN, "group" in selector ? Math.min(limit, PAGE_RECORDS) : PAGE_SCAN);
     const log = "group" in selector ? this.#log(selector.group) : undefined;
@@ -344,8 +348,7 @@ export class StoreDatabase {
     const record = log === undefined ? undefined : this.#get("SELECT gseq FROM records WHERE log = ? AND ver = ?", log, ver);
     // A snapshot drops the records before its own: a record that is there is not older than the snapshot.
     if (log === undefined || record === undefined) {
-      const head = log === undefined ? undefined : this.#headPlace(log)?.ver;
-      return conflict(BigInt(head ?? 0), `${group} has no record ${at}, or a newer snapshot`);
+      return { conflict: BigInt((log === undefined ? undefined : this.#headPlace(log)?.ver) ?? 0) };
     }
     const sql = `INSERT OR REPLACE INTO snapshots (log, at, gseq, data) VALUES (?, ?, ?, ${OCTETS})`;
     this.#run(sql, log, ver, record["gseq"] as number, data);
@@ -426,10 +429,6 @@ export class StoreDatabase {
     }
     return statement;
   }
-}
-
-function conflict(head: Ver, message: string): StoreOutcome {
-  return { error: { code: "store.conflict", message, head } };
 }
 
 function recordOf({ ver, name, prev, gseq, id, data }: RecordRow): Rec {

@@ -6,7 +6,7 @@ import { StoreDatabase } from "./store-database.js";
 import { findSqlite } from "./store-engine.js";
 import { prepareStoreFile } from "./store-file.js";
 
-/** Milliseconds after a snapshot, in which others may follow, until the log of changes is overwritten. */
+/** Milliseconds after a snapshot, in which others may follow, until the log of changes is cut off. */
 const TRUNCATION_DELAY = 1000;
 
 const port = parentPort as MessagePort;
@@ -38,12 +38,7 @@ function answer(database: StoreDatabase, request: StoreRequest): void {
   try {
     const outcomes = database.run(request.operations);
     post({ kind: "done", outcomes });
-    if (request.operations.some(({ kind }) => kind === "put-snapshot")) {
-      truncation ??= setTimeout(() => {
-        truncation = undefined;
-        database.truncateLog();
-      }, TRUNCATION_DELAY);
-    }
+    if (request.operations.some(({ kind }) => kind === "put-snapshot")) scheduleTruncation(database);
   } catch (error) {
     const failure = known(error);
     post({ kind: "failed", ...failure });
@@ -52,6 +47,13 @@ function answer(database: StoreDatabase, request: StoreRequest): void {
     database.close();
     port.close();
   }
+}
+
+function scheduleTruncation(database: StoreDatabase): void {
+  truncation ??= setTimeout(() => {
+    truncation = undefined;
+    if (!database.truncateLog()) scheduleTruncation(database);
+  }, TRUNCATION_DELAY);
 }
 
 /** What can be told to another thread of an error; one that is not ours ends this thread. */

@@ -7,6 +7,7 @@ import {
   checkRecord,
   checkSelector,
   checkSnapshot,
+  conflictError,
   type Lease,
   Leases,
   type NewRec,
@@ -17,7 +18,8 @@ import {
   type Selector,
   type Snapshot,
   type Store,
-  StoreConflict,
+  sequenceError,
+  snapshotConflictError,
   TTL_CLASSES,
   type TtlClass,
   type Ver,
@@ -233,13 +235,14 @@ class StoreThread {
   }
 }
 
-function settle(pending: Pending, outcome: StoreOutcome): void {
-  if ("value" in outcome) {
-    pending.resolve(outcome.value);
-    return;
+function settle({ operation, resolve, reject }: Pending, outcome: StoreOutcome): void {
+  if ("value" in outcome) resolve(outcome.value);
+  else if (operation.kind === "append" && "sequence" in outcome) reject(sequenceError(outcome.sequence, operation.record.gseq));
+  else if (operation.kind === "append" && "conflict" in outcome) {
+    reject(conflictError(operation.group, outcome.conflict, operation.expected));
+  } else if (operation.kind === "put-snapshot" && "conflict" in outcome) {
+    reject(snapshotConflictError(operation.group, outcome.conflict, operation.at));
   }
-  const { code, message, head } = outcome.error;
-  pending.reject(head === undefined ? new WatchwordError(code, message) : new StoreConflict(head, message));
 }
 
 interface StoreTimes {

@@ -40,8 +40,3 @@ export function checkSnapshot(group: string, data: Uint8Array): void {
 function checkLength(data: Uint8Array, most: number, what: string): void {
   if (data.length > most) throw new WatchwordError("store.too-large", `${what} of ${data.length} octets, ${most} are kept`);
 }
-
-/** That a log goes on: its newest record has `gseq` last. @throws WatchwordError `store.sequence` */
-export function sequenceError(last: number, gseq: number): WatchwordError {
-  return new WatchwordError("store.sequence", `gseq ${gseq} is not greater than ${last}, that of the record before`);
-}

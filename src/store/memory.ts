@@ -1,6 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { Clock, Timers } from "../io/index.js";
-import { checkName, checkRecord, checkSelector, checkSnapshot, sequenceError } from "./checks.js";
+import { checkName, checkRecord, checkSelector, checkSnapshot } from "./checks.js";
 import {
   type Lease,
   type NewRec,
@@ -13,7 +13,7 @@ import {
   type TtlClass,
   type Ver,
 } from "./contracts.js";
-import { StoreConflict } from "./errors.js";
+import { conflictError, sequenceError, snapshotConflictError } from "./errors.js";
 import { type Page, type PageSource, readLog, watchLog } from "./following.js";
 import { Leases } from "./lease.js";
 import { type Wake, Watchers } from "./watchers.js";
@@ -86,7 +86,7 @@ class MemoryStore implements Store, PageSource {
     if ((head?.ver ?? NO_VERSION) !== expected) {
       const next = records.find(({ prev }) => prev === expected);
       if (next !== undefined && next.id === record.id && next.gseq === record.gseq) return next.ver;
-      throw new StoreConflict(head?.ver ?? NO_VERSION, `the newest record of ${group} is ${head?.ver ?? "none"}, not ${expected}`);
+      throw conflictError(group, head?.ver ?? NO_VERSION, expected);
     }
     if (head !== undefined && record.gseq <= head.gseq) throw sequenceError(head.gseq, record.gseq);
     this.#disk.latest += 1n;
@@ -151,7 +151,7 @@ class MemoryStore implements Store, PageSource {
     const place = log?.records.findIndex(({ ver }) => ver === at) ?? -1;
     // A snapshot drops the records before its own: a record that is there is not older than the snapshot.
     if (log === undefined || place < 0) {
-      throw new StoreConflict(log?.records.at(-1)?.ver ?? NO_VERSION, `${group} has no record ${at}, or a newer snapshot`);
+      throw snapshotConflictError(group, log?.records.at(-1)?.ver ?? NO_VERSION, at);
     }
     log.records = log.records.slice(place);
     log.snapshot = { at, gseq: (log.records[0] as Rec).gseq, data: data.slice() };

@@ -56,13 +56,17 @@ export async function openWitnessedStore(
   outside: Store,
   options: { readonly random: Random },
 ): Promise<WitnessedStore> {
-  const found = await store.latest();
   const identity = await storeIdentity(store, options.random);
   const witness = new Witness(outside, identity);
-  const statement = await witness.load();
+  let statement = await witness.load();
+  const isUsed = (await store.groups("")).some((group) => group !== LOG);
+  // Whoever uses the store has told the witness before: perhaps it began to a moment ago.
+  if (statement === undefined && isUsed) statement = await witness.load();
+  // Asked after the witness, which others may be telling of versions all the time.
+  const found = await store.latest();
   let regression: Regression | undefined;
   if (statement === undefined) {
-    if (found !== NO_VERSION) regression = { kind: "unwitnessed", witnessed: NO_VERSION, found };
+    if (isUsed) regression = { kind: "unwitnessed", witnessed: NO_VERSION, found };
   } else if (statement.regression !== undefined) {
     regression = statement.regression;
   } else if (statement.identity !== identity) {

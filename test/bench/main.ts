@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: every measurement in one run, save the fan-out, the calls, the groups and the raw public-key operations, which are
- * `npm run bench -- fan-out`, `-- sip`, `-- groups` and `-- asymmetric`.
+ * `npm run bench`: every measurement in one run, save the fan-out, the calls, the groups, the raw public-key operations and the store, which are
+ * `npm run bench -- fan-out`, `-- sip`, `-- groups`, `-- asymmetric` and `-- store`.
  * `--quick` measures less, `--write` puts the tables into docs/performance.md, between their markers.
  */
 import { benchAsymmetric } from "./asymmetric.js";
@@ -17,10 +17,12 @@ import {
   poolReport,
   sipReport,
   srtpReport,
+  storeReport,
   writeReport,
 } from "./report.js";
 import { benchSip } from "./sip.js";
 import { benchSrtp } from "./srtp.js";
+import { benchStore } from "./store.js";
 
 const words = new Set(process.argv.slice(2));
 const quick = words.has("--quick");
@@ -51,8 +53,12 @@ async function groups(): Promise<string> {
   return gkmaReport(await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 200, batches: 5 }));
 }
 
-const sections = { "fan-out": fanOut, sip, groups, asymmetric, bench: everything };
-const section = (["fan-out", "sip", "groups", "asymmetric"] as const).find((name) => words.has(name)) ?? "bench";
+async function store(): Promise<string> {
+  return storeReport(await benchStore(quick ? { rounds: 1, milliseconds: 300 } : { rounds: 5, milliseconds: 1000 }));
+}
+
+const sections = { "fan-out": fanOut, sip, groups, asymmetric, store, bench: everything };
+const section = (["fan-out", "sip", "groups", "asymmetric", "store"] as const).find((name) => words.has(name)) ?? "bench";
 const text = `${environment()}\n\n${await sections[section]()}`;
 console.log(text);
 if (words.has("--write")) writeReport(section, text);

@@ -9,6 +9,7 @@ import { OPERATIONS } from "./paired-rounds.js";
 import type { PoolBenchResult } from "./pool.js";
 import type { SipBenchResult } from "./sip.js";
 import { type Comparison, microseconds, PAYLOADS, ratio, type SrtpBench, YARDSTICKS } from "./srtp.js";
+import type { StoreBench } from "./store.js";
 import { targetResults } from "./targets.js";
 
 const DOCUMENT = new URL("../../docs/performance.md", import.meta.url);
@@ -188,6 +189,29 @@ export function gkmaReport({ results, bars, yardsticks }: GkmaBench): string {
     "#### Bars",
     table(["what", "at most", "measured", "held"], rows),
   ].join("\n\n");
+}
+
+export function storeReport({ syncsPerSecond, results }: StoreBench): string {
+  const whole = (value: number): string => Math.round(value).toLocaleString("en");
+  const rows = results.map((result) => [
+    result.store,
+    whole(result.appendsOneByOne),
+    whole(result.appendsTogether),
+    whole(result.claimsOneByOne),
+    whole(result.claimsTogether),
+    whole(result.reservations),
+    whole(result.reads),
+  ]);
+  const head = [
+    "store",
+    "appends one by one",
+    "appends, 64 at once",
+    "claims one by one",
+    "claims, 1024 at once",
+    "numbers reserved",
+    "records read",
+  ];
+  return `### The store: per second, durable\n\n${table(head, rows)}\n\nA page written and synchronized, in a loop: ${whole(syncsPerSecond)} per second.`;
 }
 
 /** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */

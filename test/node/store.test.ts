@@ -1,8 +1,9 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { utf8 } from "../../src/bytes/index.js";
+import type { Worker } from "node:worker_threads";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { utf8, type WatchwordError } from "../../src/bytes/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
 import { openSqliteStore, readSealingKey, type SqliteStoreOptions } from "../../src/node/index.js";
 import { StoreDatabase } from "../../src/node/store-database.js";
@@ -12,6 +13,22 @@ import { describeStore } from "../suites/store.js";
 
 const TYPESCRIPT = ["--import", new URL("../typescript-worker.js", import.meta.url).href];
 const GROUP = "sip:team@example.org";
+
+const threads = vi.hoisted(() => [] as Worker[]);
+
+/** The threads that stores start, so that a test can kill them. */
+vi.mock("node:worker_threads", async (original) => {
+  const actual = await original<typeof import("node:worker_threads")>();
+  return {
+    ...actual,
+    Worker: class extends actual.Worker {
+      constructor(...args: ConstructorParameters<typeof Worker>) {
+        super(...args);
+        threads.push(this);
+      }
+    },
+  };
+});
 
 let folder: string;
 let path: string;
@@ -23,6 +40,7 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((store) => store.close()));
+  threads.length = 0;
   rmSync(folder, { recursive: true });
 });
 
@@ -115,7 +133,7 @@ describe("the file of a store", () => {
       [path, `${path}-wal`].map((name) => (existsSync(name) ? readFileSync(name, "latin1") : "")).join();
     expect(everything()).toMatch(/seed-of-epoch-7-/);
     await store.putSnapshot(GROUP, ver, utf8("state"));
-    // The log of changes is overwritten a second later.
+    // The log of changes is cut off a second later.
     for (let waited = 0; /seed-of-epoch-7-/.test(everything()) && waited < 100; waited++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
@@ -259,6 +277,47 @@ describe("a disk that fails", () => {
     expect(() => append("b", 1n)).toThrow(expect.objectContaining({ code: "store.ambiguous" }));
     failing = undefined;
     database.close();
+  });
+});
+
+describe("a thread that dies", () => {
+  it("leaves every write either acknowledged or in doubt, and every reader with an error", async () => {
+    const store = await open();
+    const watching = (async () => {
+      for await (const _ of store.watch({ group: "idle" }, NO_VERSION, new AbortController().signal));
+    })();
+    const ended = expect(watching).rejects.toMatchObject({ code: "store.unavailable" });
+    const lease = await store.lease(GROUP, "me");
+    const record = { gseq: 1, id: "a", data: utf8("x") };
+    // More than one transaction takes: some are with the thread, some wait.
+    const appending = Array.from({ length: 3000 }, (_, i) =>
+      store.append(`log ${i}`, NO_VERSION, record).then(
+        (ver) => ({ i, outcome: ver }),
+        (error: WatchwordError) => ({ i, outcome: error.code }),
+      ),
+    );
+    const reading = store.head(GROUP).catch((error: WatchwordError) => error.code);
+    await appending[0];
+    await threads[0]?.terminate();
+    const outcomes = await Promise.all(appending);
+    const codes = new Set(outcomes.map(({ outcome }) => (typeof outcome === "string" ? outcome : "done")));
+    expect([...codes].filter((code) => !["done", "store.ambiguous", "store.unavailable"].includes(code))).toEqual([]);
+    expect(codes.has("done") && codes.has("store.unavailable")).toBe(true);
+    expect(await reading).toBe("store.unavailable");
+    await ended;
+    for (const call of [() => store.append(GROUP, NO_VERSION, record), () => store.head(GROUP), () => store.claim("k", "1h")]) {
+      await expect(call()).rejects.toMatchObject({ code: "store.unavailable" });
+    }
+    await expect(lease?.renew()).rejects.toMatchObject({ code: "store.unavailable" });
+    await store.close();
+    const again = await open();
+    for (const { i, outcome } of outcomes) {
+      const head = await again.head(`log ${i}`);
+      if (typeof outcome === "bigint") expect(head?.ver).toBe(outcome);
+      // What was refused has not happened; what is in doubt is decided by doing it again.
+      else if (outcome === "store.unavailable") expect(head).toBeNull();
+      else expect(await again.append(`log ${i}`, NO_VERSION, record)).toBe((await again.head(`log ${i}`))?.ver);
+    }
   });
 });
 

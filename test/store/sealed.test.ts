@@ -45,6 +45,16 @@ async function sealedDisk() {
   };
 }
 
+async function fillLog(store: Store, group: string): Promise<Rec[]> {
+  const made: Rec[] = [];
+  for (let gseq = 1; gseq <= 3; gseq++) {
+    const record = { gseq, id: `${gseq}`, data: utf8(`${gseq}`) };
+    const prev = made.at(-1)?.ver ?? NO_VERSION;
+    made.push({ group, ver: await store.append(group, prev, record), prev, ...record });
+  }
+  return made;
+}
+
 /** Everything that can be read of a log. */
 async function contents(store: Store, group = GROUP): Promise<{ readonly records: Rec[]; readonly snapshot: Snapshot | null }> {
   const snapshot = await store.getSnapshot(group);
@@ -155,6 +165,18 @@ describe("a sealed store", () => {
     const store = await open();
     const group = disk.logs.has("other") ? "other" : GROUP;
     await expect(contents(store, group)).rejects.toMatchObject({ code: "store.corrupt" });
+  });
+
+  it("sees that a record was taken out of the middle, and the one after it made to follow the one before", async () => {
+    const { rig, disk, store } = await sealedDisk();
+    const [kept, , last] = (await fillLog(store, "whole")) as [Rec, Rec, Rec];
+    const log = logOf(disk, "whole");
+    log.records = [log.records[0] as Rec, { ...(log.records[2] as Rec), prev: kept.ver }];
+    const reopened = await openSealedStore(rig.open(disk), KEY);
+    await expect(reopened.head("whole")).rejects.toMatchObject({ code: "store.corrupt" });
+    log.records = [log.records[0] as Rec, { ...(log.records[1] as Rec), prev: last.prev }];
+    expect((await reopened.head("whole"))?.data).toEqual(last.data);
+    await expect(contents(reopened, "whole")).rejects.toMatchObject({ code: "store.dropped" });
   });
 
   it("sees that a snapshot was taken for one of another record", async () => {
