@@ -79,6 +79,8 @@ export interface RigMember {
 }
 
 export interface RigCarrier extends MemberCarrier {
+  /** Name of the member's host. */
+  readonly host: string;
   session: MemberSession | undefined;
   /** What the key server told this member of the policy. */
   policies: GroupPolicies | undefined;
@@ -214,6 +216,7 @@ export function rtp(number: number, ssrc = 0x7777_7777): Uint8Array {
 function createCarrier(rig: Rig, host: string): RigCarrier {
   let dialogs = 0;
   const carrier: RigCarrier = {
+    host,
     secure: false,
     session: undefined,
     policies: undefined,
