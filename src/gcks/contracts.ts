@@ -94,6 +94,7 @@ export interface AuditEvent {
     | "confirmed"
     | "left"
     | "removed"
+    | "replaced"
     | "expelled"
     | "rekeyed"
     | "report-refused"

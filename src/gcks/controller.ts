@@ -297,7 +297,7 @@ class Controller implements Gcks {
       const identity = utf8Text(registration.member.data) ?? "";
       const others = group.numbersOf(identity).filter((other) => other !== number);
       const excess = others.slice(0, Math.max(0, others.length + 1 - group.definition.membershipsPerIdentity));
-      group.remove(excess, "removed").catch(() => undefined);
+      group.remove(excess, "replaced").catch(() => undefined);
     }
     const session = new Session(this.#crypto, registration, memberships, request, response, {
       now: () => this.#options.clock.now(),

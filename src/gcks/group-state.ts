@@ -157,6 +157,7 @@ export class GroupState {
       commit: () => this.#commit(step, prepared, numbers, dataKeys),
       drop: () => {
         prepared?.drop();
+        if (prepared !== undefined && "groupKey" in prepared) wipe(prepared.groupKey);
         wipeDataKeys(dataKeys);
       },
     };
@@ -236,7 +237,10 @@ export class GroupState {
     if (prepared !== undefined) this.#move(prepared.moved);
     if (rekey !== undefined) {
       if (rekey.admissionOnly !== true) this.#sequence = rekey.sequence;
-      if (rekeyed) this.#hold({ kek: { spi: rekey.sequence, key: prepared.groupKey } }, "kek", rekey.sequence);
+      if (rekeyed) {
+        this.#hold({ kek: { spi: rekey.sequence, key: prepared.groupKey } }, "kek", rekey.sequence);
+        wipe(prepared.groupKey);
+      }
       this.#replaceDataKeys(dataKeys);
     }
     (step.admit ?? []).forEach((member, index) => {

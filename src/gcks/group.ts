@@ -64,11 +64,14 @@ export type Counter =
   | "reports"
   | "reportsRefused";
 
+/** Why a membership ends; `replaced` by another registration of the same identity, perhaps in the same dialog or session. */
+export type Departure = "left" | "removed" | "expelled" | "replaced";
+
 /** What waits to be done, together with everything else that waits. */
 type Operation = (
   | { readonly kind: "admit"; readonly member: Omit<AdmittedMember, "ssrcs">; readonly streams: number }
   | { readonly kind: "bind"; readonly number: number; readonly keys: MemberKeys }
-  | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: "left" | "removed" | "expelled" }
+  | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: Departure }
   | { readonly kind: "report"; readonly number: number; readonly counter: number; readonly senders: readonly SenderPosition[] }
   | { readonly kind: "lapse"; readonly number: number }
   | { readonly kind: "rekey"; readonly replace: boolean }
@@ -191,7 +194,7 @@ export class Group {
     this.#distribution.attach(number, channel);
   }
 
-  async remove(numbers: readonly number[], reason: "left" | "removed" | "expelled"): Promise<void> {
+  async remove(numbers: readonly number[], reason: Departure): Promise<void> {
     if (numbers.length > 0) await this.#enqueue({ kind: "leave", numbers, reason });
   }
 
@@ -402,7 +405,7 @@ export class Group {
           count("departures");
           if (operation.reason === "expelled") count("expulsions");
           this.#audit(operation.reason, name, { number });
-          if (operation.reason !== "left") channel?.close();
+          if (operation.reason === "removed" || operation.reason === "expelled") channel?.close();
         }
       }
       if (operation.kind === "report") this.#confirmed(operation.number);

@@ -376,7 +376,7 @@ export class Membership implements GroupMembership {
 
   /** Something is missing that may still come: one retransmission span later it has not (§16.9). */
   #awaitStep(reason: string): void {
-    if (this.#state === "in-step") this.enter("behind", reason);
+    if (this.#state === "in-step" || this.#state === "waiting") this.enter("behind", reason);
     if (this.#state !== "behind" || this.#timers.has("span")) return;
     const rekey = this.#policies?.rekey;
     this.#after("span", rekey === undefined ? 0 : retransmissionSpanMs(rekey.retransmission), () => this.miss(reason));
