@@ -1,4 +1,4 @@
-import type { GroupPolicies, MemberRole, ProofVerdict } from "../gsa/index.js";
+import type { GroupPolicies, MemberRole, ProofVerdict, ProvisionedRegistration } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 
 /**
@@ -157,6 +157,16 @@ export interface Gcks {
    * @throws (rejects) GcksRefusal
    */
   register(request: RegistrationRequest): Promise<RegistrationAnswer>;
+  /**
+   * Admits a member whose registration SA came from a file instead of an exchange (docs/protocol.md §12.5); its GSA messages go out by the
+   * channel. @throws (rejects) GcksRefusal where the groups of the file do not let it in
+   */
+  provision(
+    registration: ProvisionedRegistration,
+    role: MemberRole,
+    channel: MemberChannel,
+    streams: number,
+  ): Promise<MemberSession>;
   /** A report by UDP. Never throws. */
   receiveDatagram(datagram: Uint8Array, from: Endpoint): void;
   /** Removes a member, or everybody of this identity, and replaces their keys at once. The identity is refused from now on. @returns how many were removed */

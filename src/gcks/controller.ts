@@ -1,5 +1,5 @@
 /** The group controller and key server (RFC 4046 §3, docs/protocol.md Part II). */
-import { equalBytes, utf8Text, WatchwordError } from "../bytes/index.js";
+import { equalBytes, formatHex, utf8Text, WatchwordError } from "../bytes/index.js";
 import { type CryptoProvider, defaultCrypto, type Signer } from "../crypto/index.js";
 import {
   decodeReport,
@@ -7,6 +7,8 @@ import {
   type LeaveVerdict,
   type MemberRole,
   openLeave,
+  type ProvisionedRegistration,
+  provisionedRegistration,
   wipeGroupRegistration,
 } from "../gsa/index.js";
 import type { Clock, Endpoint, Timers } from "../io/index.js";
@@ -75,6 +77,8 @@ const MOST_REGISTRATIONS = 256;
 /** docs/protocol.md §21: reports of one address that are checked before one verifies, each second. */
 const REPORTS_PER_SECOND = 10;
 const MOST_ADDRESSES = 4096;
+const REFUSED = { sip: 403, rtsp: 403 } as const;
+const NOWHERE: Endpoint = { host: "", port: 0 };
 /** docs/protocol.md §24. */
 const REGRESSION_SKIP = 2 ** 16;
 const MARKS = ["sequence", "mki", "ssrc", "member"] as const;
@@ -211,6 +215,40 @@ class Controller implements Gcks {
     }
   }
 
+  async provision(
+    provisioned: ProvisionedRegistration,
+    wanted: MemberRole,
+    channel: MemberChannel,
+    streams: number,
+  ): Promise<MemberSession> {
+    const key = `provisioned/${formatHex(provisioned.id)}`;
+    if (this.#sessions.get(key)?.lives === true) throw new GcksRefusal("gcks.refused", "this registration SA is in use", REFUSED);
+    const registration = provisionedRegistration(this.#crypto, provisioned, "gcks");
+    const request = { peer: { remote: NOWHERE }, secure: true, scope: key, streams, channel, iMessage: new Uint8Array(0) };
+    const memberships: Membership[] = [];
+    try {
+      if (!equalBytes(registration.gcks.data, this.#options.identity.data))
+        throw new GcksRefusal("gcks.refused", "the registration SA is of another key server", REFUSED);
+      const { groupNamed, roleIn } = this.#admission();
+      for (const name of provisioned.groups) {
+        const group = groupNamed(name);
+        const allowed = group === undefined ? undefined : await roleIn(group, provisioned.member, request);
+        const role = { send: wanted.send && allowed?.send === true, receive: wanted.receive && allowed?.receive === true };
+        if (group === undefined || !(role.send || role.receive))
+          throw new GcksRefusal("gcks.refused", "the member may not join a group of its registration SA", REFUSED);
+        const number = await group.admit({ identity: registration.member, role }, streams);
+        memberships.push({ group, number, role });
+        const { role: _role, gcks: _gcks, member: _member, ...keys } = registration;
+        await group.bind(number, keys, channel);
+      }
+      for (const { group, number } of memberships) await channel.deliver(group.gsa(number, registration.downKey));
+    } catch (error) {
+      await Promise.all(memberships.map(({ group, number }) => group.remove([number], "removed").catch(() => undefined)));
+      throw refusalOf(error);
+    }
+    return this.#begin(key, request, { registration, memberships, response: new Uint8Array(0) }).session;
+  }
+
   receiveDatagram(datagram: Uint8Array, from: Endpoint): void {
     if (datagram[1] !== DataType.REPORT || !this.#mayReport(from)) return;
     this.#report(datagram, from, undefined)
@@ -292,13 +330,21 @@ class Controller implements Gcks {
 
   /** Everything is durable: the memberships that this identity had too many of end, and the new ones have a session. */
   #open(request: RegistrationRequest, admitted: Admitted): RegistrationAnswer {
-    const { key, registration, memberships, response } = admitted;
+    const { key, registration, memberships } = admitted;
     for (const { group, number } of memberships) {
       const identity = utf8Text(registration.member.data) ?? "";
       const others = group.numbersOf(identity).filter((other) => other !== number);
       const excess = others.slice(0, Math.max(0, others.length + 1 - group.definition.membershipsPerIdentity));
       group.remove(excess, "replaced").catch(() => undefined);
     }
+    return this.#begin(key, request, admitted);
+  }
+
+  #begin(
+    key: string,
+    request: RegistrationRequest,
+    { registration, memberships, response }: Omit<Admitted, "key">,
+  ): RegistrationAnswer {
     const session = new Session(this.#crypto, registration, memberships, request, response, {
       now: () => this.#options.clock.now(),
       report: (message) => this.#report(message, undefined, session),

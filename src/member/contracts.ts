@@ -1,4 +1,4 @@
-import type { MemberRole, ProofVerdict } from "../gsa/index.js";
+import type { MemberRole, ProofVerdict, ProvisionedRegistration } from "../gsa/index.js";
 
 /**
  * A member's way to its key server: a SIP dialog or an RTSP session (docs/protocol.md §23), that is opened by the first registration and
@@ -78,6 +78,11 @@ export interface GroupMember {
   readonly memberships: readonly GroupMembership[];
   /** Registers and waits for the GSAs. @throws (rejects) MikeyPeerError, MikeyError, WatchwordError `member.…` */
   join(): Promise<void>;
+  /**
+   * Takes a registration SA from a file instead of an exchange (docs/protocol.md §12.5) and waits for GSA messages under it, which the
+   * carrier or the control group brings. @throws WatchwordError `member.groups` where the file is of other groups
+   */
+  provision(registration: ProvisionedRegistration): void;
   /** A datagram from the control group address, or from the key server by unicast. Never throws. */
   receiveControl(datagram: Uint8Array): void;
   /** Leaves all groups with a proof, and says what the key server proved in return. */

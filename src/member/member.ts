@@ -11,6 +11,8 @@ import {
   openGsa,
   openLeaveAcknowledgement,
   type ProofVerdict,
+  type ProvisionedRegistration,
+  provisionedRegistration,
   sealLeave,
 } from "../gsa/index.js";
 import type { Clock, Timer, Timers } from "../io/index.js";
@@ -136,6 +138,14 @@ class Member implements GroupMember {
     }
   }
 
+  provision(provisioned: ProvisionedRegistration): void {
+    const known = (group: Uint8Array): boolean => provisioned.groups.some((other) => equalBytes(group, other));
+    if (!this.memberships.every(({ group }) => known(group)))
+      throw new WatchwordError("member.groups", "the registration SA is for other groups");
+    this.#registration = provisionedRegistration(this.#crypto, provisioned, "member");
+    for (const membership of this.memberships) membership.enter("joining", "provisioned");
+  }
+
   receiveControl(datagram: Uint8Array): void {
     if (datagram.length <= LARGEST_DATAGRAM) this.#receive(datagram);
   }
@@ -257,7 +267,12 @@ class Member implements GroupMember {
   /** One message of the key server, in the dialog, by multicast or unicast. */
   #receive(octets: Uint8Array): void {
     const csbId = csbIdOf(octets);
-    const membership = this.memberships.find(({ constants }) => constants !== undefined && constants.csbId === csbId);
+    // Under a registration SA from a file the first GSA says which CSB ID the group has.
+    const membership =
+      this.memberships.find(({ constants }) => constants !== undefined && constants.csbId === csbId) ??
+      (octets[1] === DataType.GSA
+        ? this.memberships.find(({ constants, state }) => constants === undefined && state === "joining")
+        : undefined);
     if (membership === undefined || this.#waiting >= MOST_WAITING) return;
     const copy = octets.slice();
     this.#waiting++;
@@ -273,15 +288,20 @@ class Member implements GroupMember {
 
   /** A GSA in the dialog or session, under the registration that is there (docs/protocol.md §15.6). */
   async #receiveGsa(membership: Membership, octets: Uint8Array): Promise<void> {
-    const { registration, constants, sequence } = membership;
-    if (registration === undefined || constants === undefined || sequence === undefined || membership.state === "ended") return;
+    const { constants, sequence, state } = membership;
+    const registration = membership.registration ?? this.#registration;
+    if (registration === undefined || state === "ended" || state === "idle") return;
+    const waiting = this.memberships.filter((candidate) => candidate === membership || candidate.constants === undefined);
     const gsa = await openGsa(this.#crypto, registration.downKey, octets, {
-      gcks: this.#options.gcks,
-      member: this.#options.identity,
-      groups: [membership.group],
-      ...this.#expectation(membership.group, { constants, sequence }),
+      gcks: registration.gcks,
+      member: registration.member,
+      groups: waiting.map(({ group }) => group),
+      ...this.#expectation(
+        membership.group,
+        constants === undefined || sequence === undefined ? undefined : { constants, sequence },
+      ),
     });
-    membership.install(gsa, registration);
+    waiting.find(({ group }) => equalBytes(group, gsa.constants.group))?.install(gsa, registration);
   }
 
   #report(octets: Uint8Array): void {

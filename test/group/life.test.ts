@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { createRig, definition, type Rig } from "./rig.js";
+import { utf8 } from "../../src/bytes/index.js";
+import { createRig, definition, listen, type Rig } from "./rig.js";
 
 let rig: Rig;
 afterEach(() => rig.close());
@@ -163,5 +164,32 @@ describe("a group from its first member to its end", () => {
     await rig.settle(100);
     expect(other.heard).toEqual([9]);
     expect(await other.member.leave()).toBe("verified");
+  });
+
+  it("admits by a registration SA from a file, without an exchange", async () => {
+    rig = await createRig();
+    const speaker = await rig.join("speaker1");
+    const quiet = await rig.join("listener1", { idle: true });
+    const provisioned = {
+      id: new Uint8Array(16).fill(7),
+      secret: Uint8Array.from({ length: 32 }, (_, i) => 3 * i),
+      gcks: "sip:gcks@example.org",
+      member: "sip:listener1@example.org",
+      groups: [utf8("blue")],
+    };
+    quiet.member.provision(provisioned);
+    const channel = { deliver: async (message: Uint8Array) => quiet.carrier.onMessage?.(message), close: () => undefined };
+    quiet.carrier.session = await rig.gcks.provision(provisioned, { send: false, receive: true }, channel, 1);
+    await rig.settle(5000);
+    listen(quiet);
+    speaker.speak(3);
+    await rig.settle(100);
+    expect(quiet.heard).toEqual([3]);
+    expect(rig.gcks.members("blue")[1]).toMatchObject({ identity: "sip:listener1@example.org", state: "confirmed" });
+    expect(await quiet.member.leave()).toBe("verified");
+    const again = { ...provisioned, groups: [utf8("red")] };
+    await expect(rig.gcks.provision(again, { send: false, receive: true }, channel, 1)).rejects.toMatchObject({
+      code: "gcks.refused",
+    });
   });
 });
