@@ -51,8 +51,8 @@ export interface Rig {
   gcks: Gcks;
   /** Every rekey message and heartbeat that went to the control group. */
   readonly control: Uint8Array[];
-  /** kill -9 and start again: what was not durable is gone. */
-  restart(): Promise<void>;
+  /** kill -9 and start again: what was not durable is gone. @param changes what is different then */
+  restart(changes?: Partial<GcksOptions>): Promise<void>;
   join(name: string, options?: JoinOptions): Promise<RigMember>;
   settle(milliseconds: number): Promise<void>;
   close(): Promise<void>;
@@ -106,7 +106,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
   let sending: Datagrams = await server.datagrams.bindMulticast({ group: CONTROL.host, port: 0 });
   const signer = await signerOf(options.signed ?? "ed25519");
   const definitions = (options.definitions ?? [definition()]).map((value) => readGroupDefinition(value));
-  const start = (): Promise<Gcks> =>
+  const start = (changes: Partial<GcksOptions> = {}): Promise<Gcks> =>
     openGcks({
       store: createMemoryStore({ clock: network.clock, timers: network.timers, disk }),
       clock: network.clock,
@@ -121,6 +121,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
       },
       audit: (event) => audit.push(event),
       ...options.gcks,
+      ...changes,
     });
   const rig: Rig = {
     network,
@@ -128,13 +129,13 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
     audit,
     control,
     gcks: await start(),
-    async restart() {
+    async restart(changes) {
       // The one before goes on in memory, as a process that was killed does not: it may say nothing more.
       sending.close();
       sending = { local: CONTROL, onDatagram: undefined, send: () => undefined, close: () => undefined };
       await rig.gcks.close();
       sending = await server.datagrams.bindMulticast({ group: CONTROL.host, port: 0 });
-      rig.gcks = await start();
+      rig.gcks = await start(changes);
     },
     join: (name, joining = {}) => join(rig, name, joining),
     settle: (milliseconds) => network.advance(milliseconds),
