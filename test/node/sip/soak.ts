@@ -8,8 +8,9 @@ import { parseArgs } from "node:util";
 import { queryObjects } from "node:v8";
 import { utf8 } from "../../../src/bytes/index.js";
 import { createReplayCache } from "../../../src/mikey/index.js";
-import { createToneSource, systemClock, systemTimers } from "../../../src/node/index.js";
+import { createToneSource, steadyClock, systemClock, systemTimers } from "../../../src/node/index.js";
 import { type CallEnd, type SipCall, type SipUserAgent, startSipUserAgent } from "../../../src/node/sip/index.js";
+import type { MediaSource } from "../../../src/rtsp/index.js";
 import { createPskSipKeying } from "../../../src/sip/index.js";
 
 export interface SipSoakOptions {
@@ -27,9 +28,11 @@ export interface SipSoakOptions {
 export interface SipSoakResult {
   /** Calls that stood, were rekeyed, and whose end both sides proved to each other. */
   readonly good: number;
-  /** Packets that came, over both sides. */
+  /** Packets that came to the caller. */
   readonly packets: number;
   readonly lost: number;
+  /** Of those, the ones that came long before the answer, on a machine that stood still: more than a call keeps for its keys. */
+  readonly early: number;
   readonly refused: number;
   readonly failures: readonly string[];
   /** Before the first round, and after each; empty where it was not measured. */
@@ -52,12 +55,26 @@ export interface SipSoakMemory {
 }
 
 const PSK = utf8("a key for as many calls as you like");
+/** Milliseconds that the clock of a source goes on by at most: one that has slept for a second skips frames, which would look like loss. */
+const LONGEST_STEP = 500;
 /** Milliseconds that a call talks before and after its rekey. */
 const TALK = 150;
 
 interface Party {
   readonly agent: SipUserAgent;
   readonly ends: Map<string, Promise<CallEnd>>;
+}
+
+/** The tone, however long the machine stands still. */
+function tone(): MediaSource {
+  let [last, lag] = [steadyClock.now(), 0];
+  const now = (): number => {
+    const passed = steadyClock.now() - lag - last;
+    lag += Math.max(0, passed - LONGEST_STEP);
+    last += Math.min(passed, LONGEST_STEP);
+    return last;
+  };
+  return createToneSource({ steady: { now } });
 }
 
 async function startParty(name: string, transport: "udp" | "tcp"): Promise<Party> {
@@ -74,8 +91,7 @@ async function startParty(name: string, transport: "udp" | "tcp"): Promise<Party
         // A replay cache grows up to its capacity, on purpose; full from the start it does not hide a leak.
         replayCache: createReplayCache({ capacity: 64 }),
       }),
-    onCall: (ringing) =>
-      void ringing.accept({ source: createToneSource() }).then((call) => ends.set(call.keys?.fingerprint ?? "", call.ended)),
+    onCall: (ringing) => void ringing.accept({ source: tone() }).then((call) => ends.set(call.keys?.fingerprint ?? "", call.ended)),
   });
   return { agent, ends };
 }
@@ -89,11 +105,11 @@ export async function soakSip({
   say = () => {},
 }: SipSoakOptions): Promise<SipSoakResult> {
   const [alice, bob] = [await startParty("alice", transport), await startParty("bob", transport)];
-  const counts = { good: 0, packets: 0, lost: 0, refused: 0 };
+  const counts = { good: 0, packets: 0, lost: 0, early: 0, refused: 0 };
   const failures: string[] = [];
 
   const talk = async (): Promise<void> => {
-    const call = await alice.agent.call(bob.agent.uri, { source: createToneSource() });
+    const call = await alice.agent.call(bob.agent.uri, { source: tone() });
     const first = call.keys?.fingerprint ?? "";
     await delay(TALK);
     await call.rekey();
@@ -107,9 +123,10 @@ export async function soakSip({
     counts.good++;
   };
   const count = ({ statistics }: SipCall): void => {
-    for (const { packets, lost, refused } of statistics) {
+    for (const { packets, lost, early, refused } of statistics) {
       counts.packets += packets;
       counts.lost += lost;
+      counts.early += early;
       counts.refused += refused;
     }
   };
@@ -152,6 +169,7 @@ export async function soakSip({
     good: counts.good - warm.good,
     packets: counts.packets - warm.packets,
     lost: counts.lost,
+    early: counts.early,
     refused: counts.refused,
     failures,
     memory,
@@ -178,7 +196,9 @@ export function sipFaults(result: SipSoakResult, calls: number): string[] {
   return [
     ...result.failures,
     ...(result.good === calls ? [] : [`${result.good} of ${calls} calls were good`]),
-    ...(result.lost === 0 && result.refused === 0 ? [] : [`${result.lost} packets lost, ${result.refused} refused`]),
+    ...(result.lost <= result.early ? [] : [`${result.lost} packets lost, of which ${result.early} came before the keys`]),
+    // A port goes to the next call, or to another program, while somebody may still send to who had it before.
+    ...(result.refused <= result.packets / 1000 ? [] : [`${result.refused} packets refused`]),
     ...(grown("objects") < calls / 4 ? [] : [`${grown("objects")} objects stayed`]),
     ...(grown("buffers") < 50_000 ? [] : [`buffers grew by ${grown("buffers")} octets`]),
     // The engine goes on compiling for hundreds of calls.
