@@ -290,25 +290,30 @@ export class Group {
     if (this.#state.ended) return Promise.reject(new WatchwordError("gcks.group-ended", "the group has ended"));
     return new Promise((done, failed) => {
       this.#queue.push({ ...operation, done, failed });
-      this.#working ??= this.#work().finally(() => {
-        this.#working = undefined;
-      });
+      this.#working ??= this.#work();
     });
   }
 
   /** Everything that waits is done in one step: under load one rekey serves many. */
   async #work(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const first = this.#queue[0] as Operation;
-      // The end of a group is a step of its own.
-      const alone = first.kind === "end" ? 1 : this.#queue.findIndex(({ kind }) => kind === "end");
-      const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
-      try {
-        if (first.kind === "end") await this.#finish(first.restart, operations);
-        else await this.#take(operations);
-      } catch (error) {
-        for (const { failed } of operations) failed(error);
-      }
+    try {
+      while (this.#queue.length > 0) await this.#next();
+    } finally {
+      // At once, and not when somebody is told: what is put into the queue from now on needs another worker.
+      this.#working = undefined;
+    }
+  }
+
+  async #next(): Promise<void> {
+    const first = this.#queue[0] as Operation;
+    // The end of a group is a step of its own.
+    const alone = first.kind === "end" ? 1 : this.#queue.findIndex(({ kind }) => kind === "end");
+    const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
+    try {
+      if (first.kind === "end") await this.#finish(first.restart, operations);
+      else await this.#take(operations);
+    } catch (error) {
+      for (const { failed } of operations) failed(error);
     }
   }
 
