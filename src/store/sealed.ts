@@ -13,6 +13,7 @@ import {
   type Ver,
 } from "./contracts.js";
 import { StoreConflict } from "./errors.js";
+import type { Regression, WitnessedStore } from "./witness.js";
 
 /** Octets of a sealing key. */
 export const SEALING_KEY_OCTETS = 32;
@@ -45,9 +46,13 @@ export interface SealingOptions {
  * backup makes one nonce stand for two contents. Log, version before, gseq and id (of a snapshot: its version) are authenticated, so that
  * nothing can be moved to another place or another log. Names, ids, sequence numbers, claims and leases are not hidden.
  *
+ * What the witness of a witnessed store found is told by the sealed one too.
+ *
  * @param key `SEALING_KEY_OCTETS` octets; it is not kept
  * @throws WatchwordError `store.sealing-key`: this key does not open the store; `store.corrupt`: it holds logs, but no data keys
  */
+export async function openSealedStore(store: WitnessedStore, key: Uint8Array, options?: SealingOptions): Promise<WitnessedStore>;
+export async function openSealedStore(store: Store, key: Uint8Array, options?: SealingOptions): Promise<Store>;
 export async function openSealedStore(store: Store, key: Uint8Array, options: SealingOptions = {}): Promise<Store> {
   const { crypto = defaultCrypto, previousKey } = options;
   const wrapper = wrappingKey(crypto, key);
@@ -60,7 +65,9 @@ export async function openSealedStore(store: Store, key: Uint8Array, options: Se
     }
     if (ring === "none") ring = await createRing(store, crypto, wrapper);
     if (ring === "locked") throw keyError();
-    return new SealedStore(store, crypto, wrapper, ring);
+    return isWitnessed(store)
+      ? new SealedWitnessedStore(store, crypto, wrapper, ring)
+      : new SealedStore(store, crypto, wrapper, ring);
   } catch (error) {
     wipe(wrapper);
     throw error;
@@ -371,6 +378,27 @@ class SealedStore implements Store {
   #checkGroup(group: string): void {
     if (group === KEY_LOG) throw new WatchwordError("store.name", `group: ${KEY_LOG} is the sealed store's own`);
   }
+}
+
+class SealedWitnessedStore extends SealedStore implements WitnessedStore {
+  readonly #witnessed: WitnessedStore;
+
+  constructor(store: WitnessedStore, crypto: CryptoProvider, wrapper: Uint8Array, ring: KeyRing) {
+    super(store, crypto, wrapper, ring);
+    this.#witnessed = store;
+  }
+
+  get regression(): Regression | undefined {
+    return this.#witnessed.regression;
+  }
+
+  acceptRegression(): Promise<void> {
+    return this.#witnessed.acceptRegression();
+  }
+}
+
+function isWitnessed(store: Store): store is WitnessedStore {
+  return "acceptRegression" in store;
 }
 
 function wipeCipher({ gcm, nonces }: Cipher): void {

@@ -28,7 +28,7 @@ export async function openAll(folder: string) {
   const store = await openSealedStore(witnessed, SEALING_KEY);
   return {
     store,
-    regression: witnessed.regression,
+    regression: store.regression,
     reservations: createReservations(store, { random: systemRandom, ahead: 5 }),
     expulsions: createExpulsions([store, outside], { random: systemRandom }),
   };
