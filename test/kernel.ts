@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { formatBase64 } from "../src/bytes/index.js";
-import { buildKeyWrapKernel } from "../src/crypto/kernel/key-wrap.js";
+import { buildKeyKernel } from "../src/crypto/kernel/key-module.js";
 import { buildKernel } from "../src/srtp/kernel/module.js";
 
 interface KernelFile {
@@ -19,11 +19,11 @@ export const SRTP_KERNEL: KernelFile = {
   build: buildKernel,
 };
 
-export const KEY_WRAP_KERNEL: KernelFile = {
-  name: "key wrap kernel",
-  constant: "KEY_WRAP_MODULE",
-  file: new URL("../src/crypto/key-wrap-module.ts", import.meta.url),
-  build: buildKeyWrapKernel,
+export const KEY_KERNEL: KernelFile = {
+  name: "key kernel",
+  constant: "KEY_KERNEL_MODULE",
+  file: new URL("../src/crypto/key-kernel-module.ts", import.meta.url),
+  build: buildKeyKernel,
 };
 
 /** The source file that embeds a kernel. */
@@ -35,7 +35,7 @@ export function kernelSource({ name, constant, build }: KernelFile): string {
   ].join("\n");
 }
 
-for (const kernel of [SRTP_KERNEL, KEY_WRAP_KERNEL]) {
+for (const kernel of [SRTP_KERNEL, KEY_KERNEL]) {
   if (process.argv.includes("--check")) {
     if (readFileSync(kernel.file, "utf8") !== kernelSource(kernel)) {
       console.error(`${fileURLToPath(kernel.file)} is not what its source makes: run \`npm run kernel\``);

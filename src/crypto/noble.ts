@@ -5,7 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
-import { wrapMany } from "./key-wrap.js";
+import { hmacOnceBy, wrapManyBy } from "./key-kernel.js";
 import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
@@ -173,7 +173,7 @@ const primitives = {
     for (const part of parts) running.update(part);
     return running.digest();
   },
-  hmacOnce: (name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array => hmac(HASHES[name], key, message),
+  hmacOnce: hmacOnceBy((name, key, message) => hmac(HASHES[name], key, message)),
 };
 
 /** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
@@ -187,7 +187,7 @@ export const nobleCrypto: CryptoProvider = {
   aesKeyWrap,
   aesKeyUnwrap,
   aesKeyWrapPad,
-  aesKeyWrapPadMany: wrapMany(aesKeyWrapPad),
+  aesKeyWrapPadMany: wrapManyBy(aesKeyWrapPad),
   aesKeyUnwrapPad,
   ...createNobleAsymmetric(primitives),
 };

@@ -1,6 +1,14 @@
 import * as crypto from "node:crypto";
 import { WatchwordError, wipe } from "../bytes/index.js";
-import { type AesBlocks, type AesGcm, type CryptoProvider, type HashName, type Hmac, wrapMany } from "../crypto/backend.js";
+import {
+  type AesBlocks,
+  type AesGcm,
+  type CryptoProvider,
+  type HashName,
+  type Hmac,
+  hmacOnceBy,
+  wrapManyBy,
+} from "../crypto/backend.js";
 import { createNodeAsymmetric } from "./crypto-asymmetric.js";
 import { plainOctets } from "./octets.js";
 
@@ -225,7 +233,11 @@ function wrapPadName(key: Uint8Array): string {
   return WRAP_PAD[key.length] as string;
 }
 
-const primitives = { randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)), hash, hmacOnce };
+const primitives = {
+  randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)),
+  hash,
+  hmacOnce: hmacOnceBy(hmacOnce),
+};
 
 /** The backend on node:crypto: what `#platform` gives on Node. */
 export const nodeCrypto: CryptoProvider = {
@@ -252,7 +264,7 @@ export const nodeCrypto: CryptoProvider = {
     }
   },
   aesKeyWrapPad,
-  aesKeyWrapPadMany: wrapMany(aesKeyWrapPad),
+  aesKeyWrapPadMany: wrapManyBy(aesKeyWrapPad),
   aesKeyUnwrapPad(key, wrapped) {
     const algorithm = wrapPadName(key);
     if (wrapped.length < 16 || wrapped.length % 8 !== 0) return undefined;

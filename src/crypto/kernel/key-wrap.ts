@@ -1,4 +1,4 @@
-import { CONSTANTS_END, GROUP, KEYS, MEMORY_PAGES, PARTS, ROUND_KEYS, STATE } from "../key-wrap-layout.js";
+import { GROUP, KEYS, PARTS, ROUND_KEYS, STATE } from "../key-kernel-layout.js";
 import { addAesPermutations, aesCircuit, aesRounds, PLANES, S_BOX_CONSTANT } from "./aes-circuit.js";
 import {
   block,
@@ -11,7 +11,7 @@ import {
   i32,
   ifElse,
   type Local,
-  ModuleBuilder,
+  type ModuleBuilder,
   type Operand,
   set,
   V128,
@@ -36,11 +36,10 @@ const storePlanes = (planes: readonly Operand[], address: Operand): Code[] =>
 const spread = (value: Local, bit: number): Code => i8x16.splat(i32.sub(0, i32.and(i32.shrU(value, bit), 1)));
 
 /**
- * Puts the key wrap kernel together: RFC 3394 §2.2.1 for eight keys at once, each under a key of its own. AES is bitsliced from the key
- * schedule to the last step: what differs between the eight is data only.
+ * Adds key wrap (RFC 3394 §2.2.1) of eight keys at once, each under a key of its own. AES is bitsliced from the key schedule to the last step: what
+ * differs between the eight is data only.
  */
-export function buildKeyWrapKernel(): Uint8Array<ArrayBuffer> {
-  const module = new ModuleBuilder();
+export function addKeyWrap(module: ModuleBuilder): void {
   const permutations = addAesPermutations(module);
 
   /** Blocks to planes, and back. */
@@ -134,8 +133,6 @@ export function buildKeyWrapKernel(): Uint8Array<ArrayBuffer> {
       transposeAll,
     );
   });
-  if (module.constantLength > CONSTANTS_END) throw new RangeError("the constants have outgrown their place");
-  return module.encode(MEMORY_PAGES);
 }
 
 /** KeyExpansion (FIPS 197 §5.2) in planes, four words at a time. */

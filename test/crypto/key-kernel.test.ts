@@ -1,9 +1,12 @@
+import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { formatHex } from "../../src/bytes/index.js";
+import { nobleCrypto } from "../../src/crypto/index.js";
+import { hmacOnceBy } from "../../src/crypto/key-kernel.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
-import { KEY_WRAP_KERNEL, kernelSource } from "../kernel.js";
+import { KEY_KERNEL, kernelSource } from "../kernel.js";
 
 function oneByOne(keys: Uint8Array, plaintexts: Uint8Array, length: number): string {
   let wrapped = "";
@@ -20,10 +23,28 @@ const manyKeys = fc
     return fc.record({ length: fc.constant(length), keys: octets, plaintexts: octets });
   });
 
-describe("the key wrap kernel", () => {
+describe("the key kernel", () => {
   it("is what the source makes, octet for octet, and small", () => {
-    expect(readFileSync(KEY_WRAP_KERNEL.file, "utf8")).toBe(kernelSource(KEY_WRAP_KERNEL));
-    expect(KEY_WRAP_KERNEL.build().length).toBeLessThan(16_384);
+    expect(readFileSync(KEY_KERNEL.file, "utf8")).toBe(kernelSource(KEY_KERNEL));
+    expect(KEY_KERNEL.build().length).toBeLessThan(16_384);
+  });
+
+  it("makes the tags that node:crypto makes, of keys and messages of every length that it takes, and of longer ones", () => {
+    const portable = vi.fn(nobleCrypto.hmacOnce);
+    const hmacOnce = hmacOnceBy(portable);
+    const octets = Uint8Array.from({ length: 200 }, (_, i) => (7 * i) ^ (i >> 3));
+    const tagOf = (key: Uint8Array, message: Uint8Array): string => createHmac("sha256", key).update(message).digest("hex");
+    for (let keyLength = 0; keyLength <= 64; keyLength += 8) {
+      for (let length = 0; length <= 119; length++) {
+        const [key, message] = [octets.subarray(1, 1 + keyLength), octets.subarray(80, 80 + length)];
+        expect(formatHex(hmacOnce("sha256", key, message))).toBe(tagOf(key, message));
+      }
+    }
+    expect(portable).not.toHaveBeenCalled();
+    hmacOnce("sha256", octets.subarray(0, 65), octets);
+    hmacOnce("sha256", octets.subarray(0, 16), octets.subarray(0, 120));
+    hmacOnce("sha1", octets.subarray(0, 16), octets.subarray(0, 8));
+    expect(portable).toHaveBeenCalledTimes(3);
   });
 
   it("wraps any keys as OpenSSL does, however many at once", () => {
@@ -57,11 +78,12 @@ describe("without the kernel", () => {
   ])("keys are wrapped one by one: %s", async (_, engine) => {
     vi.resetModules();
     vi.stubGlobal("WebAssembly", engine());
-    const { wrapMany } = await import("../../src/crypto/key-wrap.js");
+    const { hmacOnceBy: portableBy, wrapManyBy } = await import("../../src/crypto/key-kernel.js");
+    expect(formatHex(portableBy(() => Uint8Array.of(0xaa))("sha256", new Uint8Array(16), new Uint8Array(16)))).toBe("aa");
     const [keys, plaintexts] = [nodeCrypto.randomBytes(48), nodeCrypto.randomBytes(48)];
     const one = vi.fn(nodeCrypto.aesKeyWrapPad);
     const out = new Uint8Array(72);
-    wrapMany(one)(keys, plaintexts, 16, out);
+    wrapManyBy(one)(keys, plaintexts, 16, out);
     expect(one).toHaveBeenCalledTimes(3);
     expect(formatHex(out)).toBe(oneByOne(keys, plaintexts, 16));
   });

@@ -1,0 +1,37 @@
+/** Where things lie in the memory of the key kernel. */
+
+/** Pages of 64 KiB. */
+export const MEMORY_PAGES = 1;
+/** Constants of the module end before this address; what is behind it is overwritten after every call. */
+export const CONSTANTS_END = 0x400;
+
+// Key wrap: eight blocks of 16 octets each, one per wrapped key.
+
+/** Octets of eight blocks. */
+export const GROUP = 128;
+/** The integrity check register, then the part of the key data in hand (RFC 3394 §2.2.1: A and R[i]). */
+export const STATE = 0x400;
+/** The other parts, at most three, behind 8 octets without meaning each. */
+export const PARTS = 0x480;
+/** The wrapping keys: their first halves, then, where they have 32 octets, their second halves. */
+export const KEYS = 0x600;
+/** Round keys as planes. */
+export const ROUND_KEYS = 0x700;
+export const WRAP_END = ROUND_KEYS + 16 * GROUP;
+
+// HMAC-SHA-256 (RFC 2104, FIPS 180-4).
+
+/** The key, with zeros behind it up to the length of a block. */
+export const HMAC_KEY = 0x1000;
+/** The message and its padding, as the second block of the inner hash, and a third one where it needs that. */
+export const HMAC_MESSAGE = 0x1040;
+/** The key with a pad. */
+export const HMAC_PADDED_KEY = 0x10c0;
+/** The outer hash's second block: the inner digest and its padding. */
+export const HMAC_OUTER = 0x1100;
+export const HMAC_TAG = 0x1140;
+/** Eight words. */
+export const HASH_STATE = 0x1160;
+/** The expanded message of one block. */
+export const HASH_SCHEDULE = 0x1180;
+export const HMAC_END = HASH_SCHEDULE + 4 * 64;

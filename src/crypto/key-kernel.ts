@@ -1,0 +1,146 @@
+import { parseBase64, WatchwordError } from "../bytes/index.js";
+import type { CryptoProvider } from "./contracts.js";
+import { relaxSwizzles } from "./kernel-engine.js";
+import {
+  GROUP,
+  HMAC_END,
+  HMAC_KEY,
+  HMAC_MESSAGE,
+  HMAC_TAG,
+  KEYS,
+  MEMORY_PAGES,
+  PARTS,
+  STATE,
+  WRAP_END,
+} from "./key-kernel-layout.js";
+import { KEY_KERNEL_MODULE } from "./key-kernel-module.js";
+
+/** Keys that are wrapped at once. */
+const LANES = 8;
+const BLOCK = 16;
+const HALF = 8;
+/** The constant part of the alternative initial value (RFC 5649 §3). */
+const INITIAL_VALUE = [0xa6, 0x59, 0x59, 0xa6];
+/** Octets of a block of SHA-256, and those that padding takes at least (FIPS 180-4 §5.1.1). */
+const HASH_BLOCK = 64;
+const LEAST_PADDING = 9;
+const TAG_OCTETS = 32;
+
+/** The key kernel: what makes and wraps the keys of groups, in WebAssembly. One serves the thread; nothing in its memory outlives a call. */
+interface KeyKernel {
+  readonly area: Uint8Array;
+  /** Makes the tag of what lies in its place. @param blocks of the padded message, 1 or 2 */
+  hmac(blocks: number): void;
+  /** Wraps what lies in eight lanes under keys of so many octets. @param parts 64-bit parts of the key data, but for one */
+  wrap(keyLength: number, parts: number): void;
+}
+
+let kernel: KeyKernel | undefined;
+let isRefused = false;
+
+/** Undefined where WebAssembly, its vectors or leave to compile are missing. */
+function keyKernel(): KeyKernel | undefined {
+  if (kernel !== undefined || isRefused) return kernel;
+  try {
+    const octets = new Uint8Array(parseBase64(KEY_KERNEL_MODULE, "kernel"));
+    const relaxed = relaxSwizzles(octets);
+    const module = new WebAssembly.Module(WebAssembly.validate(relaxed) ? relaxed : octets);
+    const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES });
+    const { hmac, wrap } = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as KeyKernel;
+    kernel = { area: new Uint8Array(memory.buffer), hmac, wrap };
+  } catch {
+    isRefused = true;
+  }
+  return kernel;
+}
+
+/**
+ * `hmacOnce` by the kernel for SHA-256 and short messages: for keys that are derived one from the other, where a call into a library costs more than
+ * its work. Otherwise, and where the kernel cannot run, by `portable`.
+ */
+export function hmacOnceBy(portable: CryptoProvider["hmacOnce"]): CryptoProvider["hmacOnce"] {
+  return (name, key, message) => {
+    const blocks = message.length <= HASH_BLOCK - LEAST_PADDING ? 1 : 2;
+    const isShort = key.length <= HASH_BLOCK && message.length <= 2 * HASH_BLOCK - LEAST_PADDING;
+    const run = name === "sha256" && isShort ? keyKernel() : undefined;
+    if (run === undefined) return portable(name, key, message);
+    const { area } = run;
+    for (let i = 0; i < key.length; i++) area[HMAC_KEY + i] = key[i] as number;
+    for (let i = 0; i < message.length; i++) area[HMAC_MESSAGE + i] = message[i] as number;
+    area[HMAC_MESSAGE + message.length] = 0x80;
+    const bits = 8 * (HASH_BLOCK + message.length);
+    const end = HMAC_MESSAGE + blocks * HASH_BLOCK;
+    area[end - 2] = bits >> 8;
+    area[end - 1] = bits;
+    run.hmac(blocks);
+    const tag = new Uint8Array(TAG_OCTETS);
+    for (let i = 0; i < TAG_OCTETS; i++) tag[i] = area[HMAC_TAG + i] as number;
+    // What is left must be zeros behind the next key and message, too.
+    area.fill(0, HMAC_KEY, HMAC_END);
+    return tag;
+  };
+}
+
+/**
+ * `aesKeyWrapPadMany` by the kernel, or where it cannot run one key after the other. An object per wrap costs node:crypto more than the wrap itself,
+ * and eight at once cost the kernel as much as one.
+ */
+export function wrapManyBy(wrapOne: CryptoProvider["aesKeyWrapPad"]): CryptoProvider["aesKeyWrapPadMany"] {
+  return (keys, plaintexts, length, out) => {
+    if ((length !== 16 && length !== 32) || keys.length % length !== 0 || plaintexts.length !== keys.length) {
+      throw new WatchwordError(
+        "crypto.wrap-length",
+        `${keys.length} octets of keys for ${plaintexts.length} octets of keys of ${length}`,
+      );
+    }
+    const count = keys.length / length;
+    if (out.length < count * (length + HALF)) {
+      throw new WatchwordError("crypto.wrap-length", `${out.length} octets for ${count} wrapped keys`);
+    }
+    const run = keyKernel();
+    if (run === undefined) {
+      for (let i = 0; i < count; i++) {
+        const [from, to] = [i * length, (i + 1) * length];
+        out.set(wrapOne(keys.subarray(from, to), plaintexts.subarray(from, to)), i * (length + HALF));
+      }
+      return;
+    }
+    const { area } = run;
+    const parts = length / HALF - 1;
+    for (let first = 0; first < count; first += LANES) {
+      const lanes = Math.min(LANES, count - first);
+      for (let lane = 0; lane < lanes; lane++) lay(area, lane, keys, plaintexts, (first + lane) * length, length);
+      run.wrap(length, parts);
+      for (let lane = 0; lane < lanes; lane++) collect(area, lane, out, (first + lane) * (length + HALF), parts);
+    }
+    area.fill(0, STATE, WRAP_END);
+  };
+}
+
+/** Puts a key and what it wraps into a lane: A ‖ P[1] in the state, P[2] and so on in the parts (RFC 5649 §4.1). */
+function lay(area: Uint8Array, lane: number, keys: Uint8Array, plaintexts: Uint8Array, from: number, length: number): void {
+  const at = BLOCK * lane;
+  for (let i = 0; i < BLOCK; i++) area[KEYS + at + i] = keys[from + i] as number;
+  if (length > BLOCK) for (let i = 0; i < BLOCK; i++) area[KEYS + GROUP + at + i] = keys[from + BLOCK + i] as number;
+  for (let i = 0; i < 4; i++) area[STATE + at + i] = INITIAL_VALUE[i] as number;
+  area[STATE + at + 4] = 0;
+  area[STATE + at + 5] = 0;
+  area[STATE + at + 6] = 0;
+  area[STATE + at + 7] = length;
+  for (let i = 0; i < HALF; i++) area[STATE + at + HALF + i] = plaintexts[from + i] as number;
+  for (let part = 0, next = from + HALF; next < from + length; part++, next += HALF) {
+    for (let i = 0; i < HALF; i++) area[PARTS + GROUP * part + at + HALF + i] = plaintexts[next + i] as number;
+  }
+}
+
+/** Takes A ‖ R[1] ‖ … ‖ R[n] out of a lane. Parts take turns in their places, and the last one is in the state. */
+function collect(area: Uint8Array, lane: number, out: Uint8Array, to: number, parts: number): void {
+  const at = BLOCK * lane;
+  for (let i = 0; i < HALF; i++) out[to + i] = area[STATE + at + i] as number;
+  for (let r = 1; r <= parts; r++) {
+    // The part of step s is put aside in place s - 1 of those in use, and R[r] was last in hand in step 5(parts + 1) + r.
+    const place = PARTS + GROUP * ((5 * (parts + 1) + r - 1) % parts) + at + HALF;
+    for (let i = 0; i < HALF; i++) out[to + HALF * r + i] = area[place + i] as number;
+  }
+  for (let i = 0; i < HALF; i++) out[to + HALF * (parts + 1) + i] = area[STATE + at + HALF + i] as number;
+}
