@@ -27,7 +27,7 @@ const NEVER: Readonly<Record<string, readonly string[]>> = { web: ["node"] };
 const ENTRANCES: Readonly<Record<string, readonly string[]>> = {
   crypto: [join("crypto", "x509", "index.js")],
   sip: [join("sip", "sipjs", "index.js")],
-  node: [join("node", "sip", "index.js")],
+  node: [join("node", "sip", "index.js"), join("node", "group", "index.js")],
 };
 
 /** What providers of a room to the right are built from, beside the index, which would wait for the provider. */
@@ -42,7 +42,7 @@ const PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
   sdp: [/^sdp-transform$/],
   sip: [/^sip\.js/],
   node: [/^node:/, /^sip\.js$/, /^ws$/, /^pino$/, /^@photostructure\/sqlite$/],
-  cli: [/^node:/, /^commander$/],
+  cli: [/^node:/, /^commander$/, /^yaml$/],
 };
 
 /** Every row that cannot run where there is no Node: a room left of node has no clock, randomness, socket or timer of its own. */

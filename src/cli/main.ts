@@ -1,11 +1,14 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
+import { adminCommand } from "./admin.js";
 import { answerCommand } from "./answer.js";
 import { callCommand } from "./call.js";
 import { certCommand } from "./cert.js";
 import { demoCommand } from "./demo.js";
 import { describeError } from "./errors.js";
+import { gcksCommand } from "./gcks.js";
 import { inspectCommand } from "./inspect.js";
+import { joinCommand } from "./join.js";
 import { keygenCommand } from "./keygen.js";
 import { UsageError } from "./options.js";
 import { playCommand } from "./play.js";
@@ -24,6 +27,9 @@ Examples:
   watchword play rtsp://127.0.0.1:8554/live --psk "$(cat keys.txt)"
   watchword answer --psk-file keys.txt
   watchword call sip:watchword@127.0.0.1:5060 --psk "$(cat keys.txt)"
+  watchword gcks --config gcks.yaml
+  watchword join rtsp://127.0.0.1:8554/blue --psk-file alice.txt --in rtp://127.0.0.1:5004
+  watchword admin expel blue sip:mallory@example.org
   watchword inspect dialogue.txt
 
 Exit codes: 0 done, 1 refused or failed, 2 usage.`,
@@ -34,6 +40,9 @@ for (const command of [
   playCommand(),
   callCommand(),
   answerCommand(),
+  gcksCommand(),
+  joinCommand(),
+  adminCommand(),
   inspectCommand(),
   keygenCommand(),
   certCommand(),

@@ -304,7 +304,7 @@ interface Range {
 /** The fields of one object, each read once and by name, so that a misspelt one is found. */
 type Fields = ReturnType<typeof fields>;
 
-function fields(value: unknown, path: string) {
+export function fields(value: unknown, path: string) {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw definitionError(path, "is not a set of named fields");
   const object = value as Readonly<Record<string, unknown>>;

@@ -1,4 +1,4 @@
 export * from "./contracts.js";
 export { type GcksOptions, type JoinRequest, openGcks } from "./controller.js";
-export { type GroupDefinition, readGroupDefinition } from "./definition.js";
+export { fields as definitionFields, type GroupDefinition, readGroupDefinition } from "./definition.js";
 export { GcksRefusal } from "./errors.js";

@@ -1,6 +1,7 @@
 export * from "./crypto.js";
 export * from "./datagrams.js";
 export * from "./descriptors.js";
+export * from "./json-logger.js";
 export * from "./media.js";
 export * from "./random.js";
 export * from "./rtp-forwarder.js";

@@ -3,6 +3,8 @@ export * from "./auto-keying.js";
 export * from "./client.js";
 export { RtspStatusError } from "./client-connection.js";
 export type { ClientTrackStatistics } from "./client-track.js";
+export * from "./group-carrier.js";
+export type { GroupPresentations } from "./group-sessions.js";
 export * from "./headers.js";
 export type {
   ClientKeying,

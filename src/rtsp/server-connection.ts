@@ -81,6 +81,8 @@ export class ServerConnection {
   readonly channels: FrameChannels;
   /** The sessions that were last spoken of here. */
   readonly sessions = new Set<ServerSession>();
+  /** Sessions of members of groups. */
+  members = 0;
   readonly #handler: ConnectionHandler;
   readonly #queue: RtspRequest[] = [];
   readonly #pending = new Map<
@@ -130,7 +132,7 @@ export class ServerConnection {
 
   /** Since when nothing complete was said, milliseconds; undefined where sessions live here or a request is being answered. */
   get idleSince(): number | undefined {
-    return this.sessions.size > 0 || this.#working ? undefined : this.#idleSince;
+    return this.#occupied || this.#working ? undefined : this.#idleSince;
   }
 
   /** Called from time to time: ends a connection on which nothing happens, or on which a message never ends. */
@@ -144,7 +146,7 @@ export class ServerConnection {
       this.#handler.log("warn", "a message does not end", { remote: this.stream.channel.remote.host });
       this.#write(encodeRtsp(createResponse(408, [])));
       this.end();
-    } else if (this.sessions.size > 0) this.#idleSince = now;
+    } else if (this.#occupied) this.#idleSince = now;
     else if (now - this.#idleSince > idleTimeout) this.destroy("connection-closed");
   }
 
@@ -183,6 +185,10 @@ export class ServerConnection {
   destroy(reason: "connection-closed" | "slow-reader"): void {
     this.stream.destroy();
     this.#close(reason);
+  }
+
+  get #occupied(): boolean {
+    return this.sessions.size > 0 || this.members > 0;
   }
 
   #receive(item: RtspItem): void {
@@ -267,7 +273,7 @@ export class ServerConnection {
     if (this.#closed) return;
     this.stream.write(octets);
     const { closeAbove, closeIdleAbove } = this.#handler.limits;
-    if (this.stream.buffered > (this.sessions.size > 0 ? closeAbove : Math.min(closeAbove, closeIdleAbove))) {
+    if (this.stream.buffered > (this.#occupied ? closeAbove : Math.min(closeAbove, closeIdleAbove))) {
       this.#handler.log("warn", "the client does not read", { remote: this.stream.channel.remote.host });
       this.destroy("slow-reader");
     }

@@ -59,6 +59,8 @@ export async function handleRequest(core: ServerCore, connection: ServerConnecti
   // RFC 2326 §12.32, §12.27: what is required and not there is unsupported.
   const missing = requiredOptions(request).filter((option) => option !== BACKCHANNEL || !hasBackchannel(core, request));
   if (missing.length > 0) throw new RtspRefusal(551, [["Unsupported", missing.filter(isPrintable).join(", ")]]);
+  const group = core.groups?.find(request);
+  if (core.groups !== undefined && group !== undefined) return core.groups.handle({ core, connection, request }, group);
   const method = METHODS[request.method];
   if (method === undefined || !Object.hasOwn(METHODS, request.method)) {
     throw new RtspRefusal(NOT_EVERYWHERE.includes(request.method) ? 405 : 501, [["Allow", methodsOf(core)]]);

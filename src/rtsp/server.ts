@@ -13,6 +13,7 @@ import {
 import type { Authenticator } from "./authentication.js";
 import { createDatagramPorts, type DatagramPorts } from "./datagram-ports.js";
 import { FanOut } from "./fan-out.js";
+import { type GroupPresentations, GroupSessions } from "./group-sessions.js";
 import type { ServerKeying } from "./keying.js";
 import type { Backchannel, MediaSource } from "./media.js";
 import { createResponse, RTSP_VERSION, RTSP_VERSION_2, type RtspRequest, type RtspResponse, sequenceNumber } from "./message.js";
@@ -80,6 +81,8 @@ export type RtspServerEvent =
 /** How a server is made. */
 export interface RtspServerOptions {
   readonly presentations: readonly Presentation[];
+  /** Groups of a key server, beside the presentations. */
+  readonly groups?: GroupPresentations;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly random: Random;
@@ -189,6 +192,7 @@ export class ServerCore implements ConnectionHandler {
   readonly running: readonly RunningPresentation[];
   /** UDP ports of all sessions; undefined where only interleaved transport is served. */
   readonly ports: DatagramPorts | undefined;
+  readonly groups: GroupSessions | undefined;
   readonly #entries = new Map<string, SessionEntry>();
   readonly #connections = new Set<ServerConnection>();
   /** What a source sent, while it goes to every session; and what goes to one of them. */
@@ -207,6 +211,7 @@ export class ServerCore implements ConnectionHandler {
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.sessionTimeout = options.sessionTimeout ?? 60;
     this.ports = options.datagrams === undefined ? undefined : createDatagramPorts(options.datagrams);
+    this.groups = options.groups === undefined ? undefined : new GroupSessions(options.groups, this);
     this.running = options.presentations.map((presentation) => this.#start(presentation));
     this.#timers.push(options.timers.every(1000, () => this.#checkTime()));
   }
@@ -220,7 +225,7 @@ export class ServerCore implements ConnectionHandler {
   }
 
   get full(): boolean {
-    return this.#entries.size >= maxSessionsOf(this.options);
+    return this.#entries.size + (this.groups?.size ?? 0) >= maxSessionsOf(this.options);
   }
 
   accept(stream: Stream): void {
@@ -242,6 +247,7 @@ export class ServerCore implements ConnectionHandler {
       tellEnd(this, session, connection);
       session.end("server-closed");
     }
+    this.groups?.close();
     for (const connection of this.#connections) connection.end();
     for (const { presentation, group } of this.running) {
       group?.close();
@@ -377,6 +383,7 @@ export class ServerCore implements ConnectionHandler {
 
   onClose(connection: ServerConnection, reason: "connection-closed" | "slow-reader"): void {
     this.#connections.delete(connection);
+    this.groups?.closed(connection);
     // A session over UDP outlives its connection (RFC 2326 §1.1) until it times out; interleaved media has no other way.
     for (const session of [...connection.sessions])
       if (session.tracks.some(({ carrier }) => carrier.kind === "tcp")) session.end(reason);
@@ -454,6 +461,7 @@ export class ServerCore implements ConnectionHandler {
   }
 
   #checkTime(): void {
+    this.groups?.checkTime();
     for (const { session, connection } of [...this.#entries.values()]) {
       if (session.expired || (connection.closed && session.abandoned)) session.end("timeout");
       else session.rekeyIfDue();

@@ -86,7 +86,7 @@ async function errorIn(parts: readonly OfferedPart[], body: ReceivedBody | undef
 }
 
 /** The key message of a refusal: a body of its own, or in a description. */
-function messageIn(body: ReceivedBody | undefined): Uint8Array | undefined {
+export function messageIn(body: ReceivedBody | undefined): Uint8Array | undefined {
   if (body === undefined || mediaType(body.contentType) !== "application/sdp") return parseMikeyBody(body);
   const text = typeof body.content === "string" ? body.content : String.fromCharCode(...body.content);
   return readKeyMgmt(text).attributes.find(({ protocol, data }) => protocol === PROTOCOL && data !== undefined)?.data;

@@ -13,6 +13,8 @@ export class SipRefusal extends WatchwordError {
   readonly warnings: readonly SipWarning[];
   /** A description that carries the MIKEY ERR message, where one may be sent. */
   readonly body: SipBody | undefined;
+  /** Seconds after which it may be tried again. */
+  readonly retryAfter: number | undefined;
 
   constructor(
     code: string,
@@ -21,12 +23,14 @@ export class SipRefusal extends WatchwordError {
       readonly status?: number;
       readonly warnings?: readonly SipWarning[];
       readonly reply?: Uint8Array | undefined;
+      readonly retryAfter?: number;
       readonly cause?: unknown;
     } = {},
   ) {
     super(code, message, details.cause === undefined ? undefined : { cause: details.cause });
     this.status = details.status ?? 488;
     this.warnings = details.warnings ?? [{ code: 399, text: message }];
+    this.retryAfter = details.retryAfter;
     this.body = details.reply === undefined ? undefined : errorBody(details.reply);
   }
 

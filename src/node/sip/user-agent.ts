@@ -1,4 +1,12 @@
-import { type Invitation, Inviter, type Registerer, type Session, SessionState, UserAgent, type UserAgentDelegate } from "sip.js";
+import {
+  type Invitation,
+  Inviter,
+  type Registerer,
+  type Session,
+  SessionState,
+  type UserAgent,
+  type UserAgentDelegate,
+} from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto } from "../../crypto/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
@@ -12,7 +20,8 @@ import { untilTaken } from "./placing.js";
 import { register, unregister } from "./registration.js";
 import { createRtpMedia } from "./rtp-media.js";
 import { guardSession } from "./sipjs-defects.js";
-import { SipTransport, type SipTransportStatistics } from "./transport.js";
+import { addressOf, createSipStack } from "./stack.js";
+import type { SipTransport, SipTransportStatistics } from "./transport.js";
 
 const RING_TIME = 60_000;
 /** Milliseconds that the answer to a BYE stays repeatable over UDP: the peer asks again after T1, and once more after 2 T1. */
@@ -57,39 +66,13 @@ class Agent implements SipUserAgent {
   constructor(options: SipUserAgentOptions) {
     this.#options = options;
     this.#datagrams = options.datagrams ?? createDatagramsFactory();
-    const { credentials, route = [] } = options;
-    this.#userAgent = new UserAgent({
-      uri: addressOf(options.address),
-      transportConstructor: SipTransport,
-      transportOptions: {
-        ...options.transport,
-        onBound: (endpoint: Endpoint) => {
-          const { uri } = this.#userAgent.contact;
-          uri.host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
-          uri.port = endpoint.port;
-          const own = this.#userAgent.configuration.uri;
-          if (own.port === 0) own.port = endpoint.port;
-          options.transport.onBound?.(endpoint);
-        },
-      },
-      contactParams: { transport: options.transport.transport },
-      preloadedRouteSet: route.map((uri) => `<${uri}>`),
-      authorizationUsername: credentials?.user ?? "",
-      authorizationPassword: credentials?.password ?? "",
+    const stack = createSipStack({
+      ...options,
       sessionDescriptionHandlerFactory: this.#factory(),
       delegate: this.#delegate(),
-      // The signal handlers of a browser page; a program closes its user agent itself.
-      gracefulShutdown: false,
-      noAnswerTimeout: 180,
-      userAgentString: "watchword",
-      logBuiltinEnabled: false,
-      logConfiguration: false,
-      logLevel: "warn",
-      logConnector: (level, _category, _label, content) => {
-        if (level === "warn" || level === "error") options.onWarning?.(content);
-      },
     });
-    this.#transport = this.#userAgent.transport as SipTransport;
+    this.#userAgent = stack.userAgent;
+    this.#transport = stack.transport;
   }
 
   get address(): Endpoint | undefined {
@@ -263,10 +246,4 @@ class Agent implements SipUserAgent {
       },
     };
   }
-}
-
-function addressOf(text: string) {
-  const uri = /^sips?:/i.test(text) ? UserAgent.makeURI(text) : undefined;
-  if (uri === undefined) throw new WatchwordError("node.sip-address", `${text} is not a SIP address such as sip:alice@example.org`);
-  return uri;
 }

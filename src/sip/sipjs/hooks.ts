@@ -55,7 +55,7 @@ export function hookSession(session: Session, handler: SessionHandler, events: K
   hookState(session, current, events);
   hookByeSent(internals, current);
   hookByeReceived(session, internals, current);
-  hookReinvite(internals, current);
+  hookReinvite(session, current);
   hookMessages(session, internals, events);
   hookRejection(session, internals, current, events);
 }
@@ -174,7 +174,8 @@ function hookByeReceived(session: Session, internals: Internals, current: () => 
 }
 
 /** A refused re-INVITE says why: sip.js sends a bare 488. */
-function hookReinvite(internals: Internals, current: () => SessionHandler): void {
+export function hookReinvite(session: Session, current: () => Pick<SessionHandler, "refusal">): void {
+  const internals = session as unknown as Internals;
   const receive = internals.onInviteRequest;
   internals.onInviteRequest = function inviteRequest(this: Session, request) {
     const handler = current();
@@ -242,7 +243,7 @@ function hookRejection(session: Session, internals: Internals, current: () => Se
 }
 
 /** sip.js writes Content-Type from a body and nothing of its disposition. */
-function withMikey<O extends Core.RequestOptions | Core.ResponseOptions>(options: O, proof: SipBody): O {
+export function withMikey<O extends Core.RequestOptions | Core.ResponseOptions>(options: O, proof: SipBody): O {
   return {
     ...options,
     extraHeaders: [...(options.extraHeaders ?? []), ...mikeyHeaders(proof)],
@@ -260,7 +261,7 @@ function refusalIn(response: Core.IncomingResponse): Parameters<SipDialog["refus
   return [statusOf(response), bodyOf(message), message.getHeaders("Warning")];
 }
 
-function bodyOf(message: Core.IncomingRequestMessage | Core.IncomingResponseMessage): ReceivedBody | undefined {
+export function bodyOf(message: Core.IncomingRequestMessage | Core.IncomingResponseMessage): ReceivedBody | undefined {
   const contentType = message.getHeader("Content-Type");
   return message.body === "" || contentType === undefined ? undefined : { contentType, content: message.body };
 }

@@ -9,10 +9,10 @@ export interface RejectOptions {
 
 /** A refusal as sip.js sends it: status, Warning headers, the description with the MIKEY ERR message (RFC 4567 §4.1.2). */
 export function rejectOptions(refusal: SipRefusal, host = "watchword"): RejectOptions {
-  const { body } = refusal;
+  const { body, retryAfter } = refusal;
   return {
     statusCode: refusal.status,
-    extraHeaders: refusal.warningHeaders(host),
+    extraHeaders: [...refusal.warningHeaders(host), ...(retryAfter === undefined ? [] : [`Retry-After: ${retryAfter}`])],
     ...(body === undefined ? {} : { body: { body: body.content, contentType: body.contentType } }),
   };
 }

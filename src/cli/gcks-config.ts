@@ -1,0 +1,260 @@
+import { dirname, resolve } from "node:path";
+import { InvalidArgumentError } from "commander";
+import { parse } from "yaml";
+import { parseBase64, utf8Text, WatchwordError } from "../bytes/index.js";
+import { definitionFields, type GroupDefinition, readGroupDefinition } from "../gcks/index.js";
+import type { Endpoint } from "../io/index.js";
+import { type CredentialData, decodeCredential } from "../mikey/index.js";
+import type {
+  AdminOptions,
+  ControlOptions,
+  GcksServiceOptions,
+  RtspListenerOptions,
+  SipListenerOptions,
+} from "../node/group/index.js";
+import { openSqliteStore, readSealingKey, type SealingKeySource, systemClock, systemTimers } from "../node/index.js";
+import { createSipDirectory, partyOf } from "../sip/index.js";
+import { createMemoryStore, openSealedStore, type Store } from "../store/index.js";
+import { parseEndpoint, readPskFile, readTextFile } from "./options.js";
+import { readPrivateKeyFile } from "./pem.js";
+
+type Fields = ReturnType<typeof definitionFields>;
+
+/** Where a secret is: in a file, or in a variable of the environment. */
+type SecretSource = SealingKeySource;
+
+/** A configuration file, checked; the files that it names are not read yet. */
+export interface GcksConfig {
+  readonly identity: string;
+  readonly groups: readonly GroupDefinition[];
+  /** Files of owners' credentials by name of the group. */
+  readonly credentials: ReadonlyMap<string, string>;
+  /** A file of ID:HEX lines. */
+  readonly keys: string;
+  readonly signingKey: string | undefined;
+  readonly store: { readonly file: string; readonly key: SecretSource } | undefined;
+  readonly outside: string | undefined;
+  readonly sip: readonly (Omit<SipListenerOptions, "tls"> & { readonly tls?: TlsFiles })[];
+  readonly rtsp: readonly (Omit<RtspListenerOptions, "tls"> & { readonly tls?: TlsFiles })[];
+  readonly control: ControlOptions;
+  readonly admin: { readonly local: Endpoint; readonly token: SecretSource } | undefined;
+}
+
+interface TlsFiles {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/**
+ * Reads the configuration of a key server (docs/gcks.md). File names in it are relative to its folder.
+ * @throws WatchwordError `cli.yaml`, `gcks.definition` with the path of the field
+ */
+export function parseGcksConfig(text: string, folder = "."): GcksConfig {
+  let value: unknown;
+  try {
+    value = parse(text, { maxAliasCount: 0 });
+  } catch (error) {
+    throw new WatchwordError("cli.yaml", `the configuration is no YAML: ${(error as Error).message.split("\n")[0]}`);
+  }
+  const root = definitionFields(value, "config");
+  const file = (fields: Fields, key: string): string => resolve(folder, fields.text(key));
+  const optionalFile = (fields: Fields, key: string): string | undefined => fields.optional(key, () => file(fields, key));
+  const tls = (fields: Fields): { tls?: TlsFiles } => {
+    const certificate = optionalFile(fields, "certificate");
+    const key = optionalFile(fields, "key");
+    if ((certificate === undefined) !== (key === undefined)) fields.fail("key", "and certificate go together");
+    return certificate === undefined || key === undefined ? {} : { tls: { certificate, key } };
+  };
+  const credentials = new Map<string, string>();
+  const config: GcksConfig = {
+    identity: identityIn(root, "identity"),
+    keys: file(root, "keys"),
+    signingKey: optionalFile(root, "signingKey"),
+    outside: optionalFile(root, "expulsions"),
+    store: root.optional("store", (key) => {
+      const store = definitionFields(root.value(key), `config.${key}`);
+      const found = { file: file(store, "file"), key: secret(store, "key", folder) };
+      store.finish();
+      return found;
+    }),
+    sip:
+      root.optional("sip", (key) =>
+        root.list(
+          key,
+          (item, path) => {
+            const listener = definitionFields(item, path);
+            const transport = listener.choice("transport", ["udp", "tcp", "tls", "ws"] as const);
+            const publicHost = listener.optional("publicHost", (name) => listener.text(name));
+            const found = {
+              transport,
+              local: endpointIn(listener, "listen"),
+              ...(publicHost === undefined ? {} : { publicHost }),
+              ...tls(listener),
+            };
+            if (transport === "tls" && found.tls === undefined) listener.fail("certificate", "is missing: TLS needs one");
+            listener.finish();
+            return found;
+          },
+          0,
+          16,
+        ),
+      ) ?? [],
+    rtsp:
+      root.optional("rtsp", (key) =>
+        root.list(
+          key,
+          (item, path) => {
+            const listener = definitionFields(item, path);
+            const found = { local: endpointIn(listener, "listen"), ...tls(listener) };
+            listener.finish();
+            return found;
+          },
+          0,
+          16,
+        ),
+      ) ?? [],
+    control:
+      root.optional("control", (key) => {
+        const control = definitionFields(root.value(key), `config.${key}`);
+        const local = control.optional("listen", (name) => endpointIn(control, name));
+        const device = control.optional("interface", (name) => control.text(name));
+        const ttl = control.optional("ttl", (name) => control.integer(name, undefined, { least: 0, most: 255 }));
+        control.finish();
+        return {
+          ...(local === undefined ? {} : { local }),
+          ...(device === undefined ? {} : { interface: device }),
+          ...(ttl === undefined ? {} : { ttl }),
+        };
+      }) ?? {},
+    admin: root.optional("admin", (key) => {
+      const admin = definitionFields(root.value(key), `config.${key}`);
+      const found = { local: endpointIn(admin, "listen"), token: secret(admin, "token", folder) };
+      admin.finish();
+      return found;
+    }),
+    groups: root.list(
+      "groups",
+      (item, path) => {
+        if (typeof item !== "object" || item === null || !("credential" in item)) return readGroupDefinition(item, path);
+        const { credential, ...definition } = item;
+        const group = readGroupDefinition(definition, path);
+        if (typeof credential !== "string") throw new WatchwordError("gcks.definition", `${path}.credential is a file`);
+        credentials.set(group.name, resolve(folder, credential));
+        return group;
+      },
+      1,
+      1000,
+    ),
+    credentials,
+  };
+  root.finish();
+  if (config.sip.length + config.rtsp.length === 0) root.fail("sip", "or rtsp is missing: nobody could join");
+  return config;
+}
+
+/** A configuration with everything that it names, ready for `startGcksService`. */
+export interface OpenedConfig {
+  readonly options: GcksServiceOptions;
+  /** Whether anything survives the process. */
+  readonly durable: boolean;
+  close(): Promise<void>;
+}
+
+/** @throws (rejects) WatchwordError, InvalidArgumentError naming the file */
+export async function openGcksConfig(path: string): Promise<OpenedConfig> {
+  const config = parseGcksConfig(readTextFile(path), dirname(resolve(path)));
+  const keys = createSipDirectory(readPskFile(config.keys).map(({ id, key }) => [id, key] as const));
+  const signer = config.signingKey === undefined ? undefined : readPrivateKeyFile(config.signingKey);
+  const credentials = new Map([...config.credentials].map(([group, file]) => [group, readCredentialFile(file)]));
+  const admin: AdminOptions | undefined =
+    config.admin === undefined ? undefined : { local: config.admin.local, token: readSecret(config.admin.token) };
+  const stores: Store[] = [];
+  const open = async (file: string, key: SecretSource): Promise<Store> => {
+    const store = await openSqliteStore({ path: file });
+    stores.push(store);
+    return openSealedStore(store, readSealingKey(key));
+  };
+  const close = async (): Promise<void> => {
+    for (const store of stores) await store.close();
+  };
+  try {
+    const { store, outside } = config;
+    if (outside !== undefined && store === undefined)
+      throw new WatchwordError("gcks.definition", "config.expulsions needs a store");
+    const options: GcksServiceOptions = {
+      identity: config.identity,
+      groups: config.groups,
+      store:
+        store === undefined ? createMemoryStore({ clock: systemClock, timers: systemTimers }) : await open(store.file, store.key),
+      ...(outside === undefined || store === undefined ? {} : { outside: await open(outside, store.key) }),
+      findCredential: (identity) => {
+        const psk = identity === undefined ? undefined : keys.find(utf8Text(identity.data) ?? "");
+        return psk === undefined ? undefined : { psk };
+      },
+      ...(signer === undefined ? {} : { signer }),
+      ...(credentials.size === 0 ? {} : { credentials }),
+      sip: config.sip.map(withTls),
+      rtsp: config.rtsp.map(withTls),
+      control: config.control,
+      ...(admin === undefined ? {} : { admin }),
+    };
+    return { options, durable: store !== undefined, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** An owner's credential as `watchword gcks credential` writes it: base64. @throws InvalidArgumentError */
+function readCredentialFile(path: string): CredentialData {
+  try {
+    return decodeCredential(parseBase64(readTextFile(path).trim(), path));
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw error;
+    throw new InvalidArgumentError(`${path} holds no credential`);
+  }
+}
+
+function withTls<T extends { readonly tls?: TlsFiles }>({ tls, ...listener }: T) {
+  return {
+    ...listener,
+    ...(tls === undefined ? {} : { tls: { cert: readTextFile(tls.certificate), key: readTextFile(tls.key) } }),
+  };
+}
+
+/** A secret in text. @throws InvalidArgumentError */
+function readSecret(source: SecretSource): string {
+  const text = "file" in source ? readTextFile(source.file).trim() : process.env[source.environment];
+  if (text === undefined || text === "") {
+    throw new InvalidArgumentError(`there is nothing in ${"file" in source ? source.file : `the variable ${source.environment}`}`);
+  }
+  return text;
+}
+
+function secret(fields: Fields, key: string, folder: string): SecretSource {
+  const source = definitionFields(fields.value(key), key);
+  const file = source.optional("file", (name) => resolve(folder, source.text(name)));
+  const environment = source.optional("environment", (name) => source.text(name));
+  source.finish();
+  if ((file === undefined) === (environment === undefined))
+    return fields.fail(key, "names a file or a variable of the environment");
+  return file === undefined ? { environment: environment as string } : { file };
+}
+
+function endpointIn(fields: Fields, key: string): Endpoint {
+  try {
+    return parseEndpoint(fields.text(key));
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error;
+    return fields.fail(key, error.message);
+  }
+}
+
+function identityIn(fields: Fields, key: string): string {
+  const text = fields.text(key);
+  try {
+    return partyOf(text);
+  } catch {
+    return fields.fail(key, "is a SIP URI, for example sip:gcks@example.org");
+  }
+}

@@ -1,0 +1,207 @@
+import { Command, InvalidArgumentError, Option } from "commander";
+import { formatHex, WatchwordError } from "../bytes/index.js";
+import type { PublicKey } from "../crypto/index.js";
+import type { MemberRole } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
+import type { GroupMembership } from "../member/index.js";
+import type { JoinedGroup } from "../node/group/index.js";
+import { createToneSource } from "../node/index.js";
+import { describeError } from "./errors.js";
+import { parseIdentity } from "./gcks.js";
+import { loadGroup } from "./group.js";
+import { untilStopped } from "./lifetime.js";
+import {
+  collectPsk,
+  type Psk,
+  parseEndpoint,
+  parseSeconds,
+  parseUser,
+  readPskFile,
+  readTextFile,
+  UsageError,
+  type User,
+} from "./options.js";
+import { readPublicKeyFile } from "./pem.js";
+import { describeProof } from "./play.js";
+
+interface JoinFlags {
+  readonly identity?: string;
+  readonly gcks?: string;
+  readonly psk?: readonly Psk[];
+  readonly pskFile?: readonly Psk[];
+  readonly mode: "psk" | "dhhmac";
+  readonly role: "sender" | "receiver" | "both";
+  readonly ownerKey?: PublicKey;
+  readonly unsigned?: true;
+  readonly in?: Endpoint;
+  readonly out?: Endpoint;
+  readonly tone?: true;
+  readonly interface?: string;
+  readonly user?: User;
+  readonly ca?: string;
+  readonly insecure?: true;
+  readonly duration?: number;
+  readonly json?: true;
+}
+
+/** `watchword join`: a member of a group, and a bridge for applications that speak plain RTP. */
+export function joinCommand(): Command {
+  return new Command("join")
+    .description("join a group by SIP or RTSP and bridge plain RTP into it and out of it")
+    .argument("<uri>", "sip:GROUP@HOST:PORT;transport=tcp, sips:…, rtsp://HOST:PORT/GROUP or rtsps://…")
+    .option("--identity <sip:uri>", "who we are (default: the name of the only key)", parseIdentity)
+    .option("--psk <who:hex>", "our key, under our identity; repeatable", collectPsk)
+    .option("--psk-file <file>", "file of WHO:HEX lines", readPskFile)
+    .addOption(
+      new Option("--mode <name>", "how the registration is keyed: psk, or dhhmac, which keeps its secrecy when the key gets known")
+        .choices(["psk", "dhhmac"])
+        .default("psk"),
+    )
+    .option("--gcks <sip:uri>", "who the key server has to be (default: sip:gcks@HOST)", parseIdentity)
+    .option(
+      "--owner-key <file>",
+      "public key of the group's owner, PEM: it has to have signed for this key server",
+      readPublicKeyFile,
+    )
+    .option("--unsigned", "accept groups whose rekey messages are not signed: every member can forge them")
+    .addOption(new Option("--role <role>", "what to do in the group").choices(["sender", "receiver", "both"]).default("both"))
+    .option(
+      "--in <rtp://host:port>",
+      "plain RTP of the first stream comes in here, RTCP on the next port, further streams behind",
+      parseRtp,
+    )
+    .option("--out <rtp://host:port>", "plain RTP goes there", parseRtp)
+    .option("--tone", "send the built-in tone")
+    .option("--interface <name>", "network interface of the multicast groups")
+    .option("--user <name:password>", "digest authentication", parseUser)
+    .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option("--insecure", "accept any certificate")
+    .option("--duration <seconds>", "leave after this time", parseSeconds)
+    .option("--json", "print what happens as JSON, one object a line")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  watchword join rtsp://127.0.0.1:8554/blue --psk-file alice.txt --in rtp://127.0.0.1:5004
+  ffmpeg -re -i film.mp4 -vn -c:a pcm_mulaw -ar 8000 -f rtp rtp://127.0.0.1:5004
+  watchword join "sip:blue@127.0.0.1:5060;transport=tcp" --psk-file bob.txt --role receiver --out rtp://127.0.0.1:6004
+
+Exit status: 0 left with a proof that the key server acknowledged, 1 refused or failed, 2 wrong usage.`,
+    )
+    .action(join);
+}
+
+async function join(uri: string, flags: JoinFlags): Promise<void> {
+  const keys = [...(flags.psk ?? []), ...(flags.pskFile ?? [])];
+  const identity = flags.identity ?? (keys.length === 1 ? identityOf(keys[0]?.id) : undefined);
+  if (identity === undefined) throw new UsageError("say who you are: --identity sip:NAME@HOST");
+  const psk = keys.find(({ id }) => identityOf(id) === identity)?.key;
+  if (psk === undefined) throw new UsageError(`there is no key for ${identity}: --psk ${identity}:HEX, or --psk-file`);
+  if (flags.tone === true && flags.in !== undefined) throw new UsageError("--tone or --in");
+  const { joinGroup } = await loadGroup();
+  const waiting = untilStopped(flags.duration);
+  const print = (event: string, facts: Readonly<Record<string, unknown>>, text: string): void => {
+    process.stdout.write(flags.json === true ? `${JSON.stringify({ event, ...facts })}\n` : `${text}\n`);
+  };
+  let ended: () => void = () => {};
+  const over = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
+  const joined = await joinGroup({
+    uri,
+    identity,
+    credential: flags.mode === "dhhmac" ? { psk, mode: "DHHMAC" } : { psk },
+    role: roleOf(flags.role),
+    ...(flags.gcks === undefined ? {} : { gcks: flags.gcks }),
+    ...(flags.ownerKey === undefined ? {} : { ownerKey: flags.ownerKey }),
+    ...(flags.unsigned === true ? { minimum: { signed: false } } : {}),
+    ...(flags.in === undefined ? {} : { input: flags.in }),
+    ...(flags.out === undefined ? {} : { output: flags.out }),
+    ...(flags.interface === undefined ? {} : { interface: flags.interface }),
+    ...(flags.user === undefined ? {} : { login: { user: flags.user.name, password: flags.user.password } }),
+    ...(flags.ca === undefined ? {} : { ca: flags.ca }),
+    ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
+    onState: (membership, reason) => {
+      print("state", { state: membership.state, reason, ...factsOf(membership) }, `${membership.state}: ${reason}`);
+      if (membership.state === "ended") ended();
+    },
+    onRekey: (membership) =>
+      print("rekey", factsOf(membership), `new keys: sequence ${membership.sequence}, MKI ${mkiOf(membership)}`),
+    onFailure: (error) => print("failure", { error: describeError(error) }, describeError(error)),
+  }).catch((error: unknown) => {
+    waiting.cancel();
+    throw error;
+  });
+  const tone = flags.tone === true ? createToneSource() : undefined;
+  try {
+    const facts = { ...factsOf(joined.membership), inputs: joined.inputs };
+    print("joined", facts, describeJoined(joined));
+    if (tone !== undefined) {
+      tone.onRtp = (_track, packet) => void joined.send(0, packet);
+      tone.onRtcp = (_track, packet) => void joined.sendRtcp(0, packet);
+      await tone.start();
+    }
+    const why = await Promise.race([waiting.over, over.then(() => "ended" as const)]);
+    tone?.stop();
+    const statistics = joined.membership.streams.map((stream) => stream.statistics);
+    if (why === "ended") {
+      await joined.close();
+      print("ended", { statistics }, "the group has ended");
+      return;
+    }
+    const proof = await joined.leave();
+    print("left", { proof, statistics }, `left: ${describeProof(proof)}`);
+    if (proof !== "verified") throw new WatchwordError("cli.leave", "the key server did not acknowledge that we left");
+  } finally {
+    tone?.stop();
+    waiting.cancel();
+    await joined.close();
+  }
+}
+
+function roleOf(role: JoinFlags["role"]): MemberRole {
+  return { send: role !== "receiver", receive: role !== "sender" };
+}
+
+/** Facts of a membership for machines. Nothing here is a key. */
+function factsOf({ role, sequence, control, streams }: GroupMembership) {
+  return {
+    role,
+    sequence,
+    control,
+    streams: streams.map(({ destination, ssrc, mki }) => ({ destination, ssrc, mki })),
+  };
+}
+
+function describeJoined({ membership, inputs }: JoinedGroup): string {
+  const streams = membership.streams.map(
+    ({ number, destination, ssrc }, index) =>
+      `stream ${number}: ${destination ?? "as described"}, our SSRC ${ssrc ?? "none"}${inputs[index] === undefined ? "" : `, plain RTP comes in at ${inputs[index]?.host}:${inputs[index]?.port}`}`,
+  );
+  return [`joined: rekey messages ${membership.control ?? "in the dialog"}`, ...streams].join("\n");
+}
+
+function mkiOf({ streams }: GroupMembership): string {
+  const mki = streams[0]?.mki;
+  if (mki === undefined) return "none yet";
+  const octets = new Uint8Array(4);
+  new DataView(octets.buffer).setUint32(0, mki);
+  return formatHex(octets);
+}
+
+function identityOf(id: string | undefined): string | undefined {
+  try {
+    return id === undefined ? undefined : parseIdentity(id);
+  } catch {
+    return undefined;
+  }
+}
+
+/** `rtp://HOST:PORT` with an even port. @throws InvalidArgumentError */
+function parseRtp(text: string): Endpoint {
+  const match = /^rtp:\/\/([^/]+)\/?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError("expected rtp://HOST:PORT");
+  const endpoint = parseEndpoint(match[1] as string);
+  if (endpoint.port % 2 !== 0) throw new InvalidArgumentError("the port of RTP is even; RTCP has the next");
+  return endpoint;
+}

@@ -1,0 +1,3 @@
+export * from "./contracts.js";
+export * from "./join.js";
+export * from "./service.js";

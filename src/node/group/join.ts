@@ -1,0 +1,322 @@
+import { utf8, WatchwordError } from "../../bytes/index.js";
+import { defaultCrypto, type PublicKey } from "../../crypto/index.js";
+import type { MemberRole, MinimumGroupPolicy, ProofVerdict } from "../../gsa/index.js";
+import type { Datagrams, DatagramsFactory, Endpoint } from "../../io/index.js";
+import {
+  createGroupMember,
+  type GroupMember,
+  type GroupMemberOptions,
+  type GroupMembership,
+  type MemberCarrier,
+} from "../../member/index.js";
+import type { Credential } from "../../mikey/index.js";
+import { type Credentials, createRtspMemberCarrier, parseRtspUri } from "../../rtsp/index.js";
+import { type GroupOfferStream, partyOf, sipIdentity } from "../../sip/index.js";
+import { createGroupCalls } from "../../sip/sipjs/index.js";
+import { createDatagramsFactory, formatEndpoint } from "../datagrams.js";
+import { guardSession } from "../sip/sipjs-defects.js";
+import { localHostTowards } from "../sip/sockets.js";
+import { addressOf, createSipStack } from "../sip/stack.js";
+import { connectStream, type StreamOptions } from "../streams.js";
+import { steadyClock, systemClock, systemTimers } from "../time.js";
+import { parseAddress } from "./control.js";
+import { openStreamBridge, type StreamBridge } from "./media.js";
+import { randomDigits } from "./sip-server.js";
+
+/** How a group is joined. */
+export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions, "policy" | "reportIntervalMs" | "onFailure"> {
+  /** `sip:group@gcks:5060;transport=tcp`, `rtsp://gcks:8554/group`, `rtsps://…`. */
+  readonly uri: string;
+  /** Who we are: a SIP URI. */
+  readonly identity: string;
+  /** Who the key server has to be. Default: `sip:gcks@` and the host of `uri`. */
+  readonly gcks?: string;
+  readonly credential: Credential;
+  readonly role: MemberRole;
+  /** The owner of the group: its statement that this key server serves it is then needed. */
+  readonly ownerKey?: PublicKey;
+  readonly minimum?: MinimumGroupPolicy;
+  /** By SIP: m= lines of the offer. Default: one of audio. By RTSP the description says what there is. */
+  readonly streams?: readonly GroupOfferStream[];
+  /** Name and password for Digest authentication. */
+  readonly login?: Credentials;
+  /** Name or address of the network interface for multicast. Default: the system's choice. */
+  readonly interface?: string;
+  /** Plain RTP of the m= line i comes in at port + 2 i, RTCP on the next port. */
+  readonly input?: Endpoint;
+  /** Plain RTP of the m= line i goes to port + 2 i, RTCP to the next port. */
+  readonly output?: Endpoint;
+  readonly onRtp?: (stream: number, packet: Uint8Array, ssrc: number) => void;
+  readonly onState?: (membership: GroupMembership, reason: string) => void;
+  readonly onRekey?: (membership: GroupMembership) => void;
+  readonly datagrams?: DatagramsFactory;
+}
+
+/** A group that was joined. */
+export interface JoinedGroup {
+  readonly member: GroupMember;
+  readonly membership: GroupMembership;
+  /** Sends plain RTP on an m= line, from 0. @returns whether it was sent: not without a key, or without the role */
+  send(stream: number, packet: Uint8Array): boolean;
+  sendRtcp(stream: number, packet: Uint8Array): boolean;
+  /** Where plain RTP of each m= line comes in. */
+  readonly inputs: readonly (Endpoint | undefined)[];
+  /** Leaves with a proof and closes everything. @returns what the key server proved in return */
+  leave(): Promise<ProofVerdict>;
+  /** Closes everything without a word. */
+  close(): Promise<void>;
+}
+
+/** What is joined by SIP where nobody says otherwise: G.711 and Opus. */
+const AUDIO: GroupOfferStream = {
+  media: "audio",
+  profile: "RTP/SAVP",
+  formats: [0, 8, 96],
+  lines: ["a=rtpmap:96 opus/48000/2"],
+};
+
+/** A carrier and what is around it. */
+interface Way {
+  readonly carrier: MemberCarrier;
+  readonly group: Uint8Array;
+  readonly host: string;
+  readonly streams: number;
+  /** Where packets of an m= line go, as the description says. */
+  readonly described: (stream: number) => (Endpoint & { readonly ttl?: number }) | undefined;
+  close(): Promise<void>;
+}
+
+/**
+ * Joins a group and stays in it: follows rekeys, registers again where that is needed, and bridges plain RTP.
+ * @throws (rejects) WatchwordError of the carrier (`sip.refused`, `rtsp.status-…`), of the member and of the sockets; MikeyPeerError where the key
+ *   server said why it refuses; MikeyError
+ */
+export async function joinGroup(options: JoinGroupOptions): Promise<JoinedGroup> {
+  const way = /^rtsps?:/i.test(options.uri) ? await rtspWay(options) : await sipWay(options);
+  const joined = new Joined(options, way);
+  try {
+    await joined.join();
+    return joined;
+  } catch (error) {
+    await joined.close();
+    throw error;
+  }
+}
+
+class Joined implements JoinedGroup {
+  readonly member: GroupMember;
+  readonly #options: JoinGroupOptions;
+  readonly #way: Way;
+  readonly #datagrams: DatagramsFactory;
+  #bridges: StreamBridge[] = [];
+  #control: { readonly socket: Datagrams; readonly address: string } | undefined;
+  /** What follows new keys, one at a time. */
+  #following: Promise<void> = Promise.resolve();
+  #joined = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: JoinGroupOptions, way: Way) {
+    this.#options = options;
+    this.#way = way;
+    this.#datagrams = options.datagrams ?? createDatagramsFactory();
+    const { credential, identity, gcks, role, ownerKey, minimum, policy, reportIntervalMs, onFailure } = options;
+    this.member = createGroupMember({
+      groups: [{ group: way.group, role, ...(ownerKey === undefined ? {} : { ownerKey }) }],
+      credential,
+      identity: sipIdentity(identity),
+      gcks: sipIdentity(gcks ?? `sip:gcks@${way.host.includes(":") ? `[${way.host}]` : way.host}`),
+      carrier: way.carrier,
+      streams: way.streams,
+      clock: systemClock,
+      steady: steadyClock,
+      timers: systemTimers,
+      crypto: defaultCrypto,
+      minimum: { ...(ownerKey === undefined ? {} : { credential: true }), ...minimum },
+      ...(policy === undefined ? {} : { policy }),
+      ...(reportIntervalMs === undefined ? {} : { reportIntervalMs }),
+      ...(onFailure === undefined ? {} : { onFailure }),
+      onState: (membership, _state, reason) => options.onState?.(membership, reason),
+      onRekey: (membership) => {
+        this.#follow();
+        options.onRekey?.(membership);
+      },
+    });
+  }
+
+  get membership(): GroupMembership {
+    return this.member.memberships[0] as GroupMembership;
+  }
+
+  get inputs(): readonly (Endpoint | undefined)[] {
+    return this.#bridges.map(({ input }) => input);
+  }
+
+  async join(): Promise<void> {
+    await this.member.join();
+    await this.#listen();
+    const { input, output, onRtp, interface: device } = this.#options;
+    for (const [index, stream] of this.membership.streams.entries()) {
+      const described = this.#way.described(index);
+      const bridge = await openStreamBridge({
+        stream,
+        described,
+        datagrams: this.#datagrams,
+        ...(device === undefined ? {} : { interface: device }),
+        ...(input === undefined ? {} : { input: portAt(input, index) }),
+        ...(output === undefined ? {} : { output: portAt(output, index) }),
+        ...(onRtp === undefined ? {} : { onRtp: (packet, ssrc) => onRtp(index, packet, ssrc) }),
+      });
+      this.#bridges.push(bridge);
+    }
+    this.#joined = true;
+  }
+
+  send(stream: number, packet: Uint8Array): boolean {
+    return this.#bridges[stream]?.send(packet) ?? false;
+  }
+
+  sendRtcp(stream: number, packet: Uint8Array): boolean {
+    return this.#bridges[stream]?.sendRtcp(packet) ?? false;
+  }
+
+  async leave(): Promise<ProofVerdict> {
+    try {
+      return await this.member.leave();
+    } finally {
+      await this.close();
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.member.close();
+    await this.#following;
+    for (const bridge of this.#bridges) bridge.close();
+    this.#control?.socket.close();
+    await this.#way.close();
+  }
+
+  /** A new registration may have brought other addresses. */
+  #follow(): void {
+    if (!this.#joined || this.#closing !== undefined) return;
+    this.#following = this.#following.then(async () => {
+      try {
+        await this.#listen();
+        for (const bridge of this.#bridges) await bridge.follow();
+      } catch (error) {
+        this.#options.onFailure?.(error);
+      }
+    });
+  }
+
+  /** The multicast group of rekey messages; where there is none they come in the dialog or session. */
+  async #listen(): Promise<void> {
+    const address = this.membership.control;
+    if (address === this.#control?.address) return;
+    this.#control?.socket.close();
+    this.#control = undefined;
+    if (address === undefined) return;
+    const { host, port } = parseAddress(address);
+    const { interface: device } = this.#options;
+    const socket = await this.#datagrams.bindMulticast({
+      group: host,
+      port,
+      ...(device === undefined ? {} : { interface: device }),
+    });
+    socket.onDatagram = (datagram) => this.member.receiveControl(datagram);
+    this.#control = { socket, address };
+  }
+}
+
+async function rtspWay({ uri, login, ca, insecure, connectTimeout }: JoinGroupOptions): Promise<Way> {
+  const { host, port, secure } = parseRtspUri(uri);
+  const tls = { ...(ca === undefined ? {} : { ca }), ...(insecure === undefined ? {} : { insecure }) };
+  const carrier = createRtspMemberCarrier({
+    url: uri,
+    connect: () => connectStream({ host, port }, { ...tls, ...(connectTimeout === undefined ? {} : { connectTimeout }), secure }),
+    timers: systemTimers,
+    crypto: defaultCrypto,
+    ...(login === undefined ? {} : { credentials: login }),
+  });
+  try {
+    const { group, streams } = await carrier.describe();
+    return {
+      carrier,
+      group,
+      host,
+      streams: streams.length,
+      described: (stream) => streams[stream]?.destination,
+      close: async () => carrier.close(),
+    };
+  } catch (error) {
+    carrier.close();
+    throw error;
+  }
+}
+
+async function sipWay(options: JoinGroupOptions): Promise<Way> {
+  const { uri, identity, login, role, streams = [AUDIO], ca, insecure, connectTimeout } = options;
+  const target = addressOf(uri);
+  const name = decodeURIComponent(target.user ?? "");
+  if (name === "") throw new WatchwordError("node.sip-address", `${partyOf(uri)} names no group: sip:group@host`);
+  const secure = /^sips:/i.test(uri);
+  const stated = /;transport=(udp|tcp|tls)\b/i.exec(uri)?.[1]?.toLowerCase() as "udp" | "tcp" | "tls" | undefined;
+  const transport = secure ? "tls" : (stated ?? "tcp");
+  const host = target.host.replace(/^\[|\]$/g, "");
+  const server = { host, port: target.port ?? (transport === "tls" ? 5061 : 5060) };
+  const own = await localHostTowards(server);
+  const calls = createGroupCalls();
+  const stack = createSipStack({
+    address: identity,
+    transport: {
+      transport,
+      local: { host: own, port: 0 },
+      publicHost: own,
+      tls: {
+        ...(ca === undefined ? {} : { ca }),
+        ...(insecure === undefined ? {} : { insecure }),
+        ...(connectTimeout === undefined ? {} : { connectTimeout }),
+      },
+      // Who listens nowhere is reached by the connection that it keeps.
+      ...(transport === "tls" ? { proxy: server } : {}),
+    },
+    ...(login === undefined ? {} : { credentials: login }),
+    sessionDescriptionHandlerFactory: calls.sessionDescriptionHandlerFactory,
+  });
+  const carrier = calls.carrier({
+    userAgent: stack.userAgent,
+    target: stated === undefined && !secure ? `sip:${encodeURIComponent(name)}@${formatEndpoint(server)};transport=tcp` : uri,
+    streams,
+    role,
+    host: () => own,
+    sessionId: randomDigits,
+    secure: transport === "tls",
+    guard: guardSession,
+  });
+  try {
+    await stack.userAgent.start();
+  } catch (error) {
+    await stack.transport.disconnect();
+    throw error;
+  }
+  return {
+    carrier,
+    group: utf8(name),
+    host,
+    streams: streams.length,
+    described: (stream) => carrier.streams[stream]?.destination,
+    async close() {
+      carrier.close();
+      await stack.userAgent.stop().catch(() => undefined);
+      await stack.transport.disconnect();
+    },
+  };
+}
+
+function portAt({ host, port }: Endpoint, stream: number): Endpoint {
+  return { host, port: port === 0 ? 0 : port + 2 * stream };
+}

@@ -1,0 +1,291 @@
+/** A key server behind sip.js: INVITE registers, MESSAGE and INFO go both ways, BYE leaves (docs/protocol.md §23.2). */
+import type { BodyAndContentType, Bye, Core, Info, Invitation, Message, Session, SessionDescriptionHandler } from "sip.js";
+import { WatchwordError } from "../../bytes/index.js";
+import { type Gcks, GcksRefusal, type MemberChannel, type MemberSession } from "../../gcks/index.js";
+import { type Logger, silentLogger } from "../../io/index.js";
+import {
+  formatGroupAnswer,
+  groupRefusalOf,
+  type MemberMethod,
+  mediaType,
+  memberMethodOf,
+  mikeyBody,
+  parseMikeyBody,
+  proofIn,
+  readGroupOffer,
+  SipRefusal,
+} from "../index.js";
+import { bodyOf, hookReinvite, isInvitationToAnswer, withMikey } from "./hooks.js";
+import { rejectOptions } from "./responses.js";
+
+export interface GroupInvitationsOptions {
+  readonly gcks: Gcks;
+  /** Our address in descriptions. */
+  readonly host: () => string;
+  /** Decimal digits for o= of a dialog. */
+  readonly sessionId: () => string;
+  /** Where an INVITE that came by UDP is sent instead, from its Request-URI; default: the same with `;transport=tcp`. */
+  readonly redirect?: (uri: string) => string;
+  readonly logger?: Logger;
+}
+
+/** What a user agent needs to be a key server. */
+export interface GroupInvitations {
+  readonly sessionDescriptionHandlerFactory: (session: Session) => SessionDescriptionHandler;
+  /** For `delegate.onInvite`. */
+  onInvite(invitation: Invitation): void;
+  /** Dialogs with members. */
+  readonly dialogs: number;
+}
+
+const SDP_TYPE = "application/sdp";
+/** RFC 3261 §20.42. */
+const VIA = /^\s*SIP\s*\/\s*2\.0\s*\/\s*(\w+)\s+(\[[^\]]*\]|[^\s:;,]+)(?::(\d{1,5}))?/i;
+
+/** Makes the handlers of a key server's user agent. */
+export function createGroupInvitations(options: GroupInvitationsOptions): GroupInvitations {
+  const dialogs = new Map<Session, MemberDialog>();
+  return {
+    sessionDescriptionHandlerFactory: (session) => {
+      const dialog = dialogs.get(session);
+      if (dialog === undefined) throw new WatchwordError("sip.state", "a key server calls nobody");
+      return dialog;
+    },
+    get dialogs() {
+      return dialogs.size;
+    },
+    onInvite(invitation) {
+      if (viaOf(invitation).transport === "UDP") {
+        // The answer is too long for UDP, and nothing is worth a key exchange before it is known that it can arrive.
+        const uri = invitation.request.ruri?.toString() ?? "";
+        const contact = (options.redirect ?? throughTcp)(uri);
+        invitation.reject({ statusCode: 302, extraHeaders: [`Contact: <${contact}>`] }).catch(() => undefined);
+        return;
+      }
+      const dialog = new MemberDialog(invitation, options);
+      dialogs.set(invitation, dialog);
+      invitation.stateChange.addListener((state) => {
+        if (state === "Terminated") dialogs.delete(invitation);
+      });
+      invitation.accept().catch((error: unknown) => dialog.failed(error));
+    },
+  };
+}
+
+/** Where the INVITE came from, as the transport noted it (RFC 3261 §18.2.1, RFC 3581). */
+function viaOf({ request }: Invitation): { readonly transport: string; readonly host: string; readonly port: number } {
+  const via = request.getHeader("Via") ?? "";
+  const match = VIA.exec(via);
+  const parameter = (name: string): string | undefined => new RegExp(`;\\s*${name}=([^;,\\s]+)`, "i").exec(via)?.[1];
+  return {
+    transport: match?.[1]?.toUpperCase() ?? "",
+    host: (parameter("received") ?? match?.[2] ?? "").replace(/^\[|\]$/g, ""),
+    port: Number(parameter("rport") ?? match?.[3] ?? 0),
+  };
+}
+
+function throughTcp(uri: string): string {
+  return `${uri.replace(/;transport=[^;?>]*/gi, "")};transport=tcp`;
+}
+
+/** One dialog with a member. */
+class MemberDialog implements SessionDescriptionHandler {
+  /** Why the last offer was refused. */
+  refusal: SipRefusal | undefined;
+  readonly #session: Invitation;
+  readonly #options: GroupInvitationsOptions;
+  readonly #logger: Logger;
+  readonly #sessionId: string;
+  readonly #method: MemberMethod;
+  readonly #acknowledged: Promise<void>;
+  #noteAcknowledged: () => void = () => {};
+  #version = 0;
+  #answer: string | undefined;
+  #member: MemberSession | undefined;
+  #channel: MemberChannel | undefined;
+  /** Messages of the member are worked on one after another. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** Ended by a BYE, or by us. */
+  #over = false;
+
+  constructor(session: Invitation, options: GroupInvitationsOptions) {
+    this.#session = session;
+    this.#options = options;
+    this.#logger = options.logger ?? silentLogger;
+    this.#sessionId = options.sessionId();
+    this.#method = memberMethodOf(session.request.getHeaders("Allow"));
+    this.#acknowledged = new Promise((resolve) => {
+      this.#noteAcknowledged = resolve;
+    });
+    session.delegate = {
+      onAck: () => this.#noteAcknowledged(),
+      onBye: (bye) => this.#bye(bye),
+      onMessage: (message) => this.#message(message),
+      onInfo: (info) => this.#message(info),
+    };
+    hookReinvite(session, () => this);
+    session.stateChange.addListener((state) => {
+      if (state === "Terminated") this.#terminated();
+    });
+  }
+
+  hasDescription(contentType: string): boolean {
+    return mediaType(contentType) === SDP_TYPE;
+  }
+
+  async setDescription(sdp: string): Promise<void> {
+    const { request } = this.#session;
+    const { host, port, transport } = viaOf(this.#session);
+    this.refusal = undefined;
+    const before = this.#channel;
+    const channel = this.#createChannel();
+    this.#channel = channel;
+    try {
+      const offer = readGroupOffer(sdp);
+      const { groups, response, session } = await this.#options.gcks.register({
+        iMessage: offer.iMessage,
+        peer: { remote: { host, port } },
+        // Beyond a proxy nobody knows how it goes on.
+        secure: (transport === "TLS" || transport === "WSS") && request.getHeaders("Via").length === 1,
+        scope: `${request.callId} ${request.fromTag}`,
+        streams: offer.lines.length,
+        channel,
+      });
+      this.#member = session;
+      const [group] = groups;
+      if (group === undefined) throw new SipRefusal("sip.group-offer", "no group was granted");
+      if (this.#session.state === "Terminated") {
+        session.lost();
+        throw new SipRefusal("sip.state", "the caller gave up");
+      }
+      this.#answer = formatGroupAnswer({
+        host: this.#options.host(),
+        sessionId: this.#sessionId,
+        version: this.#version++,
+        offer,
+        response,
+        description: group.description,
+        role: group.role,
+      });
+    } catch (error) {
+      this.#channel = before;
+      const refusal = groupRefusalOf(error);
+      this.refusal = refusal;
+      if (isInvitationToAnswer(this.#session)) await this.#session.reject(rejectOptions(refusal));
+      throw refusal;
+    }
+  }
+
+  getDescription(): Promise<BodyAndContentType> {
+    const body = this.#answer;
+    if (body === undefined) return Promise.reject(new WatchwordError("sip.state", "a member makes the offer"));
+    return Promise.resolve({ body, contentType: SDP_TYPE });
+  }
+
+  rollbackDescription(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  sendDtmf(): boolean {
+    return false;
+  }
+
+  close(): void {}
+
+  /** The INVITE came to nothing. */
+  failed(error: unknown): void {
+    if (this.refusal === undefined)
+      this.#logger.warn("INVITE failed", { callId: this.#session.request.callId, error: String(error) });
+    this.#member?.lost();
+    if (isInvitationToAnswer(this.#session)) this.#session.reject({ statusCode: 488 }).catch(() => undefined);
+  }
+
+  #createChannel(): MemberChannel {
+    let last: Promise<unknown> = this.#acknowledged;
+    const channel: MemberChannel = {
+      deliver: (message) => {
+        const delivery = last.then(() => this.#deliver(message));
+        last = delivery.catch(() => undefined);
+        return delivery;
+      },
+      close: () => {
+        // A registration that took the place of this one goes on in the same dialog.
+        if (this.#channel === channel) this.#hangUp();
+      },
+    };
+    return channel;
+  }
+
+  #deliver(message: Uint8Array): Promise<void> {
+    const session = this.#session;
+    return new Promise((resolve, reject) => {
+      const refused = ({ message: { statusCode = 500 } }: Core.IncomingResponse): void => {
+        // RFC 3261 §12.2.1.2: the dialog is not known any more, or nobody is there.
+        if (statusCode === 481 || statusCode === 408) this.#hangUp();
+        reject(new WatchwordError("sip.not-delivered", `the member answered ${this.#method} with ${statusCode}`));
+      };
+      const options = {
+        requestDelegate: { onAccept: () => resolve(), onReject: refused, onRedirect: refused },
+        requestOptions: withMikey<Core.RequestOptions>({}, mikeyBody(message)),
+      };
+      const sent = this.#method === "MESSAGE" ? session.message(options) : session.info(options);
+      sent.catch((error: unknown) => reject(new WatchwordError("sip.not-delivered", "the dialog has ended", { cause: error })));
+    });
+  }
+
+  #hangUp(): void {
+    if (this.#over || this.#session.state !== "Established") return;
+    this.#over = true;
+    this.#session.bye().catch(() => undefined);
+    this.#member?.lost();
+  }
+
+  /** MESSAGE and INFO: reports, and the de-registration from one of several groups. */
+  #message(message: Message | Info): void {
+    this.#last = this.#last.then(async () => {
+      const response = await this.#answerTo(message.request);
+      if (response.statusCode < 300) await message.accept(response);
+      else await message.reject(response);
+    });
+  }
+
+  async #answerTo(request: Core.IncomingRequestMessage): Promise<Core.ResponseOptions> {
+    try {
+      const octets = parseMikeyBody(bodyOf(request));
+      if (octets === undefined || this.#member === undefined) return { statusCode: 415 };
+      const answer = await this.#member.receive(octets);
+      return responseWith({ statusCode: 200 }, answer);
+    } catch (error) {
+      if (!(error instanceof GcksRefusal)) return { statusCode: error instanceof WatchwordError ? 400 : 500 };
+      const { status, retryAfter, reply } = error;
+      const extraHeaders = retryAfter === undefined ? [] : [`Retry-After: ${retryAfter}`];
+      return responseWith({ statusCode: status.sip, extraHeaders }, reply);
+    }
+  }
+
+  /** The answer is 200 whatever the verdict (docs/protocol.md §6.3); it says what the key server acknowledges. */
+  #bye(bye: Bye): void {
+    this.#over = true;
+    const proof = proofIn(bodyOf(bye.request));
+    this.#last = this.#last.then(async () => {
+      let acknowledgement: Uint8Array | undefined;
+      try {
+        acknowledgement = (await this.#member?.end(proof))?.acknowledgement;
+      } catch (error) {
+        this.#logger.error("leaving failed", { callId: this.#session.request.callId, error: String(error) });
+      }
+      await bye.accept(responseWith({ statusCode: 200 }, acknowledgement));
+    });
+  }
+
+  #terminated(): void {
+    this.#noteAcknowledged();
+    if (this.#over) return;
+    this.#over = true;
+    this.#member?.lost();
+  }
+}
+
+function responseWith(options: Core.ResponseOptions, message: Uint8Array | undefined): Core.ResponseOptions {
+  return message === undefined ? options : withMikey(options, mikeyBody(message));
+}

@@ -1,0 +1,55 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { definitionOn, join, type Server, startServer, type TestMember, until } from "./support.js";
+
+describe("a key server with SIP and RTSP members", () => {
+  let server: Server | undefined;
+  const members: TestMember[] = [];
+
+  afterEach(async () => {
+    for (const { joined } of members.splice(0)) await joined.close();
+    await server?.service.close();
+    server = undefined;
+  });
+
+  const joining = async (uri: string, name: string): Promise<TestMember> => {
+    const member = await join(uri, name);
+    members.push(member);
+    return member;
+  };
+
+  it("lets them hear one another, rekeys, expels, and proves leaving", async () => {
+    server = await startServer({ groups: [definitionOn(47_010)] });
+    const { service, audit } = server;
+    const [sip = "", rtsp = ""] = service.urisOf("blue");
+    const speaker = await joining(sip, "speaker");
+    const listener = await joining(rtsp, "listener");
+    const other = await joining(sip.replace("transport=udp", "transport=tcp"), "listener2");
+    let number = 0;
+    const speakUntil = async (condition: () => boolean): Promise<void> => {
+      await until(() => {
+        speaker.speak(number++);
+        return condition();
+      });
+    };
+    await speakUntil(() => listener.heard.length > 5 && other.heard.length > 5);
+    expect(
+      service.gcks
+        .members("blue")
+        .map(({ identity }) => identity)
+        .sort(),
+    ).toEqual(["sip:listener2@example.org", "sip:listener@example.org", "sip:speaker@example.org"]);
+    const before = speaker.joined.membership.streams[0]?.mki;
+    expect(await service.gcks.expel("blue", "sip:listener2@example.org")).toBe(1);
+    await speakUntil(() => speaker.joined.membership.streams[0]?.mki !== before);
+    const heard = other.heard.length;
+    const count = listener.heard.length;
+    await speakUntil(() => listener.heard.length > count + 20);
+    expect(other.heard.length).toBeLessThanOrEqual(heard + 1);
+    expect(await listener.joined.leave()).toBe("verified");
+    expect(await speaker.joined.leave()).toBe("verified");
+    expect(audit.filter(({ type }) => type === "left").map(({ member }) => member)).toEqual([
+      "sip:listener@example.org",
+      "sip:speaker@example.org",
+    ]);
+  });
+});
