@@ -23,7 +23,7 @@ interface GcksFlags {
 export function gcksCommand(): Command {
   return new Command("gcks")
     .description("run a group controller and key server (RFC 4046): members join by SIP and RTSP")
-    .option("--config <file>", "what it is, in YAML (docs/gcks.md)", "gcks.yaml")
+    .option("--config <file>", "what it is, in YAML (docs/gcks.md)", "group.yaml")
     .option("--check", "read the configuration, say what is wrong with it, and end")
     .option("--json", "print where it listens as one JSON object")
     .addOption(
@@ -39,7 +39,7 @@ Examples:
   watchword keygen ed25519 --out signing.key --public signing.pub
   watchword keygen psk --id sip:alice@example.org >> members.txt
   openssl rand -hex 32 > store.key && chmod 600 store.key
-  watchword gcks --config gcks.yaml
+  watchword gcks --config group.yaml
 
 Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage.`,
     )

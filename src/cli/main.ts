@@ -27,7 +27,7 @@ Examples:
   watchword play rtsp://127.0.0.1:8554/live --psk "$(cat keys.txt)"
   watchword answer --psk-file keys.txt
   watchword call sip:watchword@127.0.0.1:5060 --psk "$(cat keys.txt)"
-  watchword gcks --config gcks.yaml
+  watchword gcks --config group.yaml
   watchword join rtsp://127.0.0.1:8554/blue --psk-file alice.txt --in rtp://127.0.0.1:5004
   watchword admin expel blue sip:mallory@example.org
   watchword inspect dialogue.txt

@@ -1,3 +1,4 @@
+import { Inviter, TransportState } from "sip.js";
 import { utf8, WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto, type PublicKey } from "../../crypto/index.js";
 import type { MemberRole, MinimumGroupPolicy, ProofVerdict } from "../../gsa/index.js";
@@ -288,14 +289,22 @@ async function sipWay(options: JoinGroupOptions): Promise<Way> {
     sessionDescriptionHandlerFactory: calls.sessionDescriptionHandlerFactory,
   });
   const carrier = calls.carrier({
-    userAgent: stack.userAgent,
+    inviterTo: async (uri) => {
+      // A connection that was kept to the key server may have ended with it.
+      if (!stack.userAgent.isConnected()) await stack.userAgent.reconnect();
+      const inviter = new Inviter(stack.userAgent, addressOf(uri), { earlyMedia: false });
+      guardSession(inviter);
+      return inviter;
+    },
     target: stated === undefined && !secure ? `sip:${encodeURIComponent(name)}@${formatEndpoint(server)};transport=tcp` : uri,
     streams,
     role,
     host: () => own,
     sessionId: randomDigits,
     secure: transport === "tls",
-    guard: guardSession,
+  });
+  stack.transport.stateChange.addListener((state) => {
+    if (state === TransportState.Disconnected) carrier.disconnected();
   });
   try {
     await stack.userAgent.start();

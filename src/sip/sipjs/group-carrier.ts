@@ -1,5 +1,5 @@
 /** A member's way to its key server by sip.js: INVITE registers, MESSAGE and INFO go both ways, BYE leaves (docs/protocol.md §23.2). */
-import { type BodyAndContentType, type Core, Inviter, type Session, type SessionDescriptionHandler, UserAgent } from "sip.js";
+import type { BodyAndContentType, Core, Inviter, Session, SessionDescriptionHandler } from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
 import type { GroupStreamDescription } from "../../gcks/index.js";
 import type { MemberRole } from "../../gsa/index.js";
@@ -21,8 +21,11 @@ import {
 import { bodyOf, withMikey } from "./hooks.js";
 
 export interface SipMemberCarrierOptions {
-  /** Made with `sessionDescriptionHandlerFactory` of `createGroupCalls`. */
-  readonly userAgent: UserAgent;
+  /**
+   * Makes an inviter to a URI: of a user agent that is connected, and was made with `sessionDescriptionHandlerFactory` of `createGroupCalls`.
+   * @throws (rejects) where there is no way
+   */
+  readonly inviterTo: (uri: string) => Promise<Inviter>;
   /** `sip:group@gcks`, with parameters. */
   readonly target: string;
   /** m= lines of the offer. */
@@ -34,13 +37,13 @@ export interface SipMemberCarrierOptions {
   readonly sessionId: () => string;
   /** Whether TLS protects the way to the key server end to end. */
   readonly secure: boolean;
-  /** What sip.js needs done to its sessions. */
-  readonly guard?: (session: Session) => void;
 }
 
 export interface SipMemberCarrier extends MemberCarrier {
   /** The m= lines as the last answer repeats them. */
   readonly streams: readonly (GroupStreamDescription | undefined)[];
+  /** The only connection to the key server is gone, and the dialog with it. */
+  disconnected(): void;
 }
 
 /** The dialogs of members: one factory for a user agent, and the carriers that call through it. */
@@ -185,6 +188,10 @@ class Carrier implements SipMemberCarrier {
     session.dispose().catch(() => undefined);
   }
 
+  disconnected(): void {
+    this.#lost();
+  }
+
   #established(): Inviter {
     if (this.#session?.state !== "Established") throw new WatchwordError("sip.state", "there is no dialog with the key server");
     return this.#session;
@@ -206,10 +213,7 @@ class Carrier implements SipMemberCarrier {
   }
 
   async #call(target: string, iMessage: Uint8Array): Promise<OfferHandler> {
-    const uri = UserAgent.makeURI(target);
-    if (uri === undefined) throw new WatchwordError("sip.uri", "not a SIP URI");
-    const session = new Inviter(this.#options.userAgent, uri, { earlyMedia: false });
-    this.#options.guard?.(session);
+    const session = await this.#options.inviterTo(target);
     const handler = new OfferHandler(this.#options);
     handler.iMessage = iMessage;
     this.#handlers.set(session, handler);
