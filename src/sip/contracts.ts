@@ -1,4 +1,5 @@
 import type { KeyedMedia, MediaKeying, ProofVerdict } from "../gsa/index.js";
+import type { Credential } from "../mikey/index.js";
 import type { MediaDirection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 
@@ -185,8 +186,8 @@ export interface SipKeying {
 export interface SipKeyingOptions {
   /** Makes and answers key messages: `createMediaKeying` of `watchword/gsa`. */
   readonly keying: MediaKeying;
-  /** The credential for a party that is called; undefined where there is none: the call is then not placed. */
-  readonly credentialFor: (remote: string) => { readonly psk: Uint8Array } | undefined;
+  /** The credential for a party that is called, of any mode; undefined where there is none: the call is then not placed. */
+  readonly credentialFor: (remote: string) => Credential | undefined;
   /** For every m= line of an offer. Default AES_CM_128_HMAC_SHA1_80, which every SRTP endpoint has. */
   readonly policy?: SrtpPolicy;
   /** Where the key message of an offer stands: one for all m= lines, or one each. Answers follow their offer. Default `session`. */

@@ -1,0 +1,115 @@
+import { describe, expect, it } from "vitest";
+import { createMediaKeying } from "../../src/gsa/index.js";
+import { createSimulatedNetwork } from "../../src/io/index.js";
+import { nodeCrypto } from "../../src/node/crypto.js";
+import { peerProfile } from "../../src/peers/index.js";
+import { createSipKeying, type SipKeying, type SipKeyingOptions, sipIdentity } from "../../src/sip/index.js";
+import { PSK } from "../mikey/exchange-fixture.js";
+import { credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import {
+  ALICE,
+  AUDIO_VIDEO,
+  BOB,
+  bothWays,
+  CALL,
+  type Call,
+  dialogs,
+  exchange,
+  lineOf,
+  refusal,
+  sdpOf,
+  spoiled,
+} from "./support.js";
+
+const NAMES = [ALICE, BOB] as const;
+
+/** Two user agents that key calls in one mode. */
+function scene(row: ModeCase, options: Partial<SipKeyingOptions> = {}) {
+  const network = createSimulatedNetwork();
+  const make = (side: 0 | 1): SipKeying =>
+    createSipKeying({
+      keying: createMediaKeying({
+        clock: network.clock,
+        timers: network.timers,
+        crypto: nodeCrypto,
+        dialect: peerProfile("strict"),
+        identity: sipIdentity(NAMES[side]),
+        findCredential: async () => ({ psk: PSK }),
+        requirePsk: true,
+        ...partyOf(nodeCrypto, row, side),
+      }),
+      credentialFor: () => credentialOf(nodeCrypto, row, side),
+      ...options,
+    });
+  return { network, alice: make(0), bob: make(1) };
+}
+
+function proven({ caller, callee }: Call): void {
+  const { verdict, body } = callee.acceptEnd(caller.end());
+  expect([verdict, caller.acceptEndAnswer(body)]).toEqual(["verified", "verified"]);
+}
+
+describe.each(MODE_CASES.map((row) => [row.title, row] as const))("a call keyed by %s", (_title, row) => {
+  it.each(["caller", "callee"] as const)(
+    "offered by the %s: media both ways, new keys and m= lines from either side, a proven end",
+    async (side) => {
+      const call = dialogs(scene(row));
+      const { caller, callee } = call;
+      const [from, to] = side === "caller" ? [caller, callee] : [callee, caller];
+      await exchange(from, to);
+      bothWays(call, 1);
+      expect(from.media[0]?.keyedBy).toBe(row.mode.toLowerCase());
+      const fingerprints = new Set([caller.streams[0]?.fingerprint]);
+      for (const [index, [offerer, answerer]] of [
+        [from, to],
+        [to, from],
+        [from, to],
+      ].entries()) {
+        await exchange(offerer as never, answerer as never, AUDIO_VIDEO);
+        bothWays(call, 2 + index, 0);
+        bothWays(call, 2 + index, 1);
+        expect(caller.streams[0]?.fingerprint).toBe(callee.streams[0]?.fingerprint);
+        fingerprints.add(caller.streams[0]?.fingerprint);
+      }
+      expect(fingerprints.size).toBe(4);
+      expect(caller.streams[0]?.drops.refused).toBe(0);
+      proven(call);
+    },
+  );
+
+  it("under another name, changed on the way, or answered in the clear is refused; a refused rekey ends with a proof", async () => {
+    const world = scene(row);
+    const call = dialogs(world);
+    const offer = await call.caller.createOffer(sdpOf());
+    const other = world.bob.dialog({ ...CALL, callId: "other", remote: "sip:boss@example.org" });
+    expect(await refusal(other.acceptOffer(offer))).toMatchObject({ code: "sip.identity" });
+    expect((await refusal(call.callee.acceptOffer(spoiled(offer)))).status).toBe(488);
+    await call.callee.acceptOffer(offer);
+    await call.caller.acceptAnswer(await call.callee.createAnswer(sdpOf()));
+    const rekey = await refusal(call.callee.acceptOffer(spoiled(await call.caller.createOffer(sdpOf()))));
+    expect(rekey.warnings[0]?.code).toBe(306);
+    bothWays(call, 1);
+    expect(await call.caller.refused(rekey.status, rekey.body, ['306 host "x"'])).toMatchObject({ abort: true });
+    proven(call);
+    const plain = dialogs(world, { callId: "plain" });
+    await plain.caller.createOffer(sdpOf());
+    expect(await refusal(plain.caller.acceptAnswer(sdpOf()))).toMatchObject({ code: "sip.downgrade" });
+  });
+
+  it("rings in two places, as a capability, at media level", async () => {
+    const world = scene(row, { level: "media", offerAs: "capability" });
+    const call = dialogs(world);
+    const offer = await call.caller.createOffer(AUDIO_VIDEO);
+    expect(lineOf(offer, "m=audio")).toContain("RTP/AVP");
+    const phones = [call.callee, dialogs(scene(row)).callee];
+    for (const [index, phone] of phones.entries()) {
+      await phone.acceptOffer(offer);
+      const branch = call.caller.fork(`tag-${index}`);
+      await branch.acceptAnswer(await phone.createAnswer(AUDIO_VIDEO));
+      if (index === 0) continue;
+      branch.confirm();
+      bothWays({ caller: branch, callee: phone }, 1, 1);
+      proven({ caller: branch, callee: phone });
+    }
+  });
+});
