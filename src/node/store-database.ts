@@ -65,6 +65,7 @@ const RETRY_MILLISECONDS = 0.5;
 /** SQLite's primary result codes (https://sqlite.org/rescode.html). */
 const SQLITE_BUSY = 5;
 const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
 
 interface RecordRow {
@@ -132,7 +133,8 @@ export class StoreDatabase {
       this.#connection.exec("COMMIT");
     } catch (error) {
       this.#rollback();
-      if (resultCode(error) === SQLITE_BUSY) throw error;
+      // Without room for its last page, a transaction is none.
+      if (resultCode(error) === SQLITE_BUSY || resultCode(error) === SQLITE_FULL) throw error;
       // What the disk said it could not keep may be there after all, and what it says next is not to be trusted.
       throw new WatchwordError("store.ambiguous", `the commit failed: ${textOf(error)}`, { cause: error });
     }

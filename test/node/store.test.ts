@@ -234,10 +234,11 @@ describe("the SQLite that is found", () => {
 });
 
 describe("a disk that fails", () => {
-  it("in the middle of a transaction changes nothing, and in a commit closes the store", async () => {
+  it("in the middle of a transaction, or by being full, changes nothing; in a commit it leaves that in doubt", async () => {
     const engine = await findSqlite();
     let failing: RegExp | undefined;
-    const fault = Object.assign(new Error("disk I/O error"), { code: "ERR_SQLITE_ERROR", errcode: 10 });
+    const [ioError, full] = [10 | (4 << 8), 13];
+    const fault = Object.assign(new Error("the disk"), { code: "ERR_SQLITE_ERROR", errcode: ioError });
     const database = new StoreDatabase(
       {
         name: engine.name,
@@ -275,6 +276,12 @@ describe("a disk that fails", () => {
     expect(database.run([{ kind: "head", group: GROUP }])).toEqual([{ value: null }]);
     expect(append("a", NO_VERSION)).toEqual([{ value: true }, { value: 1n }]);
     failing = /COMMIT/;
+    fault.errcode = full;
+    expect(() => append("full", 1n)).toThrow(expect.objectContaining({ code: "store.unavailable" }));
+    failing = undefined;
+    expect(database.run([{ kind: "claim", key: "full", now: 0, expires: 1 }])).toEqual([{ value: true }]);
+    failing = /COMMIT/;
+    fault.errcode = ioError;
     expect(() => append("b", 1n)).toThrow(expect.objectContaining({ code: "store.ambiguous" }));
     failing = undefined;
     database.close();
