@@ -19,6 +19,7 @@ import {
   SrtpFailure,
   type SrtpReceiver,
   type SrtpSender,
+  suiteOf,
 } from "../srtp/index.js";
 import type { GroupStream, GroupStreamStatistics } from "./contracts.js";
 import { Renumbering } from "./outbound.js";
@@ -184,8 +185,22 @@ export class GroupMedia {
       return SrtpFailure.unknownMki;
     }
     const length = rtcp ? receiver.unprotectRtcp(packet, out) : receiver.unprotect(packet, out);
-    if (length === SrtpFailure.unknownMki) this.#options.onUnknownKey();
+    if (length === SrtpFailure.unknownMki && this.#isNewer(decision.dataSa, packet, rtcp)) this.#options.onUnknownKey();
     return length;
+  }
+
+  /**
+   * Whether a packet's MKI is above all that are here. MKIs rise (docs/protocol.md §13): one that is below is of a key from before this
+   * member joined, which others send under until the new one is active, or of one that has expired. No rekey message is missing then.
+   */
+  #isNewer({ number, srtp }: DataSaPolicy, packet: Uint8Array, rtcp: boolean): boolean {
+    const { cipher, rtpTagLength, rtcpTagLength } = suiteOf(srtp.suite);
+    // HMAC: … | MKI | tag (RFC 3711 §3.1, §3.4). AEAD: the MKI is last (RFC 7714 §8.2, §9.2).
+    const behind = cipher === "gcm" ? 0 : rtcp ? rtcpTagLength : rtpTagLength;
+    const at = packet.length - behind - MKI_OCTETS;
+    if (at < 0) return false;
+    const mki = new DataView(packet.buffer, packet.byteOffset).getUint32(at);
+    return (this.#keys.get(number) ?? []).every((key) => key.mki < mki);
   }
 
   /** An SSRC of this member's own, in a packet that it did not send: whether somebody who has the group's keys sent it. */

@@ -52,4 +52,23 @@ describe("a key server with SIP and RTSP members", () => {
       "sip:speaker@example.org",
     ]);
   });
+
+  it("lets a joiner wait for the new key to become active, without registering again", async () => {
+    server = await startServer({ groups: [definitionOn(47_020, {}, { activationDelay: 1.5 })] });
+    const [sip = "", rtsp = ""] = server.service.urisOf("blue");
+    const speaker = await joining(sip, "speaker");
+    let number = 0;
+    const [stream] = speaker.joined.membership.streams;
+    speaker.speak(number++);
+    const first = stream?.mki;
+    const listener = await joining(rtsp, "listener");
+    // What is said before the new key is active is not for who has just joined (backward access control).
+    await until(() => {
+      speaker.speak(number++);
+      return stream?.mki !== first && listener.heard.length > 3;
+    });
+    expect(listener.joined.membership.streams[0]?.statistics.unknownKey).toBeGreaterThan(0);
+    expect(listener.states).toEqual(["joining: asked to join", "in-step: GSA installed"]);
+    expect(server.service.gcks.metrics.registrations).toBe(2);
+  });
 });
