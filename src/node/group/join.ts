@@ -264,11 +264,12 @@ async function sipWay(options: JoinGroupOptions): Promise<Way> {
   const target = addressOf(uri);
   const name = decodeURIComponent(target.user ?? "");
   if (name === "") throw new WatchwordError("node.sip-address", `${partyOf(uri)} names no group: sip:group@host`);
-  const secure = /^sips:/i.test(uri);
-  const stated = /;transport=(udp|tcp|tls)\b/i.exec(uri)?.[1]?.toLowerCase() as "udp" | "tcp" | "tls" | undefined;
-  const transport = secure ? "tls" : (stated ?? "tcp");
+  const sips = /^sips:/i.test(uri);
+  const stated = /;transport=(udp|tcp|tls|ws)\b/i.exec(uri)?.[1]?.toLowerCase() as "udp" | "tcp" | "tls" | "ws" | undefined;
+  const transport = sips && stated !== "ws" ? "tls" : (stated ?? "tcp");
+  const secure = sips || transport === "tls";
   const host = target.host.replace(/^\[|\]$/g, "");
-  const server = { host, port: target.port ?? (transport === "tls" ? 5061 : 5060) };
+  const server = { host, port: target.port ?? (secure ? 5061 : 5060) };
   const own = await localHostTowards(server);
   const calls = createGroupCalls();
   const stack = createSipStack({
@@ -284,6 +285,7 @@ async function sipWay(options: JoinGroupOptions): Promise<Way> {
       },
       // Who listens nowhere is reached by the connection that it keeps.
       ...(transport === "tls" ? { proxy: server } : {}),
+      ...(transport === "ws" ? { url: `${sips ? "wss" : "ws"}://${formatEndpoint(server)}` } : {}),
     },
     ...(login === undefined ? {} : { credentials: login }),
     sessionDescriptionHandlerFactory: calls.sessionDescriptionHandlerFactory,
@@ -296,12 +298,13 @@ async function sipWay(options: JoinGroupOptions): Promise<Way> {
       guardSession(inviter);
       return inviter;
     },
-    target: stated === undefined && !secure ? `sip:${encodeURIComponent(name)}@${formatEndpoint(server)};transport=tcp` : uri,
+    // sip.js knows no sips: URI; what it stands for is the transport.
+    target: `sip:${encodeURIComponent(name)}@${formatEndpoint(server)};transport=${transport}`,
     streams,
     role,
     host: () => own,
     sessionId: randomDigits,
-    secure: transport === "tls",
+    secure,
   });
   stack.transport.stateChange.addListener((state) => {
     if (state === TransportState.Disconnected) carrier.disconnected();

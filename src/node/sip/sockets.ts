@@ -6,7 +6,7 @@ import { createDatagramsFactory } from "../datagrams.js";
 import { nodeError } from "../errors.js";
 import { createStreamFactory, createStreamListener, type StreamOptions } from "../streams.js";
 import { systemTimers } from "../time.js";
-import { connectWebSocket, type WebSocketChannel } from "./web-socket.js";
+import { connectWebSocket, listenWebSocket, type WebSocketChannel } from "./web-socket.js";
 
 /** What a SIP transport stands on: the machine's own, or a simulated network. */
 export interface SipSockets {
@@ -16,6 +16,8 @@ export interface SipSockets {
   /** Accepts connections; port 0 picks a free one. */
   listen(local: Endpoint, onStream: (stream: Stream) => void): Promise<SipListener>;
   connectWebSocket(url: string, keepAlive: number): Promise<WebSocketChannel>;
+  /** Accepts WebSockets; WSS with the credentials of `tls`. */
+  listenWebSocket(local: Endpoint, keepAlive: number, onChannel: (channel: WebSocketChannel) => void): Promise<SipListener>;
 }
 
 export interface SipListener {
@@ -49,6 +51,14 @@ export function nodeSipSockets(tls: SipTlsOptions = {}, listenTls = false): SipS
         ...(listenTls && tls.credentials !== undefined ? { tls: tls.credentials } : {}),
       }),
     connectWebSocket: (url, keepAlive) => connectWebSocket(url, { ...options, keepAlive }),
+    listenWebSocket: (local, keepAlive, onChannel) =>
+      listenWebSocket({
+        local,
+        keepAlive,
+        onChannel,
+        maxConnections: MAX_CONNECTIONS,
+        ...(tls.credentials === undefined ? {} : { tls: tls.credentials }),
+      }),
   };
 }
 

@@ -6,6 +6,7 @@ import { createStreamConnection, createWebSocketConnection, type SipConnection, 
 import {
   contentLengthOf,
   encodeSipMessage,
+  headerOf,
   parseSipMessage,
   type SipMessage,
   type SipRequest,
@@ -32,7 +33,7 @@ export interface SipTransportOptions {
   readonly publicHost?: string;
   /** The server that TCP and TLS stay connected to and UDP keeps alive. Which requests go there, sip.js decides (preloadedRouteSet). */
   readonly proxy?: Endpoint;
-  /** ws:// or wss:// URL of the server; needed for WebSocket, where it takes every message. */
+  /** ws:// or wss:// URL of the server that takes every message by WebSocket. Without it WebSockets are accepted, at `local`. */
   readonly url?: string;
   readonly tls?: SipTlsOptions;
   readonly times?: TransactionTimes;
@@ -76,6 +77,8 @@ const TCP_REFUSED_TIME = 60_000;
 const ANSWERED_TIME = 32_000;
 /** Entries of each table that peers' behaviour fills. */
 const MAX_REMEMBERED = 1024;
+/** Dialogs over WebSockets that are accepted. */
+const MAX_CALLERS = 65_536;
 /** How often a port is looked for that is free for UDP and for TCP. */
 const PORT_ATTEMPTS = 16;
 /** A parameter of ours that travels in the Via between this transport and sip.js only: the connection that a request came by. */
@@ -107,6 +110,8 @@ export class SipTransport implements Transport {
   readonly #ways = new Map<string, Promise<Way>>();
   /** Of those, the ones with a final response. */
   readonly #answered = new Map<string, Timer>();
+  /** WebSockets by the Call-ID of the dialogs that came by them. */
+  readonly #callers = new Map<string, SipConnection>();
   readonly #tcpRefused = new Map<string, Timer>();
   readonly #retransmission: Retransmission;
   #state = TransportState.Disconnected;
@@ -124,8 +129,8 @@ export class SipTransport implements Transport {
   #dropped = 0;
 
   constructor(logger: SipLogger, options: SipTransportOptions) {
-    if (options.transport === "ws" && options.url === undefined) {
-      throw new WatchwordError("node.sip-transport", "SIP over WebSocket needs the URL of a server");
+    if (options.transport === "ws" && options.url === undefined && options.local === undefined) {
+      throw new WatchwordError("node.sip-transport", "SIP over WebSocket needs the URL of a server, or an address to listen on");
     }
     this.#logger = logger;
     this.#options = options;
@@ -135,7 +140,8 @@ export class SipTransport implements Transport {
 
   get protocol(): string {
     const { transport, url } = this.#options;
-    return transport === "ws" && url?.startsWith("wss:") ? "WSS" : transport.toUpperCase();
+    const secure = url?.startsWith("wss:") ?? this.#options.tls?.credentials !== undefined;
+    return transport === "ws" && secure ? "WSS" : transport.toUpperCase();
   }
 
   get state(): TransportState {
@@ -202,8 +208,9 @@ export class SipTransport implements Transport {
 
   async #open(): Promise<void> {
     try {
-      if (this.#options.transport === "ws") await this.#openWebSocket(this.#options.url as string);
-      else await this.#bind(this.#options.transport);
+      const { transport, url } = this.#options;
+      if (transport === "ws" && url !== undefined) await this.#openWebSocket(url);
+      else await this.#bind(transport);
     } catch (error) {
       await this.#closeAll();
       if (this.#state === TransportState.Connecting) this.#to(TransportState.Disconnected);
@@ -220,10 +227,11 @@ export class SipTransport implements Transport {
     this.#lifeline = this.#adopt((user) => createWebSocketConnection(channel, user));
   }
 
-  async #bind(transport: "udp" | "tcp" | "tls"): Promise<void> {
+  async #bind(transport: SipTransportOptions["transport"]): Promise<void> {
     const local = this.#options.local ?? { host: "127.0.0.1", port: 0 };
     const wanted = { host: local.host, port: this.#port ?? local.port };
     if (transport === "udp") await this.#bindBoth(wanted);
+    else if (transport === "ws") this.#listener = await this.#listenWebSocket(wanted);
     else if (transport === "tcp" || this.#options.tls?.credentials !== undefined) this.#listener = await this.#listen(wanted);
     const { proxy } = this.#options;
     if (proxy !== undefined && transport === "udp") this.#keepUdpAlive(proxy);
@@ -263,6 +271,12 @@ export class SipTransport implements Transport {
 
   #listen(local: Endpoint): Promise<SipListener> {
     return this.#sockets.listen(local, (stream) => this.#adoptStream(stream, 0));
+  }
+
+  #listenWebSocket(local: Endpoint): Promise<SipListener> {
+    return this.#sockets.listenWebSocket(local, this.#options.keepAlive ?? KEEP_ALIVE, (channel) =>
+      this.#adopt((user) => createWebSocketConnection(channel, user)),
+    );
   }
 
   #keepUdpAlive(proxy: Endpoint): void {
@@ -319,6 +333,7 @@ export class SipTransport implements Transport {
       message: (message, from) => this.#received(message, from.remote, { id, connection: from }),
       closed: (ended, error) => {
         this.#connections.delete(id);
+        for (const [callId, by] of this.#callers) if (by === ended) this.#callers.delete(callId);
         if (key !== undefined) this.#hops.delete(key);
         for (const resolve of this.#closed.splice(0)) resolve();
         if (ended === this.#lifeline)
@@ -366,6 +381,12 @@ export class SipTransport implements Transport {
   }
 
   async #choose(request: SipRequest): Promise<Way> {
+    if (this.#options.transport === "ws") {
+      // RFC 7118 §5: nobody connects to a WebSocket client; it is reached by the connection that its dialog came by.
+      const connection = this.#callers.get(headerOf(request.headers, "call-id") ?? "");
+      if (connection === undefined) throw new WatchwordError("node.sip-unreachable", "the WebSocket of the other party is closed");
+      return { kind: "connection", connection };
+    }
     const hop = nextHop(request, ownTransport(this.#options.transport));
     if (hop.transport !== "UDP") return { kind: "connection", connection: await this.#connection(hop) };
     const datagram: Way = { kind: "datagram", to: hop };
@@ -444,6 +465,8 @@ export class SipTransport implements Transport {
     by: { readonly id: string; readonly connection: SipConnection } | undefined,
   ): void {
     try {
+      if (by !== undefined && message.kind === "request" && message.method === "INVITE" && this.#options.transport === "ws")
+        remember(this.#callers, headerOf(message.headers, "call-id") ?? "", by.connection, MAX_CALLERS);
       if (by === undefined && !this.#retransmission.received(message)) return;
       if (message.kind === "response" && message.method === "INVITE" && message.status >= 200) this.#forgetWay(message);
       const readable =
@@ -543,8 +566,8 @@ function hopKey({ transport, host, port }: Hop): string {
 }
 
 /** Adds to a table that forgets its oldest entry rather than grow without bound. */
-function remember<T>(table: Map<string, T>, key: string, value: T): void {
+function remember<T>(table: Map<string, T>, key: string, value: T, most = MAX_REMEMBERED): void {
   const [oldest] = table.keys();
-  if (oldest !== undefined && table.size >= MAX_REMEMBERED) table.delete(oldest);
+  if (oldest !== undefined && table.size >= most) table.delete(oldest);
   table.set(key, value);
 }

@@ -1,7 +1,10 @@
-import { Socket } from "node:net";
-import { type RawData, WebSocket } from "ws";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import { type AddressInfo, Socket } from "node:net";
+import { type RawData, WebSocket, WebSocketServer } from "ws";
 import { concatBytes, WatchwordError } from "../../bytes/index.js";
 import type { Endpoint } from "../../io/index.js";
+import { formatEndpoint } from "../datagrams.js";
 import { nodeError } from "../errors.js";
 import { plainOctets } from "../octets.js";
 import type { StreamOptions } from "../streams.js";
@@ -66,6 +69,61 @@ export function connectWebSocket(url: string, options: WebSocketOptions): Promis
     });
     socket.once("open", () => resolve(new Channel(socket, carrier ?? new Socket(), url.startsWith("wss:"), keepAlive)));
   });
+}
+
+/** What a WebSocket listener needs. */
+export interface WebSocketListenerOptions {
+  readonly local: Endpoint;
+  /** PEM certificate chain and private key; with them it is WSS. */
+  readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
+  readonly keepAlive: number;
+  readonly maxConnections: number;
+  readonly onChannel: (channel: WebSocketChannel) => void;
+}
+
+/**
+ * Accepts WebSockets of the subprotocol `sip` (RFC 7118 §4).
+ * @throws (rejects) WatchwordError of the socket
+ */
+export async function listenWebSocket(
+  options: WebSocketListenerOptions,
+): Promise<{ readonly local: Endpoint; close(): Promise<void> }> {
+  const { local, tls, keepAlive, maxConnections, onChannel } = options;
+  const server: Server =
+    tls === undefined
+      ? createServer()
+      : createTlsServer({ cert: certificateText(tls.cert), key: certificateText(tls.key), minVersion: "TLSv1.2" });
+  server.maxConnections = maxConnections;
+  const sockets = new WebSocketServer({
+    server,
+    maxPayload: MAX_HEAD + MAX_BODY,
+    perMessageDeflate: false,
+    handleProtocols: () => "sip",
+    verifyClient: ({ req }: { readonly req: IncomingMessage }) =>
+      (req.headers["sec-websocket-protocol"] ?? "").split(",").some((name) => name.trim() === "sip"),
+  });
+  // The server reports the same errors.
+  sockets.on("error", () => {});
+  sockets.on("connection", (socket, request) => onChannel(new Channel(socket, request.socket, tls !== undefined, keepAlive)));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(nodeError(error, `listen on ${formatEndpoint(local)}`)));
+    server.listen(local.port, local.host, resolve);
+  });
+  const { address, port } = server.address() as AddressInfo;
+  return {
+    local: { host: address, port },
+    close: () =>
+      new Promise((resolve) => {
+        for (const socket of sockets.clients) socket.terminate();
+        sockets.close();
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function certificateText(pem: string | Uint8Array): string | Buffer {
+  return typeof pem === "string" ? pem : Buffer.from(pem);
 }
 
 class Channel implements WebSocketChannel {

@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { definitionOn, join, type Server, startServer, type TestMember, until } from "./support.js";
+import type { JoinGroupOptions } from "../../../src/node/group/index.js";
+import { makeSelfSigned } from "../self-signed.js";
+import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
 
 describe("a key server with SIP and RTSP members", () => {
   let server: Server | undefined;
@@ -11,8 +13,8 @@ describe("a key server with SIP and RTSP members", () => {
     server = undefined;
   });
 
-  const joining = async (uri: string, name: string): Promise<TestMember> => {
-    const member = await join(uri, name);
+  const joining = async (uri: string, name: string, options: Partial<JoinGroupOptions> = {}): Promise<TestMember> => {
+    const member = await join(uri, name, options);
     members.push(member);
     return member;
   };
@@ -70,5 +72,47 @@ describe("a key server with SIP and RTSP members", () => {
     expect(listener.joined.membership.streams[0]?.statistics.unknownKey).toBeGreaterThan(0);
     expect(listener.states).toEqual(["joining: asked to join", "in-step: GSA installed"]);
     expect(server.service.gcks.metrics.registrations).toBe(2);
+  });
+
+  it("serves TLS, WebSocket and RTSPS beside TCP, in one process", async () => {
+    const tls = makeSelfSigned("127.0.0.1");
+    server = await startServer({
+      groups: [definitionOn(47_030, {}, { address: undefined })],
+      sip: [
+        { transport: "tls", local: localhost(), tls },
+        { transport: "ws", local: localhost() },
+        { transport: "ws", local: localhost(), tls },
+        { transport: "tcp", local: localhost() },
+      ],
+      rtsp: [{ local: localhost(), tls }],
+    });
+    const { service } = server;
+    const [byTls = "", byWs = "", byWss = "", byTcp = "", byRtsps = ""] = service.urisOf("blue");
+    const speaker = await joining(byTls, "speaker", { insecure: true });
+    const listeners = [
+      await joining(byWs, "listener1"),
+      await joining(byWss.replace("sip:", "sips:"), "listener2", { insecure: true }),
+      await joining(byTcp, "listener3"),
+      await joining(byRtsps, "listener4", { insecure: true }),
+    ];
+    let number = 0;
+    const allHear = async (): Promise<void> => {
+      const before = listeners.map(({ heard }) => heard.length);
+      await until(() => {
+        speaker.speak(number++);
+        return listeners.every(({ heard }, index) => heard.length > (before[index] ?? 0) + 3);
+      });
+    };
+    await allHear();
+    // No control group: rekey messages come in every dialog and session.
+    const before = speaker.joined.membership.streams[0]?.mki;
+    await service.gcks.rekey("blue");
+    await until(() => {
+      speaker.speak(number++);
+      return speaker.joined.membership.streams[0]?.mki !== before;
+    });
+    await allHear();
+    for (const { joined } of listeners) expect(await joined.leave()).toBe("verified");
+    expect(service.gcks.members("blue")).toHaveLength(1);
   });
 });

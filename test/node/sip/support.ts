@@ -63,6 +63,7 @@ export function simulatedSockets(network: SimulatedNetwork, host: SimulatedHost)
       });
     },
     connectWebSocket: () => Promise.reject(new Error("no WebSocket here")),
+    listenWebSocket: () => Promise.reject(new Error("no WebSocket here")),
   };
 }
 
