@@ -25,6 +25,13 @@ describe("samples", () => {
     expect(stdout).toMatch(/^\d{2} packets, AEAD_AES_128_GCM, key [0-9a-f]{8}; end verified$/m);
   });
 
+  it("group-tone", async () => {
+    const { stdout } = await run("group-tone.ts");
+    expect(stdout).toMatch(/^bob heard \d{2,} packets of SSRC \d+$/m);
+    expect(stdout).toContain("alice left: verified");
+    expect(stdout).toContain("bob left: verified");
+  });
+
   it("softphone-sipjs", async () => {
     const { stdout } = await run("softphone-sipjs.ts");
     const lines = stdout.trim().split("\n");

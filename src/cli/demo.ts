@@ -5,6 +5,7 @@ import { DataType, decodeMessage, titleOf } from "../mikey/index.js";
 import { connectRtspClient, createToneSource, type RtspService, startRtspService } from "../node/index.js";
 import { peerProfile } from "../peers/index.js";
 import type { RtspClient, RtspServerEvent } from "../rtsp/index.js";
+import { demonstrateGroup } from "./demo-group.js";
 import { untilStopped } from "./lifetime.js";
 import { clientKeying } from "./play.js";
 import { keyedPresentation } from "./serve.js";
@@ -14,17 +15,19 @@ const SUITE = "AES_CM_128_HMAC_SHA1_80";
 /** Packets of 20 ms before and after the rekey. */
 const PACKETS = 50;
 
-/** `npm start`: the main job by itself, step by step, then a path for GStreamer. */
+/** `npm start`: a group and a stream for one, step by step, then a path for GStreamer. */
 export function demoCommand(): Command {
   return new Command("demo")
-    .description("show the main job: a server, a client, keys, a rekey, an authenticated end")
-    .option("--once", "end when the client has left")
+    .description("show the main job: a group with a key server, then a server and a client; keys, rekeys, authenticated ends")
+    .option("--once", "end by itself")
     .action(demo);
 }
 
 async function demo({ once }: { readonly once?: true }): Promise<void> {
   const psk = { id: VIEWER, key: defaultCrypto.randomBytes(32) };
-  say("watchword: MIKEY inside RTSP keys SRTP, both ends in this process\n");
+  say("watchword: MIKEY inside SIP and RTSP keys SRTP, everybody in this process\n\nA group:\n");
+  await demonstrateGroup(step);
+  say("\nA stream for one viewer:\n");
   const events: RtspServerEvent[] = [];
   const service = await startRtspService({
     host: "127.0.0.1",

@@ -52,7 +52,7 @@ interface TlsFiles {
 export function parseGcksConfig(text: string, folder = "."): GcksConfig {
   let value: unknown;
   try {
-    value = parse(text, { maxAliasCount: 0 });
+    value = parse(text, { maxAliasCount: 0, logLevel: "error" });
   } catch (error) {
     throw new WatchwordError("cli.yaml", `the configuration is no YAML: ${(error as Error).message.split("\n")[0]}`);
   }

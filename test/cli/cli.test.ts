@@ -394,6 +394,20 @@ describe("npm start", () => {
   it("shows the main job and ends by itself with --once", async () => {
     const outcome = await run("demo", "--once");
     expect(outcome.code, outcome.stderr).toBe(0);
-    for (const word of ["DESCRIBE", "SETUP", "PLAY", "REKEY", "TEARDOWN", "verified"]) expect(outcome.stdout).toContain(word);
+    for (const word of [
+      "gcks",
+      "JOIN",
+      "TONE",
+      "EXPEL",
+      "LEAVE",
+      "END",
+      "DESCRIBE",
+      "SETUP",
+      "PLAY",
+      "REKEY",
+      "TEARDOWN",
+      "verified",
+    ])
+      expect(outcome.stdout).toContain(word);
   });
 });

@@ -55,6 +55,8 @@ export async function startSipGroupServer(options: SipListenerOptions, gcks: Gck
     async close() {
       // Members keep their dialogs: the key server goes on at its next start. `stop` would hang up on all of them.
       await stack.transport.disconnect();
+      // The timers of its transactions would hold the process for half a minute.
+      stack.userAgent.userAgentCore.dispose();
     },
   };
 }

@@ -1,0 +1,74 @@
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { WatchwordError } from "../../src/bytes/index.js";
+import { parseGcksConfig } from "../../src/cli/gcks-config.js";
+
+/** The example of docs/gcks.md. */
+const EXAMPLE = /```yaml\n([\s\S]*?)```/.exec(readFileSync(new URL("../../docs/gcks.md", import.meta.url), "utf8"))?.[1] ?? "";
+
+/** Replaces a part of the example, which has to be there. */
+function changed(from: string, to: string): string {
+  expect(EXAMPLE).toContain(from);
+  return EXAMPLE.replace(from, to);
+}
+
+describe("the configuration of a key server", () => {
+  it("is what docs/gcks.md shows", () => {
+    const config = parseGcksConfig(EXAMPLE, "/etc/watchword");
+    expect(config.identity).toBe("sip:gcks@example.org");
+    expect(config.keys).toBe("/etc/watchword/members.txt");
+    expect(config.store).toEqual({ file: "/etc/watchword/gcks.db", key: { file: "/etc/watchword/store.key" } });
+    expect(config.sip).toEqual([{ transport: "udp", local: { host: "127.0.0.1", port: 5060 } }]);
+    expect(config.rtsp).toEqual([{ local: { host: "127.0.0.1", port: 8554 } }]);
+    expect(config.control).toEqual({ local: { host: "127.0.0.1", port: 2269 }, interface: "lo", ttl: 1 });
+    expect(config.groups.map(({ name }) => name)).toEqual(["blue"]);
+  });
+
+  it("takes every line of the example that is commented out", () => {
+    const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:))/gm, "$1");
+    const config = parseGcksConfig(everything, "/etc/watchword");
+    expect(config.sip.map(({ transport }) => transport)).toEqual(["udp", "tls", "ws"]);
+    expect(config.outside).toBe("/etc/watchword/expulsions.db");
+    expect(config.credentials.get("blue")).toBe("/etc/watchword/blue.credential");
+  });
+
+  it.each([
+    ["identity: sip:gcks@example.org", "identity: nobody at all", "config.identity"],
+    ["keys: members.txt", "kees: members.txt", "config.keys is missing"],
+    ["ttl: 1", "tll: 1", "config.control.tll is not known here"],
+    ['listen: "127.0.0.1:5060"', 'listen: "127.0.0.1:70000"', "config.sip[0].listen"],
+    ["transport: udp", "transport: sctp", "config.sip[0].transport"],
+    ["transport: udp", "transport: tls", "config.sip[0].certificate"],
+    ["key: { file: store.key }", "key: { file: store.key, environment: KEY }", "config.store.key names a file or"],
+    ["port: 5004", "port: 5005", "config.groups[0].streams[0].port"],
+    ["role: both", "role: boss", "config.groups[0].members[0].role"],
+  ])("says what is wrong with %s as %s", (from, to, message) => {
+    expect(() => parseGcksConfig(changed(from, to))).toThrow(message);
+  });
+
+  it("is YAML, without aliases that grow", () => {
+    expect(() => parseGcksConfig("identity: [")).toThrow(expect.objectContaining({ code: "cli.yaml" }));
+    expect(() => parseGcksConfig("a: &a [1]\nb: [*a, *a]")).toThrow(WatchwordError);
+  });
+
+  it("is a configuration or an error of ours, whatever is in the file", () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.json(),
+          fc.nat(EXAMPLE.length).map((end) => EXAMPLE.slice(0, end)),
+        ),
+        (text) => {
+          try {
+            parseGcksConfig(text);
+          } catch (error) {
+            expect(error).toBeInstanceOf(WatchwordError);
+          }
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
