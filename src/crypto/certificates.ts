@@ -48,6 +48,28 @@ export interface CertificateVerifier {
   verify(chain: readonly CertificateReference[], requirements: CertificateRequirements): Promise<VerifiedCertificate>;
 }
 
+/**
+ * Takes the certificates of these holders alone: the server that was addressed, and not everybody else whom the same authorities vouch for.
+ * @param identities one of them has to be named by the certificate, as `CertificateRequirements.identity` has it
+ */
+export function certificatesOf(verifier: CertificateVerifier, identities: readonly string[]): CertificateVerifier {
+  return {
+    async verify(chain, requirements) {
+      const verified = await verifier.verify(chain, requirements);
+      let refusal: unknown = new CertificateError("identity", "nobody is expected");
+      for (const identity of identities) {
+        try {
+          await verifier.verify(chain, { ...requirements, identity });
+          return verified;
+        } catch (error) {
+          refusal = error;
+        }
+      }
+      throw refusal;
+    },
+  };
+}
+
 /** Why a certificate was not accepted. */
 export type CertificateRefusal =
   /** Not DER, not X.509, or a field that has no meaning. */

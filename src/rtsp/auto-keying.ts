@@ -1,5 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyExport, MediaKeying, MediaOffer } from "../gsa/index.js";
+import type { Credential, Identity } from "../mikey/index.js";
 import {
   anyClientProfile,
   clientLadder,
@@ -19,7 +20,10 @@ export interface AutoClientKeyingOptions {
   readonly keyingFor: (profile: PeerProfile) => MediaKeying;
   /** Tells this client's sessions from others' that share a replay cache. */
   readonly scope: string;
-  readonly psk?: Uint8Array;
+  /** What protects the keys. Default: nothing but the channel. */
+  readonly credential?: Credential;
+  /** As in `ClientBeginning`. */
+  readonly responderId?: Identity;
   /** The suite to propose where the server leaves the keys to us. */
   readonly suite: SuiteName;
   /** As in `MikeyClientKeyingOptions`. */
@@ -56,7 +60,7 @@ class AutoKeying implements ClientKeying {
   }
 
   choose(messages: readonly Uint8Array[]): number {
-    return chooseMessage(messages, this.#options.psk !== undefined);
+    return chooseMessage(messages, this.#options.credential !== undefined);
   }
 
   answeredPerStream(message: Uint8Array): boolean {
@@ -69,8 +73,10 @@ class AutoKeying implements ClientKeying {
   }
 
   async initiate(request: ClientKeyingRequest): Promise<MediaOffer> {
-    const { psk } = this.#options;
-    this.#begin(() => (psk === undefined ? clientLadder(undefined, request.announced) : [{ profile: peerProfile("strict") }]));
+    const { credential } = this.#options;
+    this.#begin(() =>
+      credential === undefined ? clientLadder(undefined, request.announced) : [{ profile: peerProfile("strict") }],
+    );
     const { initiate } = this.#current;
     if (initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
     return initiate(request);
@@ -95,7 +101,7 @@ class AutoKeying implements ClientKeying {
   }
 
   get #current(): ClientKeying {
-    const { scope, psk, suite: wanted, exportKeys } = this.#options;
+    const { scope, credential, responderId, suite: wanted, exportKeys } = this.#options;
     const { profile, suite } = this.#step;
     let keying = this.#keyings.get(profile.name);
     if (keying === undefined) {
@@ -106,7 +112,11 @@ class AutoKeying implements ClientKeying {
       keying,
       scope,
       profile,
-      initiate: { policy: peerPolicy(profile, suite ?? wanted), ...(psk === undefined ? {} : { psk }) },
+      initiate: {
+        policy: peerPolicy(profile, suite ?? wanted),
+        ...(credential === undefined ? {} : { credential }),
+        ...(responderId === undefined ? {} : { responderId }),
+      },
       ...(suite === undefined ? {} : { policy: peerPolicy(profile, suite) }),
       ...(exportKeys === undefined ? {} : { exportKeys }),
     });

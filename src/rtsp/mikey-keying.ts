@@ -8,7 +8,7 @@ import {
   type MediaOffer,
   type StreamProposal,
 } from "../gsa/index.js";
-import { DataType, decodeMessage, type Identity, IdType, MikeyError } from "../mikey/index.js";
+import { type Credential, DataType, decodeMessage, entryOf, type Identity, IdType, MikeyError } from "../mikey/index.js";
 import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import type {
@@ -47,19 +47,31 @@ export function nameOfIdentity(identity: Identity | undefined): string | undefin
   return identity === undefined ? undefined : utf8Text(identity.data);
 }
 
+/** What a description offers keys under, and whom it is meant for. */
+export interface MeantCredential {
+  readonly credential: Credential;
+  /** Absent where whoever answers proves who it is: in DH and RSA-R. */
+  readonly responderId?: Identity;
+}
+
 /** How a server path is keyed. */
 export interface MikeyServerKeyingOptions {
   readonly keying: MediaKeying;
   readonly policy: SrtpPolicy;
-  /** With a directory sessions need a pre-shared key of it; without, keys are NULL-keyed and as safe as the channel. */
+  /**
+   * Sessions need a credential, and this one is offered to a client, whatever its mode; undefined where there is none for it: the client
+   * has to begin. Without this member and `directory` keys are NULL-keyed and as safe as the channel.
+   */
+  readonly credentialFor?: (peer: KeyingPeer) => MeantCredential | undefined;
+  /** In its place: sessions need a pre-shared key of this directory, and a client that none belongs to is not served. */
   readonly directory?: PskDirectory;
   /**
-   * Beside a directory: offer a NULL-keyed message too, before the other, for clients that have no pre-shared key. Only where the
+   * Beside a credential: offer a NULL-keyed message too, before the other, for clients that have no pre-shared key. Only where the
    * channel protects it, or where this keying allows NULL keying by name.
    */
   readonly open?: { readonly keying: MediaKeying; readonly policy: SrtpPolicy };
   readonly habits?: KeyingHabits;
-  /** Where the description has the messages. With a directory and `session` one exchange keys all streams. Default `media`. */
+  /** Where the description has the messages. With a credential and `session` one exchange keys all streams. Default `media`. */
   readonly level?: "session" | "media";
   /** Hands the SRTP master keys of every session out; `stream` is the index of the m= line. Default: they never leave. */
   readonly exportKeys?: (keys: ExportedKeys, peer: KeyingPeer) => void;
@@ -77,11 +89,12 @@ function exportUnder(streams: readonly KeyingStream[], exportKeys: KeyExport | u
  */
 export function createMikeyServerKeying(options: MikeyServerKeyingOptions): ServerKeying {
   const { keying, policy, directory, open, habits, level } = options;
+  const credentialFor = options.credentialFor ?? (directory && pskCredentialFor(directory));
   const exportTo = (peer: KeyingPeer): KeyExport | undefined => {
     const { exportKeys } = options;
     return exportKeys && ((keys) => exportKeys(keys, peer));
   };
-  const offerFor = async (streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer> => {
+  const offerFor = async (streams: readonly KeyingStream[], peer: KeyingPeer): Promise<MediaOffer | undefined> => {
     const { secure } = peer;
     const proposals = streams.map((stream) => proposalFor(stream, policy));
     const [first] = streams;
@@ -90,23 +103,15 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
       ...(first?.unanswered === undefined ? {} : { unanswered: first.unanswered }),
       ...exportUnder(streams, exportTo(peer)),
     };
-    if (directory === undefined) return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure, ...facts });
+    if (credentialFor === undefined)
+      return keying.offer({ credential: { nullKeying: true }, streams: proposals, secure, ...facts });
     const spare = open !== undefined && (secure || open.keying.options.allowNullKeying === true) ? open : undefined;
-    const found = spare === undefined ? meantKey(directory, peer) : findMeantKey(directory, peer);
+    const found = credentialFor(peer);
+    if (found === undefined && spare === undefined && directory !== undefined) throw unknownClient();
     // Both lines are of one protocol; the list says that there are two (RFC 4567 §4.1.4).
     const sdpIds = spare === undefined ? PROTOCOLS : [...PROTOCOLS, ...PROTOCOLS];
-    const keyed =
-      found === undefined
-        ? undefined
-        : await keying.offer({
-            credential: { psk: found.psk },
-            streams: proposals,
-            secure,
-            ...facts,
-            responderId: identityOf(found.name),
-            sdpIds,
-          });
-    if (spare === undefined) return keyed as MediaOffer;
+    const keyed = found === undefined ? undefined : await keying.offer({ ...found, streams: proposals, secure, ...facts, sdpIds });
+    if (spare === undefined) return keyed;
     const plain = await spare.keying.offer({
       credential: { nullKeying: true },
       streams: proposals.map((proposal) => ({ ...proposal, policy: spare.policy })),
@@ -118,14 +123,14 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
   return {
     ...(habits === undefined ? {} : { habits }),
     ...(level === undefined ? {} : { level }),
-    ...(level === "session" && directory !== undefined && open === undefined ? { offerAll: offerFor } : {}),
+    ...(level === "session" && credentialFor !== undefined && open === undefined ? { offerAll: offerFor } : {}),
     offer: (stream, peer) => offerFor([stream], peer),
     async accept(offer, message, stream, peer, scope) {
-      if (directory !== undefined && open === undefined && message === undefined)
+      if (credentialFor !== undefined && open === undefined && message === undefined)
         throw new MikeyError("mikey.absent", "SETUP carries no key management data");
       if (message === undefined || isResponse(message)) return completeOffer(offer, message);
       const nullKeyed = isNullKeyedMessage(message);
-      const plain = directory === undefined ? keying : open?.keying;
+      const plain = credentialFor === undefined ? keying : open?.keying;
       // In the NULL dialect the answer to an offer is a message of the client's own; elsewhere such a message is another exchange.
       if (offer !== undefined && nullKeyed && plain !== undefined) return completeOffer(offer, message);
       offer?.abandon();
@@ -135,7 +140,7 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
     },
     share: () => {
       const { crypto, dialect } = keying.options;
-      const fixed = directory === undefined && dialect.nullRekey === "never";
+      const fixed = credentialFor === undefined && dialect.nullRekey === "never";
       return createSharedSender({ policy, mkiLength: dialect.mkiLength, fixed, ...(crypto === undefined ? {} : { crypto }) });
     },
   };
@@ -166,31 +171,34 @@ function eitherOffer(plain: MediaOffer, keyed: MediaOffer): MediaOffer {
 }
 
 /**
- * Which pre-shared key is meant: the authenticated user's, or the one of the From header, or the only one there is (RFC 4567 §7).
- * @throws MikeyError `mikey.authentication` where no key has that name
+ * Offers every client the pre-shared key that is meant: the authenticated user's, or the one of the From header, or the only one there is
+ * (RFC 4567 §7).
  */
-function meantKey(directory: PskDirectory, peer: KeyingPeer): { name: string; psk: Uint8Array } {
-  const found = findMeantKey(directory, peer);
-  if (found !== undefined) return found;
-  throw new MikeyError(
+export function pskCredentialFor(
+  directory: PskDirectory,
+  mode: "PSK" | "DHHMAC" = "PSK",
+): (peer: KeyingPeer) => MeantCredential | undefined {
+  const only = directory.names.length === 1 ? directory.names[0] : undefined;
+  return (peer) => {
+    for (const name of [peer.user, peer.from, only]) {
+      const psk = name === undefined ? undefined : directory.find(name);
+      if (name !== undefined && psk !== undefined) return { credential: { psk, mode }, responderId: identityOf(name) };
+    }
+    return undefined;
+  };
+}
+
+function unknownClient(): MikeyError {
+  return new MikeyError(
     "mikey.authentication",
     "no pre-shared key belongs to this client: it has to authenticate or say who it is in From",
   );
 }
 
-function findMeantKey(directory: PskDirectory, peer: KeyingPeer): { name: string; psk: Uint8Array } | undefined {
-  const only = directory.names.length === 1 ? directory.names[0] : undefined;
-  for (const name of [peer.user, peer.from, only]) {
-    const psk = name === undefined ? undefined : directory.find(name);
-    if (name !== undefined && psk !== undefined) return { name, psk };
-  }
-  return undefined;
-}
-
 /** An ERR message also belongs to the exchange of the description. */
 function isResponse(message: Uint8Array): boolean {
   const { dataType } = decodeMessage(message, { trailing: "keep" }).header;
-  return dataType === DataType.PSK_RESP || dataType === DataType.ERROR;
+  return dataType === DataType.ERROR || entryOf(DataType, dataType)?.from === "responder";
 }
 
 async function completeOffer(offer: MediaOffer | undefined, message: Uint8Array | undefined): Promise<KeyingOutcome> {
@@ -227,14 +235,25 @@ function outcomeOf(answer: MediaAnswer): KeyingOutcome {
   return { media: answer.media, response: answer.response };
 }
 
+/** What a client begins an exchange with. */
+export interface ClientBeginning {
+  readonly policy: SrtpPolicy;
+  /** Default: NULL keying. */
+  readonly credential?: Credential;
+  /** The server, where its identity is known; a pre-shared key agreement (DHHMAC) needs it. */
+  readonly responderId?: Identity;
+  /** Whether a server that `responderId` leaves open may answer. Default: everybody whose key is good. */
+  readonly acceptsResponder?: (responderId: Identity) => boolean;
+}
+
 /** How a client is keyed. */
 export interface MikeyClientKeyingOptions {
   readonly keying: MediaKeying;
   /** Tells this client's sessions from others' that share a replay cache. */
   readonly scope: string;
-  /** Begin an exchange where the description has none, under this policy: with a pre-shared key (docs/protocol.md §7), or NULL-keyed. */
-  readonly initiate?: { readonly psk?: Uint8Array; readonly policy: SrtpPolicy };
-  /** Prefer messages that a pre-shared key protects, where the description has several. Default false. */
+  /** Begin an exchange where the description has none (RFC 7826 appendix C.1.4.1, docs/protocol.md §7). */
+  readonly initiate?: ClientBeginning;
+  /** Prefer messages that a credential protects, where the description has several. Default false. */
   readonly preferPsk?: boolean;
   /** The policy of our own NULL-keyed key. Default: as the server's message has it. */
   readonly policy?: SrtpPolicy;
@@ -271,7 +290,7 @@ export function createMikeyClientKeying(options: MikeyClientKeyingOptions): Clie
   };
 }
 
-/** Of several messages at one level the one for us: protected by a pre-shared key, or not; the first where none is. */
+/** Of several messages at one level the one for us: protected by a credential, or not; the first where none is. */
 export function chooseMessage(messages: readonly Uint8Array[], preferPsk: boolean): number {
   return Math.max(
     0,
@@ -281,22 +300,17 @@ export function chooseMessage(messages: readonly Uint8Array[], preferPsk: boolea
 
 function begin(
   keying: MediaKeying,
-  {
-    psk,
-    policy,
-    exportKeys,
-  }: Required<Pick<MikeyClientKeyingOptions, "initiate">>["initiate"] & {
-    readonly exportKeys: KeyExport | undefined;
-  },
+  { credential, policy, exportKeys, ...responder }: ClientBeginning & { readonly exportKeys: KeyExport | undefined },
   request: ClientKeyingRequest,
 ): Promise<MediaOffer> {
   const { nullDirections } = keying.options.dialect;
   return keying.offer({
-    credential: psk === undefined ? { nullKeying: true } : { psk },
+    credential: credential ?? { nullKeying: true },
     streams: request.streams.map(({ ssrc }) => ({ policy, ...(ssrc === undefined ? {} : { ssrc }) })),
     secure: request.peer.secure,
     peerAnnounced: request.announced,
     ...exportUnder(request.streams, exportKeys),
     ...(nullDirections === "answerer" ? { nullDirections: "one" as const } : {}),
+    ...responder,
   });
 }

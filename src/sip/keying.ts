@@ -2,6 +2,7 @@ import { utf8Text } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import { createMediaKeying, type KeyedMedia, type MediaKeyingOptions } from "../gsa/index.js";
 import type { Clock, Timer, Timers } from "../io/index.js";
+import type { Credential, MikeyPolicy } from "../mikey/index.js";
 import { peerProfile } from "../peers/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import type { SipKeying, SipKeyingOptions } from "./contracts.js";
@@ -58,38 +59,50 @@ function boundedSet(size: number): Set<string> {
   return set;
 }
 
-/** A user agent whose calls are keyed by pre-shared keys. */
-export interface PskSipKeyingOptions
+/** Credentials by the URI of the other party. */
+export interface SipCredentials {
+  find(uri: string): Credential | undefined;
+}
+
+/** What a user agent is, apart from its credentials. */
+interface AgentOptions
   extends Omit<SipKeyingOptions, "keying" | "credentialFor">,
     Partial<Pick<MediaKeyingOptions, "dialect" | "policyAccepted" | "skewMs" | "replayCache" | "timestamps" | "overlapMs">> {
-  /** Our own URI: `sip:alice@example.org`. */
+  /** Our own URI: `sip:alice@example.org`. In the modes with key pairs our certificate names it. */
   readonly uri: string;
-  /** Pre-shared keys by the URI of the other party. */
-  readonly keys: SipDirectory | Iterable<readonly [uri: string, psk: Uint8Array]>;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly crypto?: CryptoProvider;
 }
 
+/** A user agent whose calls are keyed under credentials. */
+export interface CredentialSipKeyingOptions extends AgentOptions, Pick<MediaKeyingOptions, "keyPairs"> {
+  /** What a party is called with, in whatever mode; the pre-shared keys among them are also what it may call with. */
+  readonly credentials: SipCredentials;
+  /** What is acceptable in key messages, and how certificates are judged. Default: every mode, and no certificate. */
+  readonly keyPolicy?: MikeyPolicy;
+}
+
 /**
- * `createSipKeying` for a user agent with pre-shared keys: identities are SIP URIs, keys without protection of their own are refused.
+ * `createSipKeying` for a user agent with credentials: identities are SIP URIs, keys without protection of their own are refused.
  * @throws WatchwordError `sip.uri`
  */
-export function createPskSipKeying(options: PskSipKeyingOptions): SipKeying {
-  const { uri, keys, clock, timers, crypto, dialect, policyAccepted, skewMs, replayCache, timestamps, overlapMs, ...rest } =
-    options;
-  const directory = Symbol.iterator in keys ? createSipDirectory(keys) : keys;
-  const keyFor = (party: string | undefined): { readonly psk: Uint8Array } | undefined => {
-    const psk = party === undefined ? undefined : directory.find(party);
-    return psk === undefined ? undefined : { psk };
-  };
+export function createCredentialSipKeying(options: CredentialSipKeyingOptions): SipKeying {
+  const { uri, credentials, clock, timers, crypto, keyPairs, keyPolicy, ...others } = options;
+  const { dialect, policyAccepted, skewMs, replayCache, timestamps, overlapMs, ...rest } = others;
   const keying = createMediaKeying({
     clock,
     timers,
     dialect: dialect ?? peerProfile("strict"),
     identity: sipIdentity(uri),
     requirePsk: true,
-    findCredential: (identity) => keyFor(identity === undefined ? undefined : utf8Text(identity.data)),
+    findCredential: (identity) => {
+      const party = identity === undefined ? undefined : utf8Text(identity.data);
+      const credential = party === undefined ? undefined : credentials.find(party);
+      return credential !== undefined && "psk" in credential ? credential : undefined;
+    },
+    ...(keyPairs === undefined ? {} : { keyPairs }),
+    ...(keyPolicy === undefined ? {} : { policy: keyPolicy }),
     ...(crypto === undefined ? {} : { crypto }),
     ...(policyAccepted === undefined ? {} : { policyAccepted }),
     ...(skewMs === undefined ? {} : { skewMs }),
@@ -97,5 +110,24 @@ export function createPskSipKeying(options: PskSipKeyingOptions): SipKeying {
     ...(timestamps === undefined ? {} : { timestamps }),
     ...(overlapMs === undefined ? {} : { overlapMs }),
   });
-  return createSipKeying({ ...rest, keying, credentialFor: keyFor });
+  return createSipKeying({ ...rest, keying, credentialFor: (party) => credentials.find(party) });
+}
+
+/** A user agent whose calls are keyed by pre-shared keys. */
+export interface PskSipKeyingOptions extends AgentOptions {
+  /** Pre-shared keys by the URI of the other party. */
+  readonly keys: SipDirectory | Iterable<readonly [uri: string, psk: Uint8Array]>;
+}
+
+/**
+ * `createCredentialSipKeying` where every credential is a pre-shared key.
+ * @throws WatchwordError `sip.uri`
+ */
+export function createPskSipKeying({ keys, ...options }: PskSipKeyingOptions): SipKeying {
+  const directory = Symbol.iterator in keys ? createSipDirectory(keys) : keys;
+  const find = (party: string): Credential | undefined => {
+    const psk = directory.find(party);
+    return psk === undefined ? undefined : { psk };
+  };
+  return createCredentialSipKeying({ ...options, credentials: { find } });
 }

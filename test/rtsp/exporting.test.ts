@@ -57,7 +57,7 @@ describe.each(["udp", "tcp"] as const)("handing media on sealed, over %s", (tran
         }),
         scope: "viewer",
         exportKeys: (keys) => atClient.push(keys),
-        ...(initiate ? { initiate: { psk: PSK, policy: { suite: "AEAD_AES_128_GCM" } } } : {}),
+        ...(initiate ? { initiate: { credential: { psk: PSK }, policy: { suite: "AEAD_AES_128_GCM" } } } : {}),
       }),
       onSealedRtp: (track, packet) => sealed.push([track, packet.slice()]),
       onSealedRtcp: (track, packet) => sealedRtcp.push([track, packet.slice()]),

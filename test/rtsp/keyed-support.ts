@@ -78,7 +78,7 @@ export function clientKeying(
     scope: "viewer",
     profile,
     preferPsk: psk !== undefined,
-    initiate: { policy: peerPolicy(profile, AES80), ...(psk === undefined ? {} : { psk }) },
+    initiate: { policy: peerPolicy(profile, AES80), ...(psk === undefined ? {} : { credential: { psk } }) },
   });
 }
 
@@ -98,7 +98,7 @@ export function autoKeying(
     scope: "viewer",
     suite,
     onStep: (profile) => steps.push(profile),
-    ...(psk === undefined ? {} : { psk }),
+    ...(psk === undefined ? {} : { credential: { psk } }),
   });
 }
 

@@ -84,7 +84,7 @@ function clientKeying(
       ...options,
     }),
     scope: name,
-    ...(initiate && psk !== undefined ? { initiate: { psk, policy: { suite: "AES_CM_128_HMAC_SHA1_80" } } } : {}),
+    ...(initiate && psk !== undefined ? { initiate: { credential: { psk }, policy: { suite: "AES_CM_128_HMAC_SHA1_80" } } } : {}),
   });
 }
 

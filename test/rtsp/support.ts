@@ -102,6 +102,8 @@ export interface SettingOptions {
   readonly presentation?: Partial<Presentation>;
   readonly tracks?: readonly MediaTrack[];
   readonly secure?: boolean;
+  /** Waits for what takes real time; simulated time stands still meanwhile. */
+  readonly idle?: () => Promise<void>;
 }
 
 /** A server at `server:554/s` in a network of its own. */
@@ -132,7 +134,10 @@ export function createSetting(
       settled = true;
     };
     promise.then(mark, mark);
-    for (let step = 0; step < 1000 && !settled; step++) await network.advance(milliseconds / 10);
+    for (let step = 0; step < 1000 && !settled; step++) {
+      await given.idle?.();
+      await network.advance(milliseconds / 10);
+    }
     return promise;
   };
   const dial = (from = "client"): Promise<Stream> =>

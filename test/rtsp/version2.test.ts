@@ -227,7 +227,11 @@ function viewer(network: SimulatedNetwork, psk = PSK): ClientKeying {
     identity: identityOf("viewer"),
     findCredential: () => ({ psk }),
   });
-  return createMikeyClientKeying({ keying: media, scope: "test", initiate: { psk, policy: { suite: "AES_CM_128_HMAC_SHA1_80" } } });
+  return createMikeyClientKeying({
+    keying: media,
+    scope: "test",
+    initiate: { credential: { psk }, policy: { suite: "AES_CM_128_HMAC_SHA1_80" } },
+  });
 }
 
 describe("keys in RTSP 2.0", () => {
