@@ -3,7 +3,7 @@ import { WatchwordError } from "../bytes/index.js";
 import { steadyClock } from "../node/index.js";
 import type { CallEnd, SipCall, SipUserAgent } from "../node/sip/index.js";
 import { untilStopped } from "./lifetime.js";
-import { integerBetween, parseEndpoint, parseSeconds } from "./options.js";
+import { integerBetween, parseEndpoint, parseSeconds, UsageError } from "./options.js";
 import {
   addSipOptions,
   checkSipOptions,
@@ -43,6 +43,7 @@ export function callCommand(): Command {
       `
 Examples:
   watchword call sip:watchword@127.0.0.1:5060 --psk "$(cat keys.txt)" --duration 10 --json
+  watchword call sip:bob@example.org --proxy sip.example.org:5060 --key alice.key --cert alice.pem --ca ca.pem --mode dh
   watchword call sip:bob@example.org --proxy sip.example.org:5061 --transport tls --user alice:secret --psk-file keys.txt
   watchword call sip:bob@example.org --proxy wss://sip.example.org/ --transport ws --user alice:secret --psk-file keys.txt --out bob.rtpdump
 
@@ -53,6 +54,8 @@ Exit status: 0 the call stood and ended, 1 it was refused or failed, 2 wrong usa
 
 async function call(target: string, flags: CallFlags): Promise<void> {
   checkSipOptions(flags);
+  if (flags.mode === "pk" && flags.peerCert === undefined && flags.lateOffer !== true)
+    throw new UsageError("--mode pk encrypts to the other party: give its certificate by --peer-cert");
   const agent = await startAgent(flags, endpointOfAddress(target), {
     onKeyed: reportKeys,
     onDisconnect: (error) => status(`the SIP server is gone: ${error.message}`),

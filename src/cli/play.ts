@@ -4,6 +4,7 @@ import { formatHex, WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import { createMediaKeying, type KeyExport, type MediaKeying, type ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
+import { type Credential, identityNamed } from "../mikey/index.js";
 import {
   connectRtspClient,
   createRtpdumpWriter,
@@ -28,6 +29,16 @@ import {
 } from "../rtsp/index.js";
 import type { SuiteName } from "../srtp/index.js";
 import { type ExportFormat, exportFormats } from "../tools/index.js";
+import {
+  addCredentialOptions,
+  type CredentialFlags,
+  checkCredentials,
+  type KeyPairIdentity,
+  loadKeyPair,
+  pskMode,
+  pskOf,
+  pskPolicy,
+} from "./credentials.js";
 import { createKeyExporter, type KeyExporter } from "./key-exporter.js";
 import { untilStopped } from "./lifetime.js";
 import {
@@ -42,17 +53,19 @@ import {
   parseSuite,
   parseUser,
   profileOption,
+  readPskFile,
   readTextFile,
   UsageError,
   type User,
 } from "./options.js";
+import { SERVER_NAME } from "./serve.js";
 
 /** Milliseconds that keys wait for streams that do not send. */
 const EXPORT_PATIENCE = 5000;
 
 type Output = { readonly kind: "rtp" | "srtp"; readonly target: Endpoint } | { readonly kind: "file"; readonly path: string };
 
-interface PlayFlags {
+interface PlayFlags extends CredentialFlags {
   readonly transport: ClientTransport;
   readonly rtsp: "1.0" | "2.0" | "auto";
   readonly interface?: string;
@@ -76,19 +89,24 @@ interface PlayFlags {
 
 /** `watchword play`: an RTSP(S) client that decrypts. */
 export function playCommand(): Command {
-  return new Command("play")
-    .description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted")
+  const command = new Command("play").description("play an RTSP(S) stream whose SRTP is keyed by MIKEY, and hand it on decrypted");
+  return addCredentialOptions(command)
     .argument("<url>", "rtsp:// or rtsps://")
     .option("--transport <kind>", "udp, tcp or multicast", parseTransport, "udp")
     .option("--rtsp <version>", "1.0, 2.0, or auto: 2.0 where the server speaks it", parseVersion, "1.0")
     .option("--interface <name|address>", "network interface to receive multicast on")
     .addOption(profileOption("what the server needs"))
     .option("--psk <id:hex>", "our pre-shared key and the name that the server knows it by", parsePsk)
+    .option("--psk-file <file>", "file of one ID:HEX line", readPskFile)
     .option("--suite <name>", "SRTP suite to propose where the server leaves the keys to us", parseSuite, "AES_CM_128_HMAC_SHA1_80")
     .option("--rekey <seconds>", "new keys this often, where the keys are ours and the server takes others", parseSeconds)
     .option("--key-lifetime <packets>", "most packets under one key of ours", integerBetween(16, 2 ** 48))
     .option("--allow-null-keying", "take keys that came in the clear")
-    .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option(
+      "--ca <file>",
+      "PEM certificates of the issuers to trust: in TLS instead of the system's, and for the server's key messages",
+      readTextFile,
+    )
     .option("--insecure", "accept any certificate")
     .option("--user <name:password>", "RTSP authentication", parseUser)
     .option(
@@ -111,6 +129,7 @@ export function playCommand(): Command {
       `
 Examples:
   watchword play rtsp://127.0.0.1:8554/live --psk viewer:8f2c… --stats
+  watchword play rtsp://camera.example/live --key viewer.key --cert viewer.pem --ca ca.pem --rtsp 2.0
   watchword play rtsps://camera.example/stream --profile onvif --ca ca.pem --user viewer:secret --out rtp://127.0.0.1:5004
   watchword play rtsps://camera.example/stream --profile auto --ca ca.pem --json
   ffplay -protocol_whitelist file,udp,rtp watchword-5004.sdp
@@ -128,8 +147,13 @@ async function play(url: string, flags: PlayFlags): Promise<void> {
     throw new UsageError("--interface goes together with --transport multicast");
   }
   checkExport(flags);
+  checkCredentials(flags);
+  const [psk, ...others] = pskOf(flags);
+  if (others.length > 0) throw new UsageError("a player has one pre-shared key");
   const started = steadyClock.now();
-  const player = new Player(flags);
+  // The server is who was addressed, not just anybody whom the same authority vouches for.
+  const keyPair = await loadKeyPair(flags, status, [url]);
+  const player = new Player(flags, { psk, keyPair });
   const verdict = await player.run(url, flags.transport);
   const seconds = (steadyClock.now() - started) / 1000;
   const summary = summarise(player.statistics, player.profile, verdict, seconds);
@@ -158,8 +182,11 @@ class Player {
   #stop: (() => void) | undefined;
   #failure: WatchwordError | undefined;
 
-  constructor(flags: PlayFlags) {
+  readonly #from: string | undefined;
+
+  constructor(flags: PlayFlags, credentials: PlayerCredentials) {
     this.#flags = flags;
+    this.#from = credentials.psk?.id ?? credentials.keyPair?.names[0];
     const { export: format, out } = flags;
     if (format !== undefined) {
       this.#export = createKeyExporter({
@@ -169,7 +196,7 @@ class Player {
       });
     }
     const exporter = this.#export;
-    this.#keying = clientKeying(flags, exporter && ((keys) => exporter.keys(keys)));
+    this.#keying = clientKeying({ ...flags, ...credentials }, exporter && ((keys) => exporter.keys(keys)));
   }
 
   /** What the server was taken for in the end. */
@@ -207,7 +234,7 @@ class Player {
   }
 
   #connect(url: string): Promise<RtspClient> {
-    const { user, psk, ca, insecure, rekey } = this.#flags;
+    const { user, ca, insecure, rekey } = this.#flags;
     const exporter = this.#export;
     const forward = {
       rtp: (track: number, packet: Uint8Array) => this.#sink?.rtp(track, packet),
@@ -229,7 +256,7 @@ class Player {
         this.#stop?.();
       },
       ...(user === undefined ? {} : { credentials: { user: user.name, password: user.password } }),
-      ...(psk === undefined ? {} : { from: psk.id }),
+      ...(this.#from === undefined ? {} : { from: this.#from }),
       ...(ca === undefined ? {} : { ca }),
       ...(insecure === undefined ? {} : { insecure }),
       ...(rekey === undefined ? {} : { rekeyInterval: rekey * 1000 }),
@@ -261,46 +288,54 @@ class Player {
   }
 }
 
-type KeyingFlags = Pick<PlayFlags, "profile" | "psk" | "suite" | "keyLifetime" | "allowNullKeying">;
+/** What a player is keyed by; neither: NULL keying. */
+interface PlayerCredentials {
+  readonly psk?: Psk | undefined;
+  readonly keyPair?: KeyPairIdentity | undefined;
+}
 
-/** How a player is keyed: by its pre-shared key, or, where it has none, by NULL keying over what the flags allow. */
-export function clientKeying(
-  { profile, psk, suite, keyLifetime, allowNullKeying }: KeyingFlags,
-  exportKeys?: KeyExport,
-): ClientKeying {
+type KeyingFlags = Pick<PlayFlags, "profile" | "suite" | "keyLifetime" | "allowNullKeying" | "mode" | "peer"> & PlayerCredentials;
+
+/** How a player is keyed: by its credential, or, where it has none, by NULL keying over what the flags allow. */
+export function clientKeying(flags: KeyingFlags, exportKeys?: KeyExport): ClientKeying {
+  const { profile, psk, keyPair, suite, keyLifetime, allowNullKeying, mode, peer } = flags;
   const exporting = exportKeys === undefined ? {} : { exportKeys };
+  const keyed = psk !== undefined || keyPair !== undefined;
   const keyingFor = (dialect: PeerProfile): MediaKeying =>
     createMediaKeying({
       clock: systemClock,
       timers: systemTimers,
       dialect,
-      // Who has a pre-shared key for this server does not take keys from anybody on the path.
-      requirePsk: psk !== undefined,
+      // Who has a credential for this server does not take keys from anybody on the path.
+      requirePsk: keyed,
       allowNullKeying: allowNullKeying ?? false,
-      ...(psk === undefined ? {} : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }) }),
+      ...(psk === undefined
+        ? {}
+        : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }), ...pskPolicy({ mode } as CredentialFlags) }),
+      ...(keyPair === undefined
+        ? {}
+        : { identity: identityNamed(keyPair.names[0] as string), keyPairs: [keyPair.keyPair], policy: keyPair.policy }),
       ...(keyLifetime === undefined ? {} : { keyLifetime: { rtp: keyLifetime } }),
     });
   const scope = formatHex(defaultCrypto.randomBytes(8));
+  // RFC 7826 appendix C.1.4.1: RSA-R is the mode that every client and server of RTSP 2.0 has.
+  const credential: Credential | undefined =
+    psk === undefined ? keyPair?.credentialFor(peer ?? [], "RSA-R") : { psk: psk.key, mode: pskMode({ mode } as CredentialFlags) };
+  // DHHMAC names its Responder (RFC 4650 §3): by default a server of ours.
+  const responderId = psk !== undefined && mode === "dhhmac" ? { responderId: identityOf(peer?.[0] ?? SERVER_NAME) } : {};
+  const beginning = credential === undefined ? {} : { credential, ...responderId };
   if (profile === "auto") {
     const onStep = (name: string): void => status(`keying as towards ${name}`);
-    return createAutoClientKeying({
-      keyingFor,
-      scope,
-      suite,
-      onStep,
-      ...exporting,
-      ...(psk === undefined ? {} : { psk: psk.key }),
-    });
+    return createAutoClientKeying({ keyingFor, scope, suite, onStep, ...exporting, ...beginning });
   }
+  const begins = keyed ? credential !== undefined : profile.nullDirections !== "each";
   return createMikeyClientKeying({
     keying: keyingFor(profile),
     scope,
     profile,
-    preferPsk: psk !== undefined,
+    preferPsk: keyed,
     ...exporting,
-    ...(psk === undefined && profile.nullDirections === "each"
-      ? {}
-      : { initiate: { policy: peerPolicy(profile, suite), ...(psk === undefined ? {} : { psk: psk.key }) } }),
+    ...(begins ? { initiate: { policy: peerPolicy(profile, suite), ...beginning } } : {}),
   });
 }
 
@@ -327,6 +362,7 @@ interface Summary {
   readonly replays: number;
   readonly suite: string | null;
   readonly mki: string | null;
+  /** The mode of MIKEY, or `null`. */
   readonly keyedBy: string | null;
   /** The peer profile that the server was keyed by, found by the ladder with `--profile auto`. */
   readonly profile: string | null;

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { defaultCrypto } from "../crypto/index.js";
 import { createMediaKeying } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
+import { identityNamed, type MikeyPolicy } from "../mikey/index.js";
 import {
   createRtpSource,
   createToneSource,
@@ -21,15 +22,28 @@ import {
   identityOf,
   type MediaProfile,
   type MediaSource,
+  type MikeyServerKeyingOptions,
   type MulticastDelivery,
   maxConnectionsOf,
   nameOfIdentity,
   type Presentation,
+  type PskDirectory,
   type PublishedSource,
   type Publishing,
+  pskCredentialFor,
   type RtspServerEvent,
 } from "../rtsp/index.js";
 import type { SuiteName } from "../srtp/index.js";
+import {
+  addCredentialOptions,
+  type CredentialFlags,
+  checkCredentials,
+  type KeyPairIdentity,
+  loadKeyPair,
+  pskMode,
+  pskOf,
+  pskPolicy,
+} from "./credentials.js";
 import { untilStopped } from "./lifetime.js";
 import {
   checkSuite,
@@ -50,7 +64,7 @@ import {
   type User,
 } from "./options.js";
 
-interface ServeOptions {
+interface ServeOptions extends CredentialFlags {
   readonly listen: Endpoint;
   readonly path: string;
   readonly source: "tone" | "rtp" | "publish";
@@ -59,7 +73,6 @@ interface ServeOptions {
   readonly profile: ProfileChoice;
   readonly rtpProfile: "RTP/SAVP" | "RTP/SAVPF";
   readonly psk?: readonly Psk[];
-  readonly pskFile?: readonly Psk[];
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly user?: readonly User[];
@@ -79,13 +92,13 @@ interface ServeOptions {
   readonly duration?: number;
 }
 
-/** Our name in ID payloads; the client knows the key, the name only has to be the same throughout. */
-const SERVER_NAME = "watchword";
+/** Our name in ID payloads beside pre-shared keys; the client knows the key, the name only has to be the same throughout. */
+export const SERVER_NAME = "watchword";
 
 /** `watchword serve`: an RTSP(S) server that keys SRTP by MIKEY. */
 export function serveCommand(): Command {
-  return new Command("serve")
-    .description("serve a tone, or the plain RTP of any encoder, as SRTP keyed by MIKEY in RTSP")
+  const command = new Command("serve").description("serve a tone, or the plain RTP of any encoder, as SRTP keyed by MIKEY in RTSP");
+  return addCredentialOptions(command)
     .addOption(
       new Option("--listen <host:port>", "address to listen on; port 0 picks a free one")
         .argParser(parseEndpoint)
@@ -104,6 +117,7 @@ export function serveCommand(): Command {
     .option("--rtp-profile <name>", "RTP/SAVP or RTP/SAVPF", parseRtpProfile, "RTP/SAVP")
     .option("--psk <id:hex>", "pre-shared key of a client; repeatable", collectPsk)
     .option("--psk-file <file>", "file of ID:HEX lines", readPskFile)
+    .option("--ca <file>", "PEM certificates of the issuers to trust for certificates of clients", readTextFile)
     .option("--tls-cert <file>", "PEM certificate chain; makes it rtsps://", readTextFile)
     .option("--tls-key <file>", "PEM private key", readTextFile)
     .option(
@@ -149,6 +163,7 @@ export function serveCommand(): Command {
 Examples:
   watchword keygen psk --id viewer > keys.txt
   watchword serve --psk-file keys.txt --rekey 60
+  watchword serve --key camera.key --cert camera.pem --ca ca.pem --rekey 60
   watchword serve --profile gstreamer --allow-null-keying --path /gst
   watchword serve --profile auto --tls-cert cert.pem --tls-key key.pem --psk-file keys.txt
   watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
@@ -165,7 +180,7 @@ and an encoder sends there: ffmpeg -re -i film.mp4 -an -c:v copy -f rtp rtp://12
 
 async function serve(options: ServeOptions): Promise<void> {
   checkTogether(options);
-  const presentation = presentationFor(options);
+  const presentation = presentationFor(options, await loadKeyPair(options, status));
   const service = await startRtspService({
     host: options.listen.host,
     port: options.listen.port,
@@ -195,22 +210,28 @@ function checkConnections({ maxConnections }: RtspService, options: ServeOptions
 
 /** @throws UsageError for options that do not belong together */
 function checkTogether(options: ServeOptions): void {
-  const psks = keysOf(options);
+  checkCredentials(options);
+  const psks = pskOf(options);
+  const keyed = psks.length > 0 || options.key !== undefined;
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
     throw new UsageError("--tls-cert and --tls-key go together");
   if ((options.source === "rtp") !== (options.sdp !== undefined)) throw new UsageError("--source rtp and --sdp FILE go together");
-  if (psks.length === 0 && options.tlsCert === undefined && options.allowNullKeying !== true) {
+  if (!keyed && options.tlsCert === undefined && options.allowNullKeying !== true) {
     throw new UsageError(
-      "nothing would protect the keys: give --psk or --psk-file, or --tls-cert and --tls-key, or, on a network that you trust, --allow-null-keying",
+      "nothing would protect the keys: give --psk or --psk-file, or --key, --cert and --ca, or --tls-cert and --tls-key, or, on a network that you trust, --allow-null-keying",
     );
   }
   if (options.source !== "publish" && options.publishUser !== undefined)
     throw new UsageError("--publish-user and --source publish go together");
-  if (options.source === "publish" && publishers(options).length === 0 && psks.length === 0)
+  if (options.source === "publish" && publishers(options).length === 0 && !keyed)
     throw new UsageError("anybody could publish: give --publish-user or --user, or --psk or --psk-file");
-  if (psks.length > 0 && options.allowNullKeying === true) {
-    throw new UsageError("a path with a pre-shared key never takes NULL keying; leave --allow-null-keying out");
+  if (keyed && options.allowNullKeying === true) {
+    throw new UsageError("a path with a credential never takes NULL keying; leave --allow-null-keying out");
   }
+  if (options.multicast !== undefined && (options.mode === "dh" || options.mode === "dhhmac" || options.mode === "rsa-r"))
+    throw new UsageError(`--multicast has one key for all: --mode ${options.mode} cannot tell it`);
+  if (options.multicast !== undefined && options.key !== undefined && (options.mode !== "pk" || options.peerCert === undefined))
+    throw new UsageError("--multicast with --key goes together with --mode pk and --peer-cert");
   if (options.multicast === undefined) {
     for (const name of ["ttl", "interface", "rekeyOnLeave"] as const) {
       if (options[name] === undefined) continue;
@@ -222,7 +243,7 @@ function checkTogether(options: ServeOptions): void {
   const rekeys = options.rekey !== undefined || options.rekeyOnLeave !== undefined;
   const told = rekeys || options.keyLifetime !== undefined || options.rekeyForm !== undefined;
   if (told && mkiLength(options) === 0) throw new UsageError("new keys need an MKI, so that packets tell which key they are under");
-  if (!rekeys || psks.length > 0) return;
+  if (!rekeys || keyed) return;
   if (profile.nullDirections === "answerer" && options.multicast === undefined) {
     throw new UsageError(`with --profile ${profile.name} the clients make the keys`);
   }
@@ -232,9 +253,9 @@ function checkTogether(options: ServeOptions): void {
 }
 
 /** The profile of the messages that the clients read first. */
-function profileOf({ profile, rekeyForm, psk, pskFile }: ServeOptions): PeerProfile {
-  const chosen =
-    profile !== "auto" ? profile : psk === undefined && pskFile === undefined ? anyClientProfile() : peerProfile("strict");
+function profileOf({ profile, rekeyForm, psk, pskFile, key }: ServeOptions): PeerProfile {
+  const open = psk === undefined && pskFile === undefined && key === undefined;
+  const chosen = profile !== "auto" ? profile : open ? anyClientProfile() : peerProfile("strict");
   if (rekeyForm === undefined) return chosen;
   return { ...chosen, rekeyForm, nullRekey: chosen.nullRekey === "never" ? "replacement" : chosen.nullRekey };
 }
@@ -244,15 +265,11 @@ function publishers({ publishUser, user }: ServeOptions): readonly User[] {
   return publishUser ?? user ?? [];
 }
 
-function keysOf(options: ServeOptions): readonly Psk[] {
-  return [...(options.psk ?? []), ...(options.pskFile ?? [])];
-}
-
 function mkiLength(options: ServeOptions): number {
   return options.mki ?? profileOf(options).mkiLength;
 }
 
-function presentationFor(options: ServeOptions): Presentation {
+function presentationFor(options: ServeOptions, keyPair: KeyPairIdentity | undefined): Presentation {
   const published = options.source === "publish" ? createPublishedSource() : undefined;
   return keyedPresentation({
     path: options.path,
@@ -266,7 +283,10 @@ function presentationFor(options: ServeOptions): Presentation {
       ...(options.keyLevel === undefined ? {} : { keyLevel: options.keyLevel }),
     },
     suite: options.suite,
-    psks: keysOf(options),
+    psks: pskOf(options),
+    pskMode: pskMode(options),
+    keyPolicy: keyPair?.policy ?? pskPolicy(options).policy,
+    keyPair,
     alsoOpen: options.profile === "auto",
     capabilities: options.acap === true,
     ...(options.keyLifetime === undefined ? {} : { keyLifetime: options.keyLifetime }),
@@ -294,10 +314,14 @@ export interface KeyedPresentationOptions {
   readonly profile: MediaProfile;
   readonly dialect: PeerProfile;
   readonly suite: SuiteName;
-  /** Empty: NULL keying. */
+  /** Empty: a key pair, or NULL keying. */
   readonly psks: readonly Psk[];
+  readonly pskMode?: "PSK" | "DHHMAC";
+  readonly keyPair?: KeyPairIdentity | undefined;
+  /** What is acceptable of key messages. */
+  readonly keyPolicy?: MikeyPolicy | undefined;
   readonly allowNullKeying?: boolean;
-  /** Beside pre-shared keys: NULL keying too, inside TLS, for clients of any kind. */
+  /** Beside credentials: NULL keying too, inside TLS, for clients of any kind. */
   readonly alsoOpen?: boolean;
   /** Describe keys as capabilities (RFC 5939). */
   readonly capabilities?: boolean;
@@ -311,11 +335,11 @@ export interface KeyedPresentationOptions {
   readonly publish?: { readonly into: PublishedSource; readonly publishers: readonly User[] };
 }
 
-/** A path whose sessions are keyed by MIKEY: by pre-shared keys where there are any, otherwise NULL-keyed. */
+/** A path whose sessions are keyed by MIKEY: by credentials where there are any, otherwise NULL-keyed. */
 export function keyedPresentation(options: KeyedPresentationOptions): Presentation {
-  const { dialect, psks, users = [] } = options;
+  const { dialect, psks, keyPair, keyPolicy, users = [] } = options;
   const directory = createPskDirectory(psks.map(({ id, key }) => [id, key]));
-  const required = psks.length > 0;
+  const required = psks.length > 0 || keyPair !== undefined;
   const common = {
     clock: systemClock,
     timers: systemTimers,
@@ -326,13 +350,15 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     ...common,
     dialect,
     requirePsk: required,
-    identity: identityOf(SERVER_NAME),
+    identity: keyPair === undefined ? identityOf(SERVER_NAME) : identityNamed(keyPair.names[0] as string),
     // A NULL-keyed client keys its RTCP itself and chooses the suite for that: rtspsrc always AES_CM_128_HMAC_SHA1_80.
     ...(required ? { policyAccepted: (policy) => policy.suite === options.suite } : {}),
     findCredential: (identity) => {
       const psk = directory.find(nameOfIdentity(identity) ?? "");
       return psk === undefined ? undefined : { psk };
     },
+    ...(keyPair === undefined ? {} : { keyPairs: [keyPair.keyPair] }),
+    ...(keyPolicy === undefined ? {} : { policy: keyPolicy }),
   });
   const anyClient = anyClientProfile();
   const open =
@@ -349,7 +375,7 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
       // With two kinds of messages the habits are those of the stranger clients.
       habits: open === undefined ? dialect : { ...anyClient, rekeyForm: dialect.rekeyForm },
       level: dialect.keyLevel,
-      ...(required ? { directory } : {}),
+      ...credentialsOf(options, directory),
       ...(open === undefined ? {} : { open }),
     }),
     announce: dialect.privateAttributes,
@@ -359,6 +385,24 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     ...(options.multicast === undefined ? {} : { multicast: options.multicast }),
     ...(options.publish === undefined ? {} : { publish: publishingBy(options.publish) }),
   };
+}
+
+/** What clients are offered keys under. */
+function credentialsOf(
+  { psks, pskMode: mode, keyPair }: KeyedPresentationOptions,
+  directory: PskDirectory,
+): Partial<MikeyServerKeyingOptions> {
+  if (keyPair !== undefined) {
+    return {
+      credentialFor: ({ user, from }) => {
+        // A description is for somebody who has not announced anything yet: other signatures than RSA's have to wait.
+        const credential = keyPair.standard ? keyPair.credentialFor([user ?? "", from ?? ""], "DH") : undefined;
+        return credential && { credential };
+      },
+    };
+  }
+  if (psks.length === 0) return {};
+  return mode === "DHHMAC" ? { credentialFor: pskCredentialFor(directory, mode) } : { directory };
 }
 
 function publishingBy({ into, publishers }: NonNullable<KeyedPresentationOptions["publish"]>): Publishing {
@@ -378,7 +422,7 @@ function authenticatorFor(users: readonly User[]): Authenticator {
 
 function announce(service: RtspService, options: ServeOptions): void {
   process.stdout.write(`listening ${service.url(options.path)}\n`);
-  if (keysOf(options).length === 0 && options.tlsCert === undefined) {
+  if (pskOf(options).length === 0 && options.key === undefined && options.tlsCert === undefined) {
     status("keys travel in the clear: anybody on the path can decrypt the media");
   }
 }

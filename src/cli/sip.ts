@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { Endpoint } from "../io/index.js";
+import type { Credential } from "../mikey/index.js";
 import {
   createRtpdumpWriter,
   createRtpForwarder,
@@ -21,8 +22,18 @@ import type {
   SipUserAgentOptions,
 } from "../node/sip/index.js";
 import type { MediaSource, MediaTrack } from "../rtsp/index.js";
-import { createPskSipKeying, type SipKeying } from "../sip/index.js";
+import { createCredentialSipKeying, type SipKeying } from "../sip/index.js";
 import type { SuiteName } from "../srtp/index.js";
+import {
+  addCredentialOptions,
+  type CredentialFlags,
+  checkCredentials,
+  type KeyPairIdentity,
+  loadKeyPair,
+  pskMode,
+  pskOf,
+  pskPolicy,
+} from "./credentials.js";
 import { describeError } from "./errors.js";
 import {
   collectPsk,
@@ -39,7 +50,7 @@ import {
 import { describeProof } from "./play.js";
 
 /** What `call` and `answer` have in common. */
-export interface SipFlags {
+export interface SipFlags extends CredentialFlags {
   readonly transport: SipTransportOptions["transport"];
   readonly proxy?: Proxy;
   readonly listen?: Endpoint;
@@ -47,7 +58,6 @@ export interface SipFlags {
   readonly user?: User;
   readonly register?: true;
   readonly psk?: readonly Psk[];
-  readonly pskFile?: readonly Psk[];
   readonly suite: SuiteName;
   readonly ca?: string;
   readonly insecure?: true;
@@ -74,12 +84,12 @@ const ANYBODY = "default";
 const USER = "watchword";
 
 export function addSipOptions(command: Command): Command {
-  return command
+  return addCredentialOptions(command)
     .option("--transport <kind>", "udp, tcp, tls or ws", parseTransport, "udp")
     .option("--proxy <where>", "HOST:PORT of the SIP server to go through, or ws://… or wss://… with --transport ws", parseProxy)
     .option(
       "--address <sip:uri>",
-      "who we are (default: the name of --user at the proxy, or sip:watchword@ where we listen)",
+      "who we are (default: as --cert names us, or the name of --user at the proxy, or sip:watchword@ where we listen)",
       parseAddress,
     )
     .option("--user <name:password>", "digest authentication at the SIP server", parseUser)
@@ -91,7 +101,11 @@ export function addSipOptions(command: Command): Command {
     )
     .option("--psk-file <file>", "file of WHO:HEX lines", readPskFile)
     .option("--suite <name>", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
-    .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option(
+      "--ca <file>",
+      "PEM certificates of the issuers to trust: in TLS instead of the system's, and for the other party's key messages",
+      readTextFile,
+    )
     .option("--insecure", "accept any certificate")
     .option("--source <kind>", "what to send: tone (built in), rtp (with --sdp) or none", parseSource, "tone")
     .option("--sdp <file>", "description of the plain RTP that an encoder sends to local ports")
@@ -112,17 +126,15 @@ export function addSipOptions(command: Command): Command {
 /** @throws UsageError for options that do not belong together */
 export function checkSipOptions(flags: SipFlags): void {
   const { transport, proxy } = flags;
-  if (keysOf(flags).length === 0) throw new UsageError("nothing would protect the keys: give --psk or --psk-file");
+  checkCredentials(flags);
+  if (pskOf(flags).length === 0 && flags.key === undefined)
+    throw new UsageError("nothing would protect the keys: give --psk or --psk-file, or --key, --cert and --ca");
   if ((flags.source === "rtp") !== (flags.sdp !== undefined)) throw new UsageError("--source rtp and --sdp FILE go together");
   if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) throw new UsageError("--tls-cert and --tls-key go together");
   if (transport === "ws" && proxy === undefined) throw new UsageError("--transport ws needs --proxy ws://HOST:PORT");
   if (transport !== "ws" && proxy !== undefined && "url" in proxy)
     throw new UsageError(`--proxy ${proxy.url} goes with --transport ws`);
   if (flags.register === true && proxy === undefined) throw new UsageError("--register needs --proxy");
-}
-
-function keysOf(flags: SipFlags): readonly Psk[] {
-  return [...(flags.psk ?? []), ...(flags.pskFile ?? [])];
 }
 
 /** `watchword/node/sip` stands on sip.js, which is installed only where it is wanted. @throws WatchwordError `cli.sip-js` */
@@ -156,7 +168,8 @@ export async function startAgent(
       : goal === undefined
         ? "127.0.0.1"
         : await localHostTowards(goal);
-  const address = flags.address ?? defaultAddress(flags, server, mediaHost);
+  const keyPair = await loadKeyPair(flags, status);
+  const address = flags.address ?? certifiedAddress(flags, keyPair, server, mediaHost) ?? defaultAddress(flags, server, mediaHost);
   const agent = await startSipUserAgent({
     address,
     transport: {
@@ -173,7 +186,7 @@ export async function startAgent(
       ? {}
       : { route: [`sip:${hostOf(server)}:${server.port};transport=${transport};lr`] }),
     ...(user === undefined ? {} : { credentials: { user: user.name, password: user.password } }),
-    keying: (own) => keyingOf(own, flags),
+    keying: (own) => keyingOf(own, flags, keyPair),
     mediaHost,
     onMediaError: (error) => status(describeError(error)),
     ...callbacks,
@@ -196,6 +209,25 @@ function defaultAddress({ user, listen }: SipFlags, server: Endpoint | undefined
   return `sip:${user?.name ?? USER}@${hostOf({ host, port: 0 })}:${listen?.port ?? 0}`;
 }
 
+/**
+ * As our certificate names us; without a SIP server between, at the port where we are reached, if it is this host that the certificate names.
+ * @throws UsageError where it names no user
+ */
+function certifiedAddress(
+  { listen }: SipFlags,
+  keyPair: KeyPairIdentity | undefined,
+  server: Endpoint | undefined,
+  host: string,
+): string | undefined {
+  if (keyPair === undefined) return undefined;
+  const named = keyPair.names.map((text) => /^sips?:([^@]+)@(\[[^\]]*\]|[^:;?]+)/i.exec(text)).find((match) => match !== null);
+  if (named === undefined)
+    throw new UsageError("--cert names no SIP address: issue it with --uri sip:USER@HOST, or give --address");
+  const [name = "", user = "", at = ""] = named;
+  const here = server === undefined && at.toLowerCase() === hostOf({ host, port: 0 })?.toLowerCase();
+  return here ? `sip:${user}@${at}:${listen?.port ?? 0}` : name;
+}
+
 /** What TCP and TLS stay connected to. A caller over TLS without a certificate listens nowhere: the other party is reached, and reaches it, by this. */
 function connectionOf({ transport, tlsCert }: SipFlags, server: Endpoint | undefined, towards: Endpoint | undefined) {
   const proxy = server ?? (transport === "tls" && tlsCert === undefined ? towards : undefined);
@@ -210,12 +242,20 @@ function tlsOf({ ca, insecure, tlsCert, tlsKey }: SipFlags) {
   };
 }
 
-/** Keys by pre-shared key, under the SIP addresses of both parties. */
-function keyingOf(address: string, flags: SipFlags): SipKeying {
-  const keys = new Map(keysOf(flags).map(({ id, key }) => [id.replace(/^sips:/i, "sip:"), key]));
-  return createPskSipKeying({
+/** Keys under the SIP addresses of both parties: by a pre-shared key, or by our key pair. */
+function keyingOf(address: string, flags: SipFlags, keyPair: KeyPairIdentity | undefined): SipKeying {
+  const psks = new Map(pskOf(flags).map(({ id, key }) => [id.replace(/^sips:/i, "sip:"), key]));
+  const find = (party: string): Credential | undefined => {
+    const names = namesOf(party);
+    if (keyPair !== undefined) return keyPair.credentialFor(names, flags.peerCert === undefined ? "DH" : "PK");
+    const psk = names.flatMap((name) => psks.get(name) ?? [])[0];
+    return psk && { psk, mode: pskMode(flags) };
+  };
+  return createCredentialSipKeying({
     uri: address,
-    keys: { find: (party) => namesOf(party).flatMap((name) => keys.get(name) ?? [])[0] },
+    credentials: { find },
+    keyPairs: keyPair === undefined ? [] : [keyPair.keyPair],
+    keyPolicy: keyPair?.policy ?? pskPolicy(flags).policy ?? {},
     clock: systemClock,
     timers: systemTimers,
     policy: { suite: flags.suite },

@@ -85,7 +85,7 @@ export function identityText({ idType, data }: Identity): string | undefined {
 }
 
 /** The identity that a certificate names, in an ID payload: a network access identifier has no scheme (RFC 3830 §6.7, RFC 4282). */
-function identityNamed(text: string): Identity {
+export function identityNamed(text: string): Identity {
   return { idType: /^[a-z][a-z0-9+.-]*:/i.test(text) ? IdType.URI : IdType.NAI, data: utf8(text) };
 }
 

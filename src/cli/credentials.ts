@@ -1,0 +1,149 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { formatHex } from "../bytes/index.js";
+import { type CertificateVerifier, certificatesOf, type PrivateKey, parsePem } from "../crypto/index.js";
+import type { Credential, KeyPairCredential, MikeyPolicy, ModeName } from "../mikey/index.js";
+import { type Psk, UsageError } from "./options.js";
+import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
+
+/** Modes of MIKEY as the command line calls them. */
+const MODES = { psk: "PSK", pk: "PK", dh: "DH", dhhmac: "DHHMAC", "rsa-r": "RSA-R" } as const satisfies Readonly<
+  Record<string, ModeName>
+>;
+type ModeOption = keyof typeof MODES;
+type KeyPairMode = "PK" | "DH" | "RSA-R";
+
+/** What says who we are, and whom to believe. */
+export interface CredentialFlags {
+  readonly psk?: Psk | readonly Psk[];
+  readonly pskFile?: readonly Psk[];
+  readonly key?: PrivateKey;
+  readonly cert?: readonly Uint8Array[];
+  /** PEM. */
+  readonly ca?: string;
+  readonly peerCert?: readonly (readonly Uint8Array[])[];
+  readonly peer?: readonly string[];
+  readonly mode?: ModeOption;
+}
+
+/** The options that the commands have in common; `--psk` and `--ca` are each command's own. */
+export function addCredentialOptions(command: Command): Command {
+  return command
+    .option("--key <file>", "our private key, PEM; in place of a pre-shared key", readPrivateKeyFile)
+    .option("--cert <file>", "its certificate and those that lead to the root, PEM; it says who we are", readCertificateFile)
+    .option("--peer-cert <file>", "the other party's certificate, which mode pk needs of who begins; repeatable", collectChain)
+    .option("--peer <who>", "who the other party has to be, as its certificate names it; repeatable", collect)
+    .addOption(
+      new Option("--mode <mode>", "how keys are exchanged: no other way is taken, and this is how we begin").choices(
+        Object.keys(MODES),
+      ),
+    );
+}
+
+function collect(text: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, text];
+}
+
+function collectChain(path: string, previous: readonly (readonly Uint8Array[])[] = []): readonly (readonly Uint8Array[])[] {
+  return [...previous, readCertificateFile(path)];
+}
+
+/** The pre-shared keys of the command line. */
+export function pskOf({ psk, pskFile = [] }: CredentialFlags): readonly Psk[] {
+  return [...(psk === undefined ? [] : [psk].flat()), ...pskFile];
+}
+
+/** @throws UsageError for options that do not belong together */
+export function checkCredentials(flags: CredentialFlags): void {
+  const { key, cert, ca, peerCert, mode } = flags;
+  const psks = pskOf(flags);
+  if ((key === undefined) !== (cert === undefined)) throw new UsageError("--key and --cert go together");
+  if (key !== undefined && psks.length > 0) throw new UsageError("give --psk or --key, not both");
+  if (key !== undefined && ca === undefined)
+    throw new UsageError("with --key, --ca says whose certificates are good: make one with `watchword cert ca`");
+  if (key === undefined && peerCert !== undefined) throw new UsageError("--peer-cert and --key go together");
+  if (mode === undefined) return;
+  const byPsk = mode === "psk" || mode === "dhhmac";
+  if (byPsk && psks.length === 0) throw new UsageError(`--mode ${mode} needs --psk or --psk-file`);
+  if (!byPsk && key === undefined) throw new UsageError(`--mode ${mode} needs --key, --cert and --ca`);
+  if (!byPsk && mode !== "dh" && key?.publicKey.kind !== "rsa")
+    throw new UsageError(`--mode ${mode} needs an RSA key: other keys do not decrypt`);
+}
+
+/** Pre-shared keys are used in this mode. */
+export function pskMode({ mode }: CredentialFlags): "PSK" | "DHHMAC" {
+  return mode === "dhhmac" ? "DHHMAC" : "PSK";
+}
+
+/** What is acceptable of key messages where there is no key pair: what `--mode` says, or everything. */
+export function pskPolicy({ mode }: CredentialFlags): { readonly policy?: MikeyPolicy } {
+  return mode === undefined ? {} : { policy: { modes: [MODES[mode]] } };
+}
+
+/** Our key pair, ready for use. */
+export interface KeyPairIdentity {
+  readonly keyPair: KeyPairCredential;
+  /** Whom our certificate names. */
+  readonly names: readonly string[];
+  readonly policy: MikeyPolicy;
+  /** Whether messages to who announced nothing can be signed: RSA, as RFC 3830 has it. */
+  readonly standard: boolean;
+  /**
+   * What an exchange is begun with.
+   * @param party what the other one may be called
+   * @returns undefined where mode PK lacks its certificate
+   */
+  credentialFor(party: readonly string[], usual: KeyPairMode): Credential | undefined;
+}
+
+/**
+ * Reads what the flags name.
+ * @param expected who the other party has to be, where `--peer` does not say it. Default: everybody whom `--ca` vouches for
+ * @returns undefined without `--key`
+ * @throws UsageError, CertificateError
+ */
+export async function loadKeyPair(
+  flags: CredentialFlags,
+  report: (line: string) => void,
+  expected: readonly string[] = [],
+): Promise<KeyPairIdentity | undefined> {
+  const { key, cert, ca, peerCert = [], mode } = flags;
+  if (key === undefined || cert === undefined || ca === undefined) return undefined;
+  // ASN.1 is read where there are certificates, and nowhere else.
+  const { createCertificateVerifier, readCertificate } = await import("../crypto/x509/index.js");
+  const [own] = cert.map((der) => readCertificate(der)) as [ReturnType<typeof readCertificate>];
+  if (formatHex(own.spki) !== formatHex(key.publicKey.spki)) throw new UsageError("--key is not the key of --cert");
+  if (own.identities.length === 0) throw new UsageError("--cert names nobody: issue it with --uri, --dns, --email or --ip");
+  const roots = certificatesIn(ca);
+  const peers = peerCert.map((chain) => ({ chain, names: readCertificate(chain[0] as Uint8Array).identities }));
+  const names = flags.peer ?? expected;
+  const verifier = createCertificateVerifier({ roots });
+  const certificates: CertificateVerifier = names.length === 0 ? verifier : certificatesOf(verifier, names);
+  const keyPair: KeyPairCredential = { privateKey: key, chain: cert };
+  const standard = key.publicKey.kind === "rsa";
+  return {
+    keyPair,
+    names: own.identities,
+    standard,
+    policy: {
+      modes: mode === undefined ? ["DH", "RSA-R", "PK"] : [MODES[mode]],
+      certificates,
+      // Who signs by a curve agrees over one.
+      ...(standard ? {} : { groups: ["x25519", "p256", "modp1536"] as const }),
+      // Reasons may quote what the peer wrote.
+      onRefusal: (reason) => report(`key message not accepted: ${reason.replace(/[^ -~]/g, "?").slice(0, 200)}`),
+    },
+    credentialFor(party, usual) {
+      const chosen = mode === undefined ? (standard ? usual : "DH") : (MODES[mode] as KeyPairMode);
+      if (chosen !== "PK") return { mode: chosen, keyPair };
+      const peer = peers.length === 1 ? peers[0] : peers.find(({ names: named }) => named.some((name) => party.includes(name)));
+      return peer === undefined ? undefined : { mode: chosen, keyPair, peer: { chain: peer.chain } };
+    },
+  };
+}
+
+/** @throws InvalidArgumentError */
+export function certificatesIn(pem: string): readonly Uint8Array[] {
+  const certificates = parsePem(pem).filter(({ label }) => label === "CERTIFICATE");
+  if (certificates.length === 0) throw new InvalidArgumentError("--ca holds no CERTIFICATE");
+  return certificates.map(({ der }) => der);
+}
