@@ -96,8 +96,9 @@ async function answer(request: IncomingMessage, gcks: Gcks, expected: Uint8Array
   const path = url.split("?")[0] ?? "";
   if (path === "/metrics") return method === "GET" ? metrics(gcks) : problem(405, "only GET");
   if (!authorised(request, expected)) return problem(401, "a bearer token is needed");
-  const [, root, name, what, ...rest] = path.split("/").map(decoded);
-  if (root !== "groups" || rest.length > 0) return problem(404, "there is nothing here");
+  const parts = path.split("/").map(decoded);
+  const [, root, name, what, ...rest] = parts;
+  if (root !== "groups" || rest.length > 0 || parts.includes(undefined)) return problem(404, "there is nothing here");
   try {
     if (name === undefined) return method === "GET" ? json(gcks.groups) : problem(405, "only GET");
     if (what === "members") return method === "GET" ? json(gcks.members(name)) : problem(405, "only GET");
