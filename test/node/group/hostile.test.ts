@@ -1,3 +1,4 @@
+import { createSocket } from "node:dgram";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { definitionOn, join, type Server, startServer } from "./support.js";
@@ -91,6 +92,37 @@ describe("a key server among people who mean no good", () => {
       expect(await say(port, invite(body)), body).toMatch(/SIP\/2\.0 488 /);
     expect(await say(port, invite(""))).toMatch(/SIP\/2\.0 [45]\d\d /);
     expect(await say(port, "\u0000\u0001\u0002 nonsense\r\n\r\n")).toBe("");
+  });
+
+  it("sends who comes by UDP to TCP, before anything is worked out", async () => {
+    const port = portIn(server.service.sip[0] ?? "");
+    const socket = createSocket("udp4");
+    try {
+      const final = new Promise<string>((resolve) => {
+        socket.on("message", (octets) => {
+          const text = octets.toString("latin1");
+          if (!text.startsWith("SIP/2.0 1")) resolve(text);
+        });
+      });
+      await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+      const lines = [
+        `INVITE sip:blue@127.0.0.1:${port} SIP/2.0`,
+        `Via: SIP/2.0/UDP 127.0.0.1:${socket.address().port};branch=z9hG4bKudp;rport`,
+        "From: <sip:m@x>;tag=1",
+        `To: <sip:blue@127.0.0.1:${port}>`,
+        "Call-ID: udp@x",
+        "CSeq: 1 INVITE",
+        "Contact: <sip:m@127.0.0.1:9>",
+        "Max-Forwards: 70",
+        "Content-Length: 0",
+      ];
+      socket.send(`${lines.join("\r\n")}\r\n\r\n`, port, "127.0.0.1");
+      const text = await final;
+      expect(text).toMatch(/^SIP\/2\.0 302 /);
+      expect(text).toContain(`Contact: <sip:blue@127.0.0.1:${port};transport=tcp>`);
+    } finally {
+      socket.close();
+    }
   });
 
   it("goes on all the same", async () => {
