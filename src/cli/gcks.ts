@@ -9,7 +9,7 @@ import { partyOf } from "../sip/index.js";
 import { openGcksConfig, parseGcksConfig } from "./gcks-config.js";
 import { loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
-import { integerBetween, readTextFile } from "./options.js";
+import { integerBetween, readTextFile, UsageError } from "./options.js";
 import { readPrivateKeyFile, readPublicKeyFile } from "./pem.js";
 
 interface GcksFlags {
@@ -46,7 +46,16 @@ Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage.`,
     .action(gcks);
 }
 
-async function gcks({ config, check, json, logLevel }: GcksFlags): Promise<void> {
+async function gcks(flags: GcksFlags): Promise<void> {
+  try {
+    await run(flags);
+  } catch (error) {
+    // Commander says what is wrong with options; here it is a file that the configuration names.
+    throw error instanceof InvalidArgumentError ? new UsageError(error.message) : error;
+  }
+}
+
+async function run({ config, check, json, logLevel }: GcksFlags): Promise<void> {
   if (check === true) {
     const { groups } = parseGcksConfig(readTextFile(config));
     process.stdout.write(`${config}: ${groups.length === 1 ? "1 group" : `${groups.length} groups`}\n`);
