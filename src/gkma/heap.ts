@@ -40,6 +40,13 @@ export function originOf(arity: number, nodes: number, leaf: number): number {
   return id === 0 ? -1 : id;
 }
 
+/** How many nodes are above the deepest leaf. */
+export function depthOf(arity: number, nodes: number): number {
+  let depth = 0;
+  for (let id = nodes - 1; id > 0; id = parentOf(arity, id)) depth++;
+  return depth;
+}
+
 /** The first id of the deepest level: the leaf on the far left. */
 export function firstLeaf(arity: number, nodes: number): number {
   return leftmostLeaf(arity, nodes, 0);

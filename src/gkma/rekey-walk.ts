@@ -120,7 +120,9 @@ export class EdgeSource {
   readonly #state: TreeState;
   readonly #computed: ComputedRekey;
   readonly #walk: RekeyWalk;
-  readonly #ids: Uint32Array;
+  readonly #batch: number;
+  /** Children, as far as edges are made. */
+  readonly #ids: number[] = [];
   readonly #keys: Uint8Array;
   readonly #payloads: Uint8Array;
   readonly #wrapped: Uint8Array;
@@ -133,9 +135,10 @@ export class EdgeSource {
     this.#state = state;
     this.#computed = computed;
     this.#walk = new RekeyWalk(state, computed);
-    this.#ids = new Uint32Array(batch);
-    this.#keys = new Uint8Array(batch * keyLength);
-    this.#payloads = new Uint8Array(batch * keyLength);
+    this.#batch = batch;
+    const memory = new Uint8Array(2 * batch * keyLength);
+    this.#keys = memory.subarray(0, batch * keyLength);
+    this.#payloads = memory.subarray(batch * keyLength);
     this.#wrapped = new Uint8Array(batch * (keyLength + 8));
   }
 
@@ -154,7 +157,7 @@ export class EdgeSource {
     const { keys: newKeys, payloads } = this.#computed;
     const walk = this.#walk;
     let count = 0;
-    while (count < this.#ids.length && walk.next()) {
+    while (count < this.#batch && walk.next()) {
       if (!walk.isSent) continue;
       this.#ids[count] = walk.id;
       // The new key of a touched node, otherwise the key that is there.

@@ -52,17 +52,19 @@ export function prepareRekey(state: TreeState, change: MembershipChange, { versi
     wipe(open?.keys, open?.payloads, open?.leafKeys);
     open = undefined;
   };
-  const head = { version, previous, largestId: seating.nodes - 1 };
+  const largestId = seating.nodes - 1;
   return {
-    ...head,
+    version,
+    previous,
+    largestId,
     joined: seating.seats,
     moved: seating.moved,
     groupKey: computed.keys.slice(-keyLength),
     wraps: computed.wraps,
     refreshes: computed.refreshes,
     *parts(limit): IterableIterator<RekeyPart> {
-      for (const part of cutIntoParts(state, opened(), limit)) {
-        yield { ...head, ...part };
+      for (const { first, last, edges, refreshed } of cutIntoParts(state, opened(), limit)) {
+        yield { version, previous, largestId, first, last, edges, refreshed };
         opened();
       }
     },
@@ -99,10 +101,12 @@ function compute(
   const { ids, childStart, leafStart } = touched;
   const internalBefore = internalNodes(arity, state.nodes);
   const flags = new Uint8Array(ids.length);
-  const keys = new Uint8Array(ids.length * keyLength);
-  const secrets = chains ? new Uint8Array(keys.length) : keys;
+  const keyOctets = ids.length * keyLength;
+  const memory = new Uint8Array(chains ? 3 * keyOctets : keyOctets);
+  const keys = memory.subarray(0, keyOctets);
+  const secrets = chains ? memory.subarray(keyOctets, 2 * keyOctets) : keys;
   /** The secrets that a chain gives to the nodes above. */
-  const above = new Uint8Array(chains ? keys.length : 0);
+  const above = memory.subarray(chains ? 2 * keyOctets : keyOctets);
   const secret = new Uint8Array(keyLength);
   let wraps = 0;
   let refreshed = 0;

@@ -1,4 +1,4 @@
-import { internalNodes, leftmostLeaf, originOf, parentOf } from "./heap.js";
+import { depthOf, internalNodes, leftmostLeaf, originOf, parentOf } from "./heap.js";
 import { forEachStaying, isPending, type Seating, type TreeState } from "./tree-state.js";
 
 /** Somebody is below the node. */
@@ -84,7 +84,7 @@ function includes(sorted: Uint32Array, value: number): boolean {
 
 /** Everything above the touched leaves. In descending order parents come in descending order too, so that one pass without a search finds them. */
 export function touchedNodes(arity: number, nodes: number, leaves: Uint32Array): TouchedNodes {
-  const most = Math.max(1, Math.min(internalNodes(arity, nodes), leaves.length * 32));
+  const most = Math.max(1, Math.min(internalNodes(arity, nodes), leaves.length * depthOf(arity, nodes)));
   const ids = new Uint32Array(most);
   const childStart = new Uint32Array(most + 1);
   const leafStart = new Uint32Array(most + 1);
@@ -107,7 +107,12 @@ export function touchedNodes(arity: number, nodes: number, leaves: Uint32Array):
   }
   childStart[count] = count - 1;
   leafStart[count] = leaves.length;
-  return { ids: ids.slice(0, count), leaves, childStart: childStart.slice(0, count + 1), leafStart: leafStart.slice(0, count + 1) };
+  return { ids: trimmed(ids, count), leaves, childStart: trimmed(childStart, count + 1), leafStart: trimmed(leafStart, count + 1) };
+}
+
+/** The first ones, in memory of their own where most of it would be kept for nothing. */
+function trimmed(numbers: Uint32Array, count: number): Uint32Array {
+  return numbers.length > 1024 && 2 * count < numbers.length ? numbers.slice(0, count) : numbers.subarray(0, count);
 }
 
 /** The id before the change of a node that the change does not touch; only members' leaves move. */

@@ -146,9 +146,21 @@ export function signingKeyId(crypto: CryptoProvider, spki: Uint8Array): Uint8Arr
   return crypto.hash("sha256", spki).slice(0, 8);
 }
 
-/** What a signature of a rekey message covers (docs/protocol.md §16.3). */
-export function signatureInput(group: Uint8Array, covered: Uint8Array): Uint8Array {
-  return concatBytes(LABEL.signature, prefixed(1, group), covered);
+const keyIds = new WeakMap<PublicKey, Uint8Array>();
+
+/** `signingKeyId` of a key that is used again and again: computed once. Not the caller's to change. */
+export function publicKeyId(crypto: CryptoProvider, key: PublicKey): Uint8Array {
+  let id = keyIds.get(key);
+  if (id === undefined) {
+    id = signingKeyId(crypto, key.spki);
+    keyIds.set(key, id);
+  }
+  return id;
+}
+
+/** What stands before the octets that a signature of a rekey message covers (docs/protocol.md §16.3). */
+export function signatureHead(group: Uint8Array): Uint8Array {
+  return concatBytes(LABEL.signature, prefixed(1, group));
 }
 
 /** Octets of both kinds of signature. */

@@ -1,5 +1,5 @@
 /** The rekey SA at a member: what comes of rekey messages, heartbeats and the end (docs/protocol.md §16.9). */
-import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
+import { concatBytes, equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider, Hmac, PublicKey } from "../crypto/index.js";
 import type { KeyPath, PathUpdate, RekeyPart } from "../gkma/index.js";
 import {
@@ -39,9 +39,9 @@ import {
   groupMessageKeys,
   isGroupHeader,
   octetsNumber,
+  publicKeyId,
   sequenceTimestamp,
-  signatureInput,
-  signingKeyId,
+  signatureHead,
   signxOf,
   verificationKeyOf,
   wipeDataKeys,
@@ -335,8 +335,8 @@ class Receiver implements RekeyReceiver {
     const scheme = signxOf(key)?.scheme;
     if (signx === undefined || scheme === undefined) return false;
     const { alg, keyId, signature } = signx.payload;
-    if (alg !== signxAlgOf(rekey.signature) || !equalBytes(keyId, signingKeyId(this.#crypto, key.spki))) return false;
-    return this.#crypto.verify(key, scheme, signatureInput(this.constants.group, signx.covered), signature);
+    if (alg !== signxAlgOf(rekey.signature) || !equalBytes(keyId, publicKeyId(this.#crypto, key))) return false;
+    return this.#crypto.verify(key, scheme, concatBytes(signatureHead(this.constants.group), signx.covered), signature);
   }
 
   /** Step 6: fresh by its own order, and by the member's clock not held back for longer than 3H. */

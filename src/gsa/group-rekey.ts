@@ -1,5 +1,5 @@
 /** Rekey messages, heartbeats and the end of a group, as the key server makes them (docs/protocol.md §16). */
-import { WatchwordError, wipe } from "../bytes/index.js";
+import { concatBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider, Signer } from "../crypto/index.js";
 import type { PreparedRekey, RekeyPart } from "../gkma/index.js";
 import {
@@ -32,10 +32,10 @@ import {
   type GroupKek,
   groupHeader,
   groupMessageKeys,
+  publicKeyId,
   SIGNATURE_OCTETS,
   sequenceTimestamp,
-  signatureInput,
-  signingKeyId,
+  signatureHead,
   signxOf,
   verificationKeyOf,
 } from "./group-keys.js";
@@ -108,13 +108,14 @@ export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): 
   try {
     const message = sealer.encode(common);
     if (change === undefined) return [await sealer.seal(message)];
-    const room = GROUP_LIMITS.rekeyPacketOctets - message.length - EXTENSION_HEAD - encodeGkma(EMPTY_GKMA).length;
+    const room = GROUP_LIMITS.rekeyPacketOctets - message.length - EXTENSION_HEAD - GKMA_HEAD;
     if (room < 0) throw contentError("the message does not fit a packet");
     const parts = [...change.prepared.parts(room)];
     if (parts.length > 0xffff) throw contentError(`${parts.length} packets`);
     const packets: Uint8Array[] = [];
     for (const [index, part] of parts.entries()) {
-      packets.push(await sealer.seal(sealer.withGkma(message, encodeGkma(gkmaOf(content, part, index, parts.length)))));
+      const head = encodeGkma(gkmaHead(content, part, index, parts.length));
+      packets.push(await sealer.seal(sealer.withGkma(message, head, part.edges)));
     }
     return packets;
   } finally {
@@ -161,7 +162,7 @@ interface Sealer {
   /** Header, T and Key ID, the payloads, then V and SIGNX without their values. */
   encode(payloads: readonly Payload[]): Uint8Array;
   /** An encoded message with a GKMA extension behind Key ID: what differs from packet to packet, put into what does not. */
-  withGkma(message: Uint8Array, data: Uint8Array): Uint8Array;
+  withGkma(message: Uint8Array, head: Uint8Array, edges: Uint8Array): Uint8Array;
   /** Fills in the values of V and SIGNX. */
   seal(message: Uint8Array): Promise<Uint8Array>;
   wipe(): void;
@@ -177,44 +178,47 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
     { type: KeyIdType.KEK_SPI, id: bigEndian(kek.spi, 4) },
     ...dataKeys.map(({ mki, dataSa }) => ({ type: KeyIdType.MKI, id: Uint8Array.of(...bigEndian(mki, 4), dataSa) })),
   ];
-  const before: Payload[] = [{ kind: "T", tsType, value }, extension(ExtensionType.KEY_ID, encodeKeyIds(ids))];
+  const keyIds = encodeKeyIds(ids);
+  const before: Payload[] = [{ kind: "T", tsType, value }, extension(ExtensionType.KEY_ID, keyIds)];
   const authAlg = macAlgOf(rekey);
   const macOctets = entryOf(MacAlg, authAlg)?.octets ?? 0;
   const after: Payload[] = [{ kind: "V", authAlg, data: new Uint8Array(macOctets) }];
   if (signer !== undefined && signx !== undefined) {
-    const keyId = signingKeyId(crypto, signer.publicKey.spki);
+    const keyId = publicKeyId(crypto, signer.publicKey);
     after.push({ kind: "SIGNX", alg: signx.alg, keyId, signature: new Uint8Array(SIGNATURE_OCTETS) });
   }
   const vKey = verificationKeyOf(crypto, constants.group, kek);
-  const hmac = crypto.hmac("sha256", vKey);
-  const prefix = encodeMessage({ header, payloads: before }).length;
+  /** Where the GKMA extension stands. */
+  const prefix = KEY_ID_NEXT + EXTENSION_HEAD + keyIds.length;
+  const signedHead = signatureHead(constants.group);
   /** From the V value to the end: the value, then all of SIGNX. */
   const signxOctets = signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS;
   return {
     encode: (payloads) => encodeMessage({ header, payloads: [...before, ...payloads, ...after] }),
-    withGkma(message, data) {
-      const octets = new Uint8Array(message.length + EXTENSION_HEAD + data.length);
-      octets.set(message.subarray(0, prefix));
-      octets.set([message[KEY_ID_NEXT] as number, ExtensionType.GKMA, data.length >> 8, data.length & 0xff], prefix);
-      octets.set(data, prefix + EXTENSION_HEAD);
-      octets.set(message.subarray(prefix), prefix + EXTENSION_HEAD + data.length);
+    withGkma(message, head, edges) {
+      const data = prefix + EXTENSION_HEAD;
+      const length = head.length + edges.length;
+      const octets = new Uint8Array(data + length + message.length - prefix);
+      octets.set(message);
+      octets.copyWithin(data + length, prefix, message.length);
+      octets.set([message[KEY_ID_NEXT] as number, ExtensionType.GKMA, length >> 8, length & 0xff], prefix);
+      octets.set(head, data);
+      octets.set(edges, data + head.length);
       octets[KEY_ID_NEXT] = PayloadType.EXT;
       return octets;
     },
     async seal(octets) {
       if (octets.length > GROUP_LIMITS.rekeyPacketOctets) throw contentError(`a packet of ${octets.length} octets`);
       const v = octets.length - signxOctets - macOctets;
-      octets.set(hmac.compute(octets.subarray(0, v)).subarray(0, macOctets), v);
+      const tag = crypto.hmacOnce("sha256", vKey, octets.subarray(0, v));
+      octets.set(tag.subarray(0, macOctets), v);
       if (signer !== undefined && signx !== undefined) {
         const covered = octets.subarray(0, octets.length - SIGNATURE_OCTETS);
-        octets.set(await signer.sign(signx.scheme, signatureInput(constants.group, covered)), covered.length);
+        octets.set(await signer.sign(signx.scheme, concatBytes(signedHead, covered)), covered.length);
       }
       return octets;
     },
-    wipe() {
-      hmac.wipe();
-      wipe(vKey);
-    },
+    wipe: () => wipe(vKey),
   };
 }
 
@@ -227,22 +231,13 @@ const EXTENSION_HEAD = 4;
 /** Where Key ID says what follows it: behind HDR without crypto sessions and T. */
 const KEY_ID_NEXT = 16;
 
-const EMPTY_GKMA: GkmaData = {
-  algorithm: 0,
-  version: 0,
-  degree: 0,
-  flags: 0,
-  largestId: 0,
-  index: 0,
-  count: 0,
-  firstLeaf: 0,
-  lastLeaf: 0,
-  lifetime: 0,
-  refreshed: new Uint8Array(0),
-  edges: new Uint8Array(0),
-};
-
-function gkmaOf({ rekey, change }: RekeyContent, part: RekeyPart, index: number, count: number): GkmaData {
+/** The GKMA extension of a packet, without its edges. */
+function gkmaHead(
+  { rekey, change }: Pick<RekeyContent, "rekey" | "change">,
+  part: Omit<RekeyPart, "version" | "previous" | "edges">,
+  index: number,
+  count: number,
+): GkmaData {
   return {
     algorithm: gkmaNumber(rekey.algorithm),
     version: rekey.algorithmVersion,
@@ -255,9 +250,14 @@ function gkmaOf({ rekey, change }: RekeyContent, part: RekeyPart, index: number,
     lastLeaf: part.last,
     lifetime: change?.lifetime ?? 0,
     refreshed: part.refreshed,
-    edges: part.edges,
+    edges: NOTHING,
   };
 }
+
+const NOTHING = new Uint8Array(0);
+
+/** Octets of the GKMA extension's data without ids and edges (docs/protocol.md §16.5). */
+const GKMA_HEAD = 26;
 
 function contentError(detail: string): WatchwordError {
   return new WatchwordError("gsa.rekey-content", `rekey message: ${detail}`);

@@ -17,7 +17,8 @@ export function decodeKeyData(octets: Uint8Array, options: ChainOptions = {}): K
 
 /** The inverse of `decodeKeyData`. @throws CodecError `bytes.range`, `bytes.layout` */
 export function encodeKeyData(keys: readonly KeyData[]): Uint8Array {
-  const writer = new Writer("mikey");
+  // As much as a TEK, its salt and its SPI take: what holds keys does not grow, and leave a copy behind.
+  const writer = new Writer("mikey", 64 * keys.length);
   writeKeys(writer, keys);
   return writer.finish();
 }

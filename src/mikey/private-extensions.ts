@@ -324,7 +324,8 @@ function readAll<T>(codec: Codec<T>, data: Uint8Array, path: string, options: Ch
 }
 
 function writeAll<T>(codec: Codec<T>, value: T, path: string): Uint8Array {
-  const writer = new Writer(path);
+  // Most of them are short, and memory of at most 64 octets costs the least.
+  const writer = new Writer(path, 64);
   codec.write(writer, "", value);
   return writer.finish();
 }
