@@ -56,3 +56,8 @@ export function createDerivation(crypto: CryptoProvider): Derivation {
 export function copyOctets(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, octets: number): void {
   for (let i = 0; i < octets; i++) to[toAt + i] = from[fromAt + i] as number;
 }
+
+/** A node's id, 4 octets. */
+export function writeId(id: number, to: Uint8Array, at: number): void {
+  for (let i = 0; i < 4; i++) to[at + i] = id >>> (8 * (3 - i));
+}

@@ -1,6 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
 import { edgeOctets, type RekeyPart } from "./contracts.js";
-import { copyOctets } from "./derivation.js";
+import { copyOctets, writeId } from "./derivation.js";
 import { firstLeaf, lastLeaf, leafBefore, leftmostLeaf } from "./heap.js";
 import { type ComputedRekey, EdgeSource, RekeyWalk } from "./rekey-walk.js";
 import { REFRESHED } from "./touched-nodes.js";
@@ -34,7 +34,6 @@ export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit =
   const edgeSize = edgeOctets(keyLength);
   const edges = new Uint8Array(Math.min(limit, computed.wraps * edgeSize));
   const refreshed = new Uint8Array(Math.min(limit, computed.refreshes * REFRESH_OCTETS));
-  const refreshedIds = new DataView(refreshed.buffer);
   let edgesEnd = 0;
   let refreshedEnd = 0;
   let parts = 0;
@@ -52,7 +51,9 @@ export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit =
     edgesEnd += edgeSize;
   };
   const finish = (last: number): Part => {
-    const part = { first, last, edges: edges.slice(0, edgesEnd), refreshed: refreshed.slice(0, refreshedEnd) };
+    // The memory is not needed again where it is full, since it is as large as a part may be or as all edges are: those of the only part.
+    const whole = parts === 0 && edgesEnd === computed.wraps * edgeSize;
+    const part = { first, last, edges: whole ? edges : edges.slice(0, edgesEnd), refreshed: refreshed.slice(0, refreshedEnd) };
     edgesEnd = 0;
     refreshedEnd = 0;
     parts++;
@@ -97,7 +98,7 @@ export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit =
       above.part = parts;
       if (above.isSent) put(i);
       if (above.isRefreshed) {
-        refreshedIds.setUint32(refreshedEnd, above.id);
+        writeId(above.id, refreshed, refreshedEnd);
         refreshedEnd += REFRESH_OCTETS;
       }
     }

@@ -1,6 +1,6 @@
 import { wipe } from "../bytes/index.js";
 import { CHILD_ID_OCTETS } from "./contracts.js";
-import { copyOctets } from "./derivation.js";
+import { copyOctets, writeId } from "./derivation.js";
 import { ADMITTED, AUDIENCE, CHAINED, leafFlags, leafId, REFRESHED, type TouchedNodes, untouchedOrigin } from "./touched-nodes.js";
 import type { TreeState } from "./tree-state.js";
 
@@ -147,7 +147,7 @@ export class EdgeSource {
     if (this.#taken === this.#made) this.#make();
     const id = this.#ids[this.#taken] as number;
     const wrappedLength = this.#state.keyLength + 8;
-    for (let i = 0; i < CHILD_ID_OCTETS; i++) into[at + i] = id >>> (8 * (CHILD_ID_OCTETS - 1 - i));
+    writeId(id, into, at);
     copyOctets(this.#wrapped, this.#taken * wrappedLength, into, at + CHILD_ID_OCTETS, wrappedLength);
     this.#taken++;
   }

@@ -19,7 +19,7 @@ export const LABEL = {
 /** A number in `width` octets, network byte order. */
 export function bigEndian(value: number, width: number): Uint8Array {
   const out = new Uint8Array(width);
-  for (let i = 0; i < width; i++) out[width - 1 - i] = Math.floor(value / 256 ** i);
+  for (let i = width - 1, rest = value; i >= 0; i--, rest = Math.floor(rest / 256)) out[i] = rest;
   return out;
 }
 
