@@ -95,9 +95,9 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
   };
 }
 
-/** The memory of `hmacOnce`: K XOR ipad ‖ text, and K XOR opad ‖ inner digest. */
+/** The memory of `hmacOnce`: K XOR ipad ‖ text, as long as a rekey message, and K XOR opad ‖ inner digest. */
 const once = {
-  inner: new Uint8Array(64 + 128),
+  inner: new Uint8Array(64 + 1280),
   outer: { sha1: new Uint8Array(64 + 20), sha256: new Uint8Array(64 + 32) },
 } as const;
 let onceText = once.inner;

@@ -1,7 +1,10 @@
 import * as crypto from "node:crypto";
-import { createKeyPath, type GkmaName, type KeyTree, type PathDownload, type RekeyPart } from "../../src/gkma/index.js";
+import { createKeyPath, type GkmaName, type KeyTree, type PathDownload } from "../../src/gkma/index.js";
+import { createRekeyReceiver, type DataKey, type RekeyPolicy, type RekeyReceiver, sealRekey } from "../../src/gsa/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { fullTree } from "../gkma/full-tree.js";
+import { constants, dataPolicies, GCKS, groupPolicy, NOW, rekeyPolicy } from "../gsa/group-fixture.js";
+import { TS_MLS } from "./mls.js";
 import { median } from "./paired-rounds.js";
 
 /** What a change of a group costs. */
@@ -20,9 +23,11 @@ export const GROUP_CHANGES: readonly GroupChange[] = ["join", "leave", "1 % leav
 /** A group of some size, which is of the same size after each change and the return that follows. */
 export interface GroupUnderTest {
   /** Makes the change and measures it, then undoes it unmeasured. Undefined where the change is not possible or not measured. */
-  measure(change: GroupChange): Promise<GroupCost> | GroupCost | undefined;
+  measure(change: GroupChange): Promise<GroupCost | undefined>;
   /** Octets that the controller keeps, undefined where nobody can say. */
   readonly memory: number | undefined;
+  /** Most rounds that anybody waits for. */
+  readonly rounds?: number;
 }
 
 /** Somebody who keys groups. Others than ours take part by being given to `benchGkma`. */
@@ -43,7 +48,8 @@ export interface GkmaBenchResult {
 /** What a bar asks, and what the run gave. */
 export interface GkmaBar {
   readonly what: string;
-  readonly most: number;
+  readonly most?: number;
+  readonly least?: number;
   readonly unit: "times" | "octets";
   readonly measured: number;
 }
@@ -55,22 +61,22 @@ export interface GkmaBench {
   readonly yardsticks: Readonly<Record<Yardstick, number>>;
 }
 
-/** Octets of edges in a packet: of 1200, 218 are the rest of a rekey message (docs/protocol.md §16.7). */
-const PART = 982;
 const SIZES = [16, 256, 1024, 10_000, 100_000, 1_000_000];
 
-const signing = crypto.generateKeyPairSync("ed25519");
+const signing = crypto.generateKeyPairSync("ed25519", {
+  privateKeyEncoding: { type: "pkcs8", format: "der" },
+  publicKeyEncoding: { type: "spki", format: "der" },
+});
+const signer = nodeCrypto.importPrivateKey(new Uint8Array(signing.privateKey));
+const verificationKey = new Uint8Array(signing.publicKey);
+/** One data SA, whose key is replaced by every change. */
+const DATA = dataPolicies.slice(0, 1).map((policy) => ({ ...policy, mkis: [] }));
 
 /** Milliseconds that the work takes, and what it gives. */
-function timed<T>(work: () => T): [milliseconds: number, result: T] {
+async function timed<T>(work: () => T | Promise<T>): Promise<[milliseconds: number, result: T]> {
   const since = performance.now();
-  const result = work();
+  const result = await work();
   return [performance.now() - since, result];
-}
-
-/** The octets of a part that stand for the signed message that it will be in. */
-function message({ edges, refreshed }: RekeyPart): Uint8Array {
-  return new Uint8Array(Buffer.concat([edges, refreshed], Math.max(200, edges.length + refreshed.length)));
 }
 
 class TreeUnderTest implements GroupUnderTest {
@@ -86,41 +92,55 @@ class TreeUnderTest implements GroupUnderTest {
     return this.#tree.byteLength;
   }
 
-  measure(change: GroupChange): GroupCost | undefined {
+  async measure(change: GroupChange): Promise<GroupCost | undefined> {
     const count = change === "1 % leave" ? Math.floor(this.#tree.members / 100) : 1;
     if (change === "1 % leave" && count < 2) return undefined;
     const leave = change === "join" ? [] : this.#someLeaves(count);
     if (change === "join") this.#rekey({ leave: this.#someLeaves(1) });
-    const cost = this.#change(change === "join" ? { join: 1 } : { leave }, this.#beside(leave[0], leave));
+    const cost = await this.#change(change === "join" ? { join: 1 } : { leave }, this.#beside(leave[0], leave));
     if (change !== "join") this.#rekey({ join: count });
     return cost;
   }
 
-  /** A signed rekey, from the change to what can be sent; then the witness, which verifies and applies. */
-  #change(change: { leave?: number[]; join?: number }, place: PathDownload): GroupCost {
-    const [witness, scout] = [createKeyPath(nodeCrypto, place), createKeyPath(nodeCrypto, place)];
-    const version = this.#tree.version + 1;
+  /** A signed rekey with a new TEK, from the change to what can be sent; then the witness, which verifies, applies and has the TEK. */
+  async #change(change: { leave?: number[]; join?: number }, place: PathDownload): Promise<GroupCost> {
+    const [witness, scout] = [this.#member(place), this.#member(place)];
+    const sequence = this.#tree.version + 1;
     const seed = nodeCrypto.randomBytes(32);
-    const signed: { part: RekeyPart; octets: Uint8Array; signature: Uint8Array }[] = [];
-    const [controller] = timed(() => {
-      const rekey = this.#tree.prepareRekey(change, { version, seed });
-      this.wraps = rekey.wraps;
-      for (const part of rekey.parts(PART)) {
-        const octets = message(part);
-        signed.push({ part, octets, signature: crypto.sign(null, octets, signing.privateKey) });
-      }
-      rekey.commit();
-      for (const leaf of rekey.joined) this.#tree.download(leaf);
+    const dataKeys: DataKey[] = [{ dataSa: 1, mki: sequence, key: nodeCrypto.randomBytes(16), salt: nodeCrypto.randomBytes(14) }];
+    const kek = { spi: this.#tree.version, key: this.#tree.groupKey() };
+    const streams = change.leave === undefined ? [] : [{ ssrc: 0xcafebabe, gone: true }];
+    const [controller, packets] = await timed(async () => {
+      const prepared = this.#tree.prepareRekey(change, { version: sequence, seed });
+      this.wraps = prepared.wraps;
+      const content = { constants, rekey: this.#rekeyPolicy(), kek, signer, sequence, dataKeys, streams };
+      const sealed = await sealRekey(nodeCrypto, { ...content, change: { prepared, immediate: false, lifetime: 3600 } });
+      prepared.commit();
+      for (const leaf of prepared.joined) this.#tree.download(leaf);
+      return sealed;
     });
-    const mine = signed.find(({ part }) => scout.apply(part).kind === "applied");
-    if (mine === undefined) throw new Error("a rekey has a part for everybody");
-    const [member, update] = timed(() => {
-      if (!crypto.verify(null, mine.octets, signing.publicKey, mine.signature)) throw new Error("the signature is ours");
-      return witness.apply(mine.part);
+    const mine = await packetFor(scout, packets);
+    const [member, outcome] = await timed(() => witness.receive(mine, REQUEST));
+    if (outcome.kind !== "installed" || outcome.dataKeys.length !== 1) throw new Error(`the rekey was ${outcome.kind}`);
+    return { controller, octets: packets.reduce((sum, { length }) => sum + length, 0), member };
+  }
+
+  #rekeyPolicy(): RekeyPolicy {
+    const { algorithm, degree } = this.#tree;
+    return { ...rekeyPolicy, algorithm, degree, verificationKey };
+  }
+
+  #member(place: PathDownload): RekeyReceiver {
+    return createRekeyReceiver({
+      crypto: nodeCrypto,
+      gcks: GCKS,
+      constants,
+      policies: { group: groupPolicy, rekey: this.#rekeyPolicy(), data: DATA },
+      keyPath: createKeyPath(nodeCrypto, place),
+      sequence: this.#tree.version,
+      time: NOW,
+      receivedAtMs: 0,
     });
-    if (update.kind !== "applied") throw new Error(`the rekey was ${update.kind}`);
-    const octets = signed.reduce((sum, { part }) => sum + part.edges.length + part.refreshed.length, 0);
-    return { controller, octets, member };
   }
 
   #rekey(change: { leave?: number[]; join?: number }): void {
@@ -149,27 +169,38 @@ class TreeUnderTest implements GroupUnderTest {
   }
 }
 
+const REQUEST = { nowMs: 0, wallClockMs: 0, takeToken: () => false };
+
+/** The packet that is for a member, who has it installed then. */
+async function packetFor(member: RekeyReceiver, packets: readonly Uint8Array[]): Promise<Uint8Array> {
+  for (const packet of packets) if ((await member.receive(packet, REQUEST)).kind === "installed") return packet;
+  throw new Error("a rekey has a packet for everybody");
+}
+
 function trees(name: string, algorithm: GkmaName, degree: number, most = Number.POSITIVE_INFINITY): GroupContender {
   return { name, make: (members) => (members > most ? undefined : new TreeUnderTest(fullTree(algorithm, degree, members))) };
 }
 
 /** The default first. */
-export const OUR_GROUPS: readonly GroupContender[] = [
+export const GROUPS: readonly GroupContender[] = [
   trees("OFC", "ofc", 2),
   trees("LKH, degree 4", "lkh", 4),
   trees("LKH+", "lkh+", 2),
   trees("none", "none", 0, 1024),
+  TS_MLS,
 ];
 
 const KEYS = Array.from({ length: 21 }, () => nodeCrypto.randomBytes(16));
 const WRAPPED = KEYS.map((key, i) => nodeCrypto.aesKeyWrapPad(key, KEYS[(i + 1) % KEYS.length] as Uint8Array));
 const MESSAGE = nodeCrypto.randomBytes(778);
-const SIGNATURE = crypto.sign(null, MESSAGE, signing.privateKey);
+const signingKey = crypto.createPrivateKey({ key: signing.privateKey, type: "pkcs8", format: "der" });
+const publicKey = crypto.createPublicKey(signingKey);
+const SIGNATURE = crypto.sign(null, MESSAGE, signingKey);
 
-/** What no rekey can do without, by the primitives as they are. */
+/** What no rekey can do without, by the primitives of node:crypto as they are. */
 const YARDSTICKS = {
-  "Ed25519 signature": () => crypto.sign(null, MESSAGE, signing.privateKey),
-  "Ed25519 verification": () => crypto.verify(null, MESSAGE, signing.publicKey, SIGNATURE),
+  "Ed25519 signature": () => crypto.sign(null, MESSAGE, signingKey),
+  "Ed25519 verification": () => crypto.verify(null, MESSAGE, publicKey, SIGNATURE),
   "20 key wraps": () => {
     for (let i = 0; i < 20; i++) nodeCrypto.aesKeyWrapPad(KEYS[i] as Uint8Array, KEYS[i + 1] as Uint8Array);
   },
@@ -179,9 +210,10 @@ const YARDSTICKS = {
 } as const;
 export type Yardstick = keyof typeof YARDSTICKS;
 
-function measureYardsticks(): Record<Yardstick, number> {
-  const entries = Object.entries(YARDSTICKS) as [Yardstick, () => unknown][];
-  return Object.fromEntries(entries.map(([name, work]) => [name, timed(work)[0]])) as Record<Yardstick, number>;
+async function measureYardsticks(): Promise<Record<Yardstick, number>> {
+  const measured: [string, number][] = [];
+  for (const [name, work] of Object.entries<() => unknown>(YARDSTICKS)) measured.push([name, (await timed(work))[0]]);
+  return Object.fromEntries(measured) as Record<Yardstick, number>;
 }
 
 /** The cost in the middle of all rounds, for each of its parts. */
@@ -212,37 +244,48 @@ export interface GkmaBenchOptions {
 }
 
 /** Everybody in every size, and the bars of the largest group against the yardsticks of the same rounds. */
-export async function benchGkma({ rounds, batches, contenders = OUR_GROUPS }: GkmaBenchOptions): Promise<GkmaBench> {
+export async function benchGkma({ rounds, batches, contenders = GROUPS }: GkmaBenchOptions): Promise<GkmaBench> {
   const results: GkmaBenchResult[] = [];
   for (const members of SIZES) {
     for (const { name, make } of contenders) {
       const group = await make(members);
       if (group === undefined) continue;
+      const most = group.rounds ?? Number.POSITIVE_INFINITY;
       for (const change of GROUP_CHANGES) {
-        await repeat(group, change, change === "1 % leave" ? 1 : Math.ceil(rounds / 5));
-        const cost = await repeat(group, change, change === "1 % leave" ? batches : rounds);
+        await repeat(group, change, change === "1 % leave" ? 1 : Math.ceil(Math.min(rounds, most) / 5));
+        const cost = await repeat(group, change, Math.min(most, change === "1 % leave" ? batches : rounds));
         if (cost !== undefined) results.push({ contender: name, members, change, cost, memory: group.memory });
       }
     }
   }
-  return { results, ...bars(rounds, batches) };
+  const against = (name: string): number =>
+    results.find(({ contender, members, change }) => contender === name && members === 1024 && change === "leave")?.cost
+      .controller ?? 0;
+  const { bars, yardsticks } = await measureBars(rounds, batches);
+  const slower: GkmaBar = {
+    what: "one leaves 1024: how many times as fast as ts-mls, key server against committer",
+    least: 1000,
+    unit: "times",
+    measured: against("ts-mls") / against("OFC"),
+  };
+  return { results, bars: [...bars, slower], yardsticks };
 }
 
 /** Each round is measured beside the yardsticks, so that what else the machine does slows down both. */
-function bars(rounds: number, batches: number): Pick<GkmaBench, "bars" | "yardsticks"> {
+async function measureBars(rounds: number, batches: number): Promise<Pick<GkmaBench, "bars" | "yardsticks">> {
   const members = SIZES.at(-1) as number;
   const group = new TreeUnderTest(fullTree("ofc", 2, members));
   const singles: { cost: GroupCost; yards: Record<Yardstick, number> }[] = [];
   for (let round = 0; round < 2 * rounds; round++) {
-    const yards = measureYardsticks();
-    const cost = group.measure("leave") as GroupCost;
+    const yards = await measureYardsticks();
+    const cost = (await group.measure("leave")) as GroupCost;
     if (round >= rounds / 2) singles.push({ cost, yards });
   }
   const batchCosts: { cost: GroupCost; wraps: number }[] = [];
   for (let round = 0; round < batches; round++) {
-    const cost = group.measure("1 % leave") as GroupCost;
+    const cost = (await group.measure("1 % leave")) as GroupCost;
     // What is repeated in several packets was wrapped once.
-    const [wraps] = timed(() => {
+    const [wraps] = await timed(() => {
       for (let i = 0; i < group.wraps; i++) nodeCrypto.aesKeyWrapPad(KEYS[i % 20] as Uint8Array, KEYS[(i % 20) + 1] as Uint8Array);
     });
     batchCosts.push({ cost, wraps });
@@ -272,23 +315,24 @@ function bars(rounds: number, batches: number): Pick<GkmaBench, "bars" | "yardst
         2,
         singles.map(({ cost, yards }) => cost.member / (yards["Ed25519 verification"] + yards["20 key unwraps"])),
       ),
-      { what: "the same: edges", most: 560, unit: "octets", measured: Math.max(...singles.map(({ cost }) => cost.octets)) },
+      {
+        what: "the same: octets of the message",
+        most: 800,
+        unit: "octets",
+        measured: Math.max(...singles.map(({ cost }) => cost.octets)),
+      },
       times(
         "1 % leave a million, in signed packets: key server, against its wraps one by one",
         2,
         batchCosts.map(({ cost, wraps }) => cost.controller / wraps),
       ),
-      { what: "the same: edges", most: 3e6, unit: "octets", measured: Math.max(...batchCosts.map(({ cost }) => cost.octets)) },
+      {
+        what: "the same: octets of all packets",
+        most: 3e6,
+        unit: "octets",
+        measured: Math.max(...batchCosts.map(({ cost }) => cost.octets)),
+      },
       { what: "key state of a million members", most: 64e6, unit: "octets", measured: group.memory },
     ],
   };
-}
-
-if (import.meta.url === `file://${process.argv[1]}`) {
-  const { results, bars: measured } = await benchGkma({ rounds: 100, batches: 3 });
-  for (const { contender, members, change, cost } of results) {
-    const { controller, octets, member } = cost;
-    console.log(contender.padEnd(14), members, change, `${controller.toFixed(3)} ms, ${octets} octets, ${member.toFixed(3)} ms`);
-  }
-  for (const { what, most, unit, measured: value } of measured) console.log(`${what}: ${value.toFixed(2)} of ${most} ${unit}`);
 }

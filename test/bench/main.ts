@@ -8,6 +8,7 @@ import { benchFanOut } from "./fan-out.js";
 import { benchGkma } from "./gkma.js";
 import { benchMikey } from "./mikey.js";
 import { benchPool } from "./pool.js";
+import { benchRegistrations } from "./registrations.js";
 import {
   asymmetricReport,
   environment,
@@ -15,6 +16,7 @@ import {
   gkmaReport,
   mikeyReport,
   poolReport,
+  registrationsReport,
   sipReport,
   srtpReport,
   storeReport,
@@ -50,7 +52,8 @@ async function fanOut(): Promise<string> {
 }
 
 async function groups(): Promise<string> {
-  return gkmaReport(await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 200, batches: 5 }));
+  const rekeying = await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 100, batches: 3 });
+  return [gkmaReport(rekeying), registrationsReport(await benchRegistrations(quick ? 100 : 400))].join("\n\n");
 }
 
 async function store(): Promise<string> {
