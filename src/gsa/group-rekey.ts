@@ -194,7 +194,9 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
   /** From the V value to the end: the value, then all of SIGNX. */
   const signxOctets = signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS;
   return {
-    encode: (payloads) => encodeMessage({ header, payloads: [...before, ...payloads, ...after] }),
+    encode(payloads) {
+      return encodeMessage({ header, payloads: [...before, ...payloads, ...after] });
+    },
     withGkma(message, head, edges) {
       const data = prefix + EXTENSION_HEAD;
       const length = head.length + edges.length;
@@ -218,7 +220,9 @@ function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: n
       }
       return octets;
     },
-    wipe: () => wipe(vKey),
+    wipe() {
+      wipe(vKey);
+    },
   };
 }
 
