@@ -153,28 +153,13 @@ class Member implements GroupMember {
   async leave(): Promise<ProofVerdict> {
     this.#retry?.cancel();
     return this.#turns(async () => {
-      const registration = this.#registration;
-      const left = this.memberships.filter(
-        (membership) => membership.registration === registration && membership.deregistration !== "none",
-      );
-      const keys = left.flatMap((membership) => membership.proof() ?? []);
       try {
-        if (registration === undefined || keys.length === 0) {
-          await this.#options.carrier.end(undefined);
-          return "absent";
-        }
-        const acknowledge = left.some(({ deregistration }) => deregistration === "acknowledged");
-        const { octets, t } = sealLeave(
-          this.#crypto,
-          registration,
-          keys,
-          encodeNtp(this.#options.clock.now()),
-          acknowledge,
-          this.#lastT,
-        );
-        this.#lastT = t;
-        const acknowledgement = await this.#options.carrier.end(octets);
-        return openLeaveAcknowledgement(this.#crypto, registration, octets, acknowledgement, keys);
+        return await this.#end().catch(async (error: unknown) => {
+          if (this.#registration === undefined) throw error;
+          // A key server that was restarted knows the membership, and not the dialog or session: one of now carries the proof.
+          await this.#register();
+          return this.#end();
+        });
       } finally {
         this.close();
       }
@@ -192,6 +177,25 @@ class Member implements GroupMember {
     this.#options.carrier.onMessage = undefined;
     this.#options.carrier.onLost = undefined;
     this.#options.carrier.close();
+  }
+
+  /** Ends the dialog or session, with a proof where there is something to prove. */
+  async #end(): Promise<ProofVerdict> {
+    const registration = this.#registration;
+    const left = this.memberships.filter(
+      (membership) => membership.registration === registration && membership.deregistration !== "none",
+    );
+    const keys = left.flatMap((membership) => membership.proof() ?? []);
+    if (registration === undefined || keys.length === 0) {
+      await this.#options.carrier.end(undefined);
+      return "absent";
+    }
+    const acknowledge = left.some(({ deregistration }) => deregistration === "acknowledged");
+    const now = encodeNtp(this.#options.clock.now());
+    const { octets, t } = sealLeave(this.#crypto, registration, keys, now, acknowledge, this.#lastT);
+    this.#lastT = t;
+    const acknowledgement = await this.#options.carrier.end(octets);
+    return openLeaveAcknowledgement(this.#crypto, registration, octets, acknowledgement, keys);
   }
 
   async #register(): Promise<void> {

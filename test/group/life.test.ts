@@ -81,6 +81,10 @@ describe("a group from its first member to its end", () => {
     speaker.speak(5);
     await rig.settle(100);
     expect(late.heard).toEqual([5]);
+    // Its dialog is not known any more: it leaves with a proof all the same.
+    expect(await listener.member.leave()).toBe("verified");
+    await rig.settle(100);
+    expect(rig.gcks.members("blue").map(({ identity }) => identity)).not.toContain("sip:listener1@example.org");
   });
 
   it("ends with a farewell that members believe", async () => {

@@ -216,6 +216,16 @@ export function rtp(number: number, ssrc = 0x7777_7777): Uint8Array {
 
 function createCarrier(rig: Rig, host: string): RigCarrier {
   let dialogs = 0;
+  let server: Gcks | undefined;
+  /** A key server that was restarted knows no dialogs. */
+  const known = (): MemberSession | undefined => {
+    if (server !== undefined && server !== rig.gcks) {
+      carrier.session = undefined;
+      carrier.onLost?.();
+      throw new Error("481");
+    }
+    return carrier.session;
+  };
   const carrier: RigCarrier = {
     host,
     secure: false,
@@ -240,6 +250,7 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
           },
         });
         carrier.session = answer.session;
+        server = rig.gcks;
         carrier.policies = answer.groups[0]?.policies;
         carrier.sent.responses.push(answer.response);
         return answer.response;
@@ -250,10 +261,10 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
     },
     async send(message) {
       carrier.sent.reports.push(message.slice());
-      return carrier.session?.receive(message);
+      return known()?.receive(message);
     },
     async end(proof) {
-      return (await carrier.session?.end(proof))?.acknowledgement;
+      return (await known()?.end(proof))?.acknowledgement;
     },
     close() {
       carrier.session = undefined;
