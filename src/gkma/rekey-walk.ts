@@ -136,10 +136,11 @@ export class EdgeSource {
     this.#computed = computed;
     this.#walk = new RekeyWalk(state, computed);
     this.#batch = batch;
-    const memory = new Uint8Array(2 * batch * keyLength);
-    this.#keys = memory.subarray(0, batch * keyLength);
-    this.#payloads = memory.subarray(batch * keyLength);
-    this.#wrapped = new Uint8Array(batch * (keyLength + 8));
+    const octets = batch * keyLength;
+    const memory = new Uint8Array(2 * octets + batch * (keyLength + 8));
+    this.#keys = memory.subarray(0, octets);
+    this.#payloads = memory.subarray(octets, 2 * octets);
+    this.#wrapped = memory.subarray(2 * octets);
   }
 
   /** Writes the next edge. */

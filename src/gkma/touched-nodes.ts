@@ -85,9 +85,10 @@ function includes(sorted: Uint32Array, value: number): boolean {
 /** Everything above the touched leaves. In descending order parents come in descending order too, so that one pass without a search finds them. */
 export function touchedNodes(arity: number, nodes: number, leaves: Uint32Array): TouchedNodes {
   const most = Math.max(1, Math.min(internalNodes(arity, nodes), leaves.length * depthOf(arity, nodes)));
-  const ids = new Uint32Array(most);
-  const childStart = new Uint32Array(most + 1);
-  const leafStart = new Uint32Array(most + 1);
+  const memory = new Uint32Array(3 * most + 2);
+  const ids = memory.subarray(0, most);
+  const childStart = memory.subarray(most, 2 * most + 1);
+  const leafStart = memory.subarray(2 * most + 1);
   let [count, child, leaf] = [0, 0, 0];
   for (;;) {
     const nextChild = child < count ? (ids[child] as number) : 0;
