@@ -37,7 +37,7 @@ export async function benchRegistrations(members: number): Promise<RegistrationB
   try {
     for (const [index, { rekeyOnJoin, together, share }] of CASES.entries()) {
       const sqlite = await openSqliteStore({ path: join(folder, `${index}.db`), execArgv: TYPESCRIPT });
-      const store = await openSealedStore(sqlite, new Uint8Array(32).fill(1));
+      const store = await openSealedStore(sqlite, new Uint8Array(32).fill(1), { crypto: nodeCrypto });
       const gcks = await openServer(store, rekeyOnJoin);
       await registerMany(gcks, 0, 100, together);
       const before = await occupied(collect);
@@ -69,6 +69,7 @@ async function occupied(collect: () => void): Promise<number> {
 async function openServer(store: Store, rekeyOnJoin: string): Promise<Gcks> {
   const { pkcs8 } = await nodeCrypto.generateKeyPair("ed25519");
   return openGcks({
+    crypto: nodeCrypto,
     store,
     clock: systemClock,
     timers: systemTimers,
@@ -91,6 +92,7 @@ async function registerMany(gcks: Gcks, first: number, count: number, together: 
 
 async function register(gcks: Gcks, index: number): Promise<void> {
   const member = createGroupMember({
+    crypto: nodeCrypto,
     groups: [{ group: readGroupDefinition(definition()).group, role: { send: true, receive: true } }],
     credential: { psk: PSK },
     identity: uri(`sip:speaker${index}@example.org`),
