@@ -161,7 +161,11 @@ class Controller implements Gcks {
     if (regression !== undefined) {
       for (const { name } of groups) for (const mark of MARKS) await reservations.skip(name, mark, REGRESSION_SKIP);
     }
-    for (const definition of groups) this.#groups.set(definition.name, await Group.open(context, definition));
+    for (const definition of groups) {
+      const group = await Group.open(context, definition);
+      this.#groups.set(definition.name, group);
+      if (!group.ended) await group.removeReplaced().catch(() => undefined);
+    }
     if (regression === undefined) return;
     // Keys and numbers that the store does not know of may be in use: everybody registers again (docs/protocol.md §24).
     for (const group of this.#groups.values()) if (!group.ended) await group.end(true);

@@ -105,6 +105,8 @@ export class Group {
   #working: Promise<void> | undefined;
   #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
   #batchedLeaves = false;
+  /** Identities had more memberships than they may have when the group was restored. */
+  #crowded = false;
   #closed = false;
   #broken: unknown;
 
@@ -204,6 +206,31 @@ export class Group {
 
   async end(restart: boolean): Promise<void> {
     await this.#enqueue({ kind: "end", restart });
+  }
+
+  /**
+   * Ends memberships in whose place newer ones of the same identity are. A registration does that by itself; this is for where the process
+   * died in between, and a leaver would stay in by its older membership. What was perhaps never answered replaces nothing.
+   */
+  async removeReplaced(): Promise<void> {
+    const ofIdentity = new Map<string, Member[]>();
+    for (const member of this.#state.members.values()) {
+      const name = identityText(member);
+      const others = ofIdentity.get(name);
+      if (others === undefined) ofIdentity.set(name, [member]);
+      else others.push(member);
+    }
+    const most = this.definition.membershipsPerIdentity;
+    const crowds = [...ofIdentity.values()].filter((members) => members.length > most);
+    this.#crowded = crowds.length > 0;
+    const replaced = crowds.flatMap((members) => {
+      let standing = 0;
+      return members
+        .toReversed()
+        .filter((member) => (this.#isDue(member) ? standing >= most : standing++ >= most))
+        .map(({ number }) => number);
+    });
+    await this.remove(replaced, "removed");
   }
 
   /** The dialog or session of a member is gone. */
@@ -678,14 +705,19 @@ export class Group {
   /** Members that did not confirm, or were not heard of for their lifetime (§20.1). */
   #sweep(): void {
     const now = this.#context.clock.now();
-    const { confirmationMs, confirmation, membershipLifetime } = this.definition;
+    const { confirmationMs, membershipLifetime } = this.definition;
     const removed: number[] = [];
     for (const member of this.#state.members.values()) {
-      const due = member.state === "provisional" && (member.keys === undefined || confirmation || member.role.send);
-      if ((due && now - member.admittedAt > confirmationMs) || now - member.renewedAt > 1000 * membershipLifetime)
+      if ((this.#isDue(member) && now - member.admittedAt > confirmationMs) || now - member.renewedAt > 1000 * membershipLifetime)
         removed.push(member.number);
     }
     this.remove(removed, "removed").catch(() => undefined);
+    if (this.#crowded) this.removeReplaced().catch(() => undefined);
+  }
+
+  /** Whether a member has yet to confirm that it got its keys. */
+  #isDue({ state, keys, role }: Member): boolean {
+    return state === "provisional" && (keys === undefined || this.definition.confirmation || role.send);
   }
 
   #createDistribution(): Distribution {

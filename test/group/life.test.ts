@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { utf8 } from "../../src/bytes/index.js";
+import { utf8, WatchwordError } from "../../src/bytes/index.js";
+import { createSimulatedNetwork } from "../../src/io/index.js";
+import { createMemoryStore } from "../../src/store/index.js";
 import { createRig, definition, listen, type Rig } from "./rig.js";
 
 let rig: Rig;
@@ -85,6 +87,34 @@ describe("a group from its first member to its end", () => {
     expect(await listener.member.leave()).toBe("verified");
     await rig.settle(100);
     expect(rig.gcks.members("blue").map(({ identity }) => identity)).not.toContain("sip:listener1@example.org");
+  });
+
+  it("ends after a crash what a newer membership of the same identity has replaced, once the newer one is confirmed", async () => {
+    let failing = false;
+    const { clock, timers } = createSimulatedNetwork();
+    const store = createMemoryStore({ clock, timers });
+    const append = store.append.bind(store);
+    store.append = (group, expected, record) =>
+      failing && new TextDecoder("latin1").decode(record.data).includes('"leave":')
+        ? Promise.reject(new WatchwordError("store.unavailable", "the disk is full"))
+        : append(group, expected, record);
+    rig = await createRig({ gcks: { store } });
+    const speaker = await rig.join("speaker1");
+    const listener = await rig.join("listener1");
+    await rig.settle(3000);
+    failing = true;
+    // The dialog is gone: the member registers again, and its older membership cannot be ended.
+    listener.carrier.onLost?.();
+    await rig.settle(6000);
+    failing = false;
+    const of = () => rig.gcks.members("blue").filter(({ identity }) => identity === "sip:listener1@example.org");
+    expect(of()).toHaveLength(2);
+    await rig.restart();
+    expect(of().map(({ ssrcs }) => ssrcs[0])).toEqual([listener.member.memberships[0]?.streams[0]?.ssrc]);
+    await rig.settle(3000);
+    speaker.speak(1);
+    await rig.settle(100);
+    expect(listener.heard).toEqual([1]);
   });
 
   it("ends with a farewell that members believe", async () => {
