@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import type { PublicKey } from "../crypto/index.js";
-import type { MemberRole } from "../gsa/index.js";
+import type { MemberRole, ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { GroupMembership } from "../member/index.js";
 import type { JoinedGroup } from "../node/group/index.js";
@@ -149,7 +149,11 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
       print("ended", { statistics }, "the group has ended");
       return;
     }
-    const proof = await joined.leave();
+    const proof = await joined.leave().catch((error: unknown): ProofVerdict => {
+      // Who was expelled has no dialog to leave by.
+      print("failure", { error: describeError(error) }, describeError(error));
+      return "absent";
+    });
     print("left", { proof, statistics }, `left: ${describeProof(proof)}`);
     if (proof !== "verified") throw new WatchwordError("cli.leave", "the key server did not acknowledge that we left");
   } finally {
