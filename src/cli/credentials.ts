@@ -43,7 +43,8 @@ function collect(text: string, previous: readonly string[] = []): readonly strin
   return [...previous, text];
 }
 
-function collectChain(path: string, previous: readonly (readonly Uint8Array[])[] = []): readonly (readonly Uint8Array[])[] {
+/** Collects a repeatable option that names a file of certificates. */
+export function collectChain(path: string, previous: readonly (readonly Uint8Array[])[] = []): readonly (readonly Uint8Array[])[] {
   return [...previous, readCertificateFile(path)];
 }
 

@@ -1,6 +1,9 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
-import { concatBytes, parseHex, utf8, WatchwordError } from "../bytes/index.js";
+import { concatBytes, formatHex, parseHex, utf8, WatchwordError } from "../bytes/index.js";
+import type { PrivateKey } from "../crypto/index.js";
+import { identityText, KeyDataType, type MikeyPolicy, nameOf } from "../mikey/index.js";
+import { systemClock } from "../node/index.js";
 import {
   type ExportFormat,
   exportFormats,
@@ -11,14 +14,28 @@ import {
   inspectionJson,
   inspectOctets,
   MAX_INPUT,
+  type Verification,
+  verifyMessages,
 } from "../tools/index.js";
+import { certificatesIn, collectChain } from "./credentials.js";
 import { describeError } from "./errors.js";
-import { parseExportFormat, UsageError } from "./options.js";
+import { collectPsk, type Psk, parseExportFormat, readPskFile, readTextFile, UsageError } from "./options.js";
+import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
 
-interface InspectFlags {
+interface InspectFlags extends VerifyFlags {
   readonly json?: boolean;
   readonly reveal?: boolean;
   readonly export?: ExportFormat;
+}
+
+interface VerifyFlags {
+  readonly verify?: true;
+  readonly psk?: readonly Psk[];
+  readonly pskFile?: readonly Psk[];
+  readonly key?: PrivateKey;
+  readonly cert?: readonly Uint8Array[];
+  readonly ca?: string;
+  readonly peerCert?: readonly (readonly Uint8Array[])[];
 }
 
 /** `watchword inspect`: shows what a MIKEY message says, octet by octet. Exit status 1 when one is invalid or none is there. */
@@ -29,6 +46,13 @@ export function inspectCommand(): Command {
     .option("--json", "print a JSON array, one entry per message")
     .option("--reveal", "show keys and salts instead of **")
     .option("--export <format>", `print the SRTP keys of NULL-keyed messages for ${exportFormats.join(", ")}`, parseExportFormat)
+    .option("--verify", "check MACs, signatures and certificates with these credentials, and decrypt keys")
+    .option("--psk <id:hex>", "pre-shared key; repeatable", collectPsk)
+    .option("--psk-file <file>", "file of ID:HEX lines", readPskFile)
+    .option("--key <file>", "private key of one of the parties, PEM", readPrivateKeyFile)
+    .option("--cert <file>", "its certificate: not needed to verify", readCertificateFile)
+    .option("--ca <file>", "PEM certificates of the issuers to trust", readTextFile)
+    .option("--peer-cert <file>", "certificate of a party whose messages carry none; repeatable", collectChain)
     .addHelpText(
       "after",
       `
@@ -37,21 +61,27 @@ Examples:
   watchword inspect camera.sdp
   tcpflow -C port 554 | watchword inspect --json -
   watchword inspect camera.sdp --export sdes --reveal
+  watchword inspect --verify dialogue.txt --psk viewer:8f2c…
+  watchword inspect --verify dialogue.txt --key bob.key --ca ca.pem --json
 
-Exit status: 0 every message is valid, 1 one is not or none was found, 2 wrong usage.`,
+Exit status: 0 every message is valid, and with --verify none is false; 1 one is not or none was found, 2 wrong usage.`,
     )
     .action(async (input: string, flags: InspectFlags) => {
       if (flags.export !== undefined && flags.reveal !== true) throw new UsageError("--export prints keys: say so with --reveal");
-      const inspections = inspectOctets(input === "-" ? await readStandardInput() : readInput(input), {
-        reveal: flags.reveal === true,
-      });
+      checkVerify(flags);
+      const octets = input === "-" ? await readStandardInput() : readInput(input);
+      const inspections = inspectOctets(octets, { reveal: flags.reveal === true });
       if (inspections.length === 0)
         process.stderr.write("no MIKEY message found: expected base64, hexadecimal, binary, SDP, RTSP or SIP text\n");
       if (flags.export !== undefined) {
         if (!(await exportKeys(inspections, flags.export))) process.exitCode = 1;
         return;
       }
-      process.stdout.write(flags.json === true ? formatJson(inspections) : formatText(inspections));
+      const verified = flags.verify === true ? await verify(inspectOctets(octets, { reveal: true }), flags) : undefined;
+      process.stdout.write(
+        flags.json === true ? formatJson(inspections, verified, flags) : formatText(inspections, verified, flags),
+      );
+      if (verified?.some(({ verdict }) => verdict === "false")) process.exitCode = 1;
       if (inspections.length === 0 || inspections.some(({ valid }) => !valid)) process.exitCode = 1;
     });
 }
@@ -71,13 +101,93 @@ async function exportKeys(inspections: readonly Inspection[], format: ExportForm
   return done;
 }
 
-function formatJson(inspections: readonly Inspection[]): string {
-  return `${JSON.stringify(inspections.map(inspectionJson), undefined, 2)}\n`;
+/** @throws UsageError for options that do not belong together */
+function checkVerify({ verify: wanted, export: format, psk, pskFile, key, cert, ca, peerCert }: InspectFlags): void {
+  const given = [psk, pskFile, key, ca, peerCert, cert].some((value) => value !== undefined);
+  if (wanted !== true && given) throw new UsageError("a credential is there for --verify");
+  if (wanted !== true) return;
+  if (format !== undefined) throw new UsageError("give --verify or --export, not both");
+  if (psk === undefined && pskFile === undefined && key === undefined && ca === undefined && peerCert === undefined)
+    throw new UsageError("--verify needs --psk, --psk-file, --key, --ca or --peer-cert");
 }
 
-function formatText(inspections: readonly Inspection[]): string {
-  return inspections.length === 0 ? "" : formatInspections(inspections);
+async function verify(inspections: readonly Inspection[], flags: VerifyFlags): Promise<readonly Verification[]> {
+  const { psk = [], pskFile = [], key, ca, peerCert = [] } = flags;
+  const { createCertificateVerifier, readCertificate } = await import("../crypto/x509/index.js");
+  const roots = ca === undefined ? [] : certificatesIn(ca);
+  const known = peerCert.map(([der]) => readCertificate(der as Uint8Array));
+  const policy: MikeyPolicy = {
+    // Whatever was sent can be looked at: what is acceptable was for the parties to say.
+    signatureSchemes: ["rsa-pss-sha256", "rsa-pkcs1-sha256", "rsa-pss-sha1", "rsa-pkcs1-sha1", "ecdsa-p256-sha256", "ed25519"],
+    encryptionSchemes: ["rsa-oaep-sha1", "rsa-oaep-sha256", "rsa-pkcs1"],
+    leastRsaBits: 1024,
+    ...(roots.length === 0 ? {} : { certificates: createCertificateVerifier({ roots }) }),
+    findPublicKey: (identity) => {
+      const text = identity === undefined ? undefined : identityText(identity);
+      return known.find(({ identities }) => text !== undefined && identities.includes(text))?.publicKey;
+    },
+  };
+  return verifyMessages(
+    inspections.map(({ octets }) => parseHex(octets)),
+    {
+      psks: [...psk, ...pskFile].map(({ key: octets }) => octets),
+      keyPairs: key === undefined ? [] : [{ privateKey: key, chain: [] }],
+      policy,
+      now: systemClock.now(),
+    },
+  );
 }
+
+/** What is said of a key; its octets only with --reveal. */
+function keysOf({ keys }: Verification, { reveal }: InspectFlags) {
+  const shown = (octets: Uint8Array): string => (reveal === true ? formatHex(octets) : "**".repeat(octets.length));
+  return keys.map(({ type, key, salt, validity }) => ({
+    type: nameOf(KeyDataType, type),
+    key: shown(key),
+    ...(salt === undefined ? {} : { salt: shown(salt) }),
+    ...(validity.kv === "spi" ? { spi: formatHex(validity.spi) } : {}),
+  }));
+}
+
+function formatJson(
+  inspections: readonly Inspection[],
+  verified: readonly Verification[] | undefined,
+  flags: InspectFlags,
+): string {
+  const all = inspections.map((inspection, index) => {
+    const verification = verified?.[index];
+    if (verification === undefined) return inspectionJson(inspection);
+    const { verdict, reason, signer } = verification;
+    return { ...inspectionJson(inspection), verification: { verdict, reason, signer, keys: keysOf(verification, flags) } };
+  });
+  return `${JSON.stringify(all, undefined, 2)}\n`;
+}
+
+function formatText(
+  inspections: readonly Inspection[],
+  verified: readonly Verification[] | undefined,
+  flags: InspectFlags,
+): string {
+  if (inspections.length === 0) return "";
+  const lines = (verified ?? []).flatMap((verification, index) => {
+    const { verdict, reason, signer } = verification;
+    const who = signer.length === 0 ? "" : `, by ${signer.join(", ")}`;
+    const keys = keysOf(verification, flags).map(
+      ({ type, key, salt, spi }) =>
+        `          ${type} ${key}${salt === undefined ? "" : ` salt ${salt}`}${spi === undefined ? "" : ` SPI ${spi}`}`,
+    );
+    const said = `${VERDICTS[verdict]}${who}: ${reason}`.replace(/[^ -~]/g, "?");
+    return [`message ${index + 1} of ${inspections.length}: ${said}`, ...keys];
+  });
+  return `${formatInspections(inspections)}${lines.length === 0 ? "" : "\n"}${lines.map((line) => `${line}\n`).join("")}`;
+}
+
+const VERDICTS: Readonly<Record<Verification["verdict"], string>> = {
+  authentic: "authentic",
+  false: "NOT AUTHENTIC",
+  unprotected: "not protected",
+  unknown: "not checked",
+};
 
 /** @throws UsageError where the argument is neither a file nor a message */
 function readInput(input: string): Uint8Array {

@@ -1,4 +1,5 @@
 export * from "./codec.js";
+export { decrypterOf } from "./compose.js";
 export * from "./cs-map.js";
 export * from "./csb.js";
 export * from "./error-message.js";
@@ -21,6 +22,7 @@ export * from "./policy.js";
 export * from "./private-extensions.js";
 export * from "./registry.js";
 export * from "./replay.js";
+export { identitiesOf } from "./request.js";
 export * from "./responder.js";
 export * from "./responder-contracts.js";
 export * from "./srtp-policy.js";

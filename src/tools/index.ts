@@ -8,3 +8,4 @@ export * from "./inspect.js";
 export type { JsonObject, JsonValue, MessageView } from "./message-view.js";
 export * from "./redact.js";
 export * from "./report.js";
+export * from "./verify.js";

@@ -1,0 +1,281 @@
+import { execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { formatBase64, parseHex } from "../../src/bytes/index.js";
+import { formatPem } from "../../src/crypto/index.js";
+import { vectorFiles } from "../mikey/mikey-vectors.js";
+
+const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const folder = mkdtempSync(join(tmpdir(), "watchword-modes-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(...args: readonly string[]): Promise<Outcome> {
+  return new Promise((done) => {
+    const child = execFile(process.execPath, [MAIN, ...args], { cwd: folder }, (_error, stdout, stderr) => {
+      done({ code: child.exitCode, stdout, stderr });
+    });
+    child.stdin?.end();
+  });
+}
+
+async function succeed(...args: readonly string[]): Promise<void> {
+  const { code, stderr } = await run(...args);
+  expect(code, stderr).toBe(0);
+}
+
+/** Starts a command that says where it is reached. */
+async function started(pattern: RegExp, ...args: readonly string[]) {
+  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
+  child.stdin.end();
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (text) => {
+    stdout += text;
+  });
+  child.stderr.on("data", (text) => {
+    stderr += text;
+  });
+  const ended = new Promise<Outcome>((done) => child.on("close", (code) => done({ code, stdout, stderr })));
+  await expect.poll(() => pattern.exec(stdout), { timeout: 20_000, interval: 20, message: stderr }).not.toBeNull();
+  return { where: pattern.exec(stdout)?.[1] as string, ended, said: () => stderr };
+}
+
+const json = ({ stdout, stderr, code }: Outcome): Record<string, unknown> => {
+  expect(code, stderr).toBe(0);
+  return JSON.parse(stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
+};
+
+const as = (name: string, ca = "ca.pem"): string[] => ["--key", `${name}.key`, "--cert", `${name}.pem`, "--ca", ca];
+const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+beforeAll(async () => {
+  const issue = (name: string, ca: string, ...who: readonly string[]) =>
+    succeed("cert", "issue", "--ca", `${ca}.pem`, "--ca-key", `${ca}.key`, "--key", `${name}.key`, "--out", `${name}.pem`, ...who);
+  const rsa = ["camera", "viewer", "alice", "bob"];
+  await Promise.all([
+    ...["ca", "other", "curve"].map((name) => succeed("keygen", "p256", "--out", `${name}.key`)),
+    ...rsa.map((name) => succeed("keygen", "rsa", "--out", `${name}.key`)),
+  ]);
+  await Promise.all(["ca", "other"].map((name) => succeed("cert", "ca", "--key", `${name}.key`, "--out", `${name}.pem`)));
+  await Promise.all([
+    issue("camera", "ca", "--ip", "127.0.0.1"),
+    issue("viewer", "ca", "--email", "viewer@example.org"),
+    issue("curve", "ca", "--email", "curve@example.org"),
+    issue("alice", "ca", "--uri", "sip:alice@127.0.0.1"),
+    issue("bob", "ca", "--uri", "sip:bob@127.0.0.1"),
+  ]);
+}, 60_000);
+
+describe("serve and play", () => {
+  it.each([
+    ["dh", [], ["--rtsp", "1.0"]],
+    ["rsa-r", [], ["--rtsp", "2.0", "--rekey", "0.3"]],
+    ["pk", ["--peer-cert", "viewer.pem"], []],
+  ] as const)("key by certificates: %s", async (mode, serving, playing) => {
+    const server = await started(
+      /^listening (\S+)$/m,
+      "serve",
+      "--listen",
+      "127.0.0.1:0",
+      ...as("camera"),
+      "--rekey",
+      "0.3",
+      "--mode",
+      mode,
+      ...serving,
+    );
+    const played = await run("play", server.where, ...as("viewer"), "--packets", "60", "--json", "--mode", mode, ...playing);
+    expect(json(played)).toMatchObject({ keyedBy: mode, lost: 0, authenticationFailures: 0, teardownProof: "verified" });
+    expect(played.stderr).toContain("rekeyed 1 stream");
+  });
+
+  it("agree under a pre-shared key: dhhmac", async () => {
+    const psk = ["--psk", `viewer:${KEY}`, "--mode", "dhhmac"];
+    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...psk);
+    for (const version of ["1.0", "2.0"])
+      expect(json(await run("play", server.where, ...psk, "--rtsp", version, "--packets", "20", "--json"))).toMatchObject({
+        keyedBy: "dhhmac",
+        teardownProof: "verified",
+      });
+  });
+
+  it("begin by a signature of another kind than RSA's where the server announces that it knows them", async () => {
+    const server = await started(
+      /^listening (\S+)$/m,
+      "serve",
+      "--listen",
+      "127.0.0.1:0",
+      ...as("camera"),
+      "--mode",
+      "rsa-r",
+      "--peer",
+      "nobody@example.org",
+    );
+    const refused = await run("play", server.where, ...as("viewer"), "--packets", "20");
+    expect(refused).toMatchObject({ code: 1 });
+    const second = await started(
+      /^listening (\S+)$/m,
+      "serve",
+      "--listen",
+      "127.0.0.1:0",
+      "--key",
+      "curve.key",
+      "--cert",
+      "curve.pem",
+      "--ca",
+      "ca.pem",
+    );
+    const curve = ["--key", "curve.key", "--cert", "curve.pem", "--ca", "ca.pem"];
+    const played = await run("play", second.where, ...curve, "--peer", "curve@example.org", "--packets", "20", "--json");
+    expect(json(played)).toMatchObject({ keyedBy: "dh", teardownProof: "verified" });
+  });
+
+  it("play takes nothing from a server that is not the one in the URL, or of an authority that it does not know", async () => {
+    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("viewer"));
+    const stranger = await run("play", server.where, ...as("camera"), "--packets", "1");
+    expect(stranger.code).toBe(1);
+    expect(stranger.stderr).toMatch(/identity/);
+    expect(stranger.stderr).toContain("[mikey.authentication]");
+    const unknown = await run("play", server.where, ...as("camera", "other.pem"), "--packets", "1");
+    expect(unknown.code).toBe(1);
+    expect(unknown.stderr).toMatch(/untrusted/);
+    const named = await run("play", server.where, ...as("camera"), "--peer", "viewer@example.org", "--packets", "5", "--json");
+    expect(json(named)).toMatchObject({ keyedBy: "dh" });
+  });
+});
+
+describe("call and answer", () => {
+  it.each([
+    ["dh", []],
+    ["rsa-r", []],
+    ["pk", ["--peer-cert", "bob.pem"]],
+  ] as const)("key by certificates: %s", async (mode, calling) => {
+    const answering = await started(
+      /^answering (\S+)$/m,
+      "answer",
+      "--listen",
+      "127.0.0.1:0",
+      ...as("bob"),
+      "--mode",
+      mode,
+      "--calls",
+      "1",
+      "--json",
+    );
+    expect(answering.where).toMatch(/^sip:bob@127\.0\.0\.1:\d+$/);
+    const called = await run(
+      "call",
+      answering.where,
+      ...as("alice"),
+      "--mode",
+      mode,
+      "--packets",
+      "60",
+      "--rekey",
+      "0.3",
+      "--json",
+      ...calling,
+    );
+    expect(json(called)).toMatchObject({ keyedBy: mode, lost: 0, teardownProof: "verified" });
+    expect(json(await answering.ended)).toMatchObject({
+      keyedBy: mode,
+      remote: expect.stringContaining("sip:alice@"),
+      teardownProof: "verified",
+    });
+  });
+
+  it("a caller of another authority is refused with 488, and told nothing of why", async () => {
+    const answering = await started(/^answering (\S+)$/m, "answer", "--listen", "127.0.0.1:0", ...as("bob", "other.pem"));
+    const called = await run("call", answering.where, ...as("alice"), "--packets", "1");
+    expect(called.code).toBe(1);
+    expect(called.stderr).toContain("[node.sip-status-488]");
+    expect(called.stderr).not.toMatch(/untrusted/);
+    expect(answering.said()).toMatch(/key message not accepted: .*untrusted/);
+  });
+});
+
+describe("wrong usage", () => {
+  it.each([
+    ["a key without its certificate", ["serve", "--key", "camera.key"], "--key and --cert go together"],
+    ["a key without authorities", ["serve", "--key", "camera.key", "--cert", "camera.pem"], "--ca says whose certificates"],
+    ["two kinds of credentials", ["serve", ...as("camera"), "--psk", `viewer:${KEY}`], "not both"],
+    [
+      "a key of another certificate",
+      ["serve", "--key", "viewer.key", "--cert", "camera.pem", "--ca", "ca.pem"],
+      "not the key of --cert",
+    ],
+    ["a mode without its credential", ["play", "rtsp://127.0.0.1/", "--mode", "dh"], "--mode dh needs --key"],
+    ["a pre-shared mode without a key", ["serve", ...as("camera"), "--mode", "psk"], "--mode psk needs --psk"],
+    ["a mode that is none", ["serve", "--mode", "kms"], "Allowed choices"],
+    [
+      "RSA-R with a key that does not decrypt",
+      ["play", "rtsp://127.0.0.1/", ...as("curve"), "--mode", "rsa-r"],
+      "needs an RSA key",
+    ],
+    ["PK without the other's certificate", ["call", "sip:bob@127.0.0.1", ...as("alice"), "--mode", "pk"], "--peer-cert"],
+    ["a certificate that names no SIP address", ["answer", "--listen", "127.0.0.1:0", ...as("viewer")], "names no SIP address"],
+    [
+      "multicast in a mode that cannot",
+      ["serve", "--multicast", "239.1.2.3", "--psk", `v:${KEY}`, "--mode", "dhhmac"],
+      "one key for all",
+    ],
+    ["a credential without --verify", ["inspect", "AQAFgM0XflABAAAA", "--psk", `v:${KEY}`], "--verify"],
+    ["--verify without a credential", ["inspect", "AQAFgM0XflABAAAA", "--verify"], "--verify needs"],
+  ] as const)("%s", async (_what, args, said) => {
+    const { code, stderr } = await run(...args);
+    expect(stderr).toContain(said);
+    expect(code).toBe(2);
+  });
+});
+
+describe("inspect --verify", () => {
+  const pk = vectorFiles.find(({ name }) => name === "mikey-pk.json");
+  const vector = pk?.vectors.find(({ name }) => name === "pk-oaep-pss-chash");
+  const [first] = vector?.exchanges ?? [];
+  const text = (octets: readonly string[]): string =>
+    octets.map((hex) => `a=key-mgmt:mikey ${formatBase64(parseHex(hex))}\n`).join("\n");
+
+  beforeAll(() => {
+    const pem = (label: string, hex = "") => formatPem(label, parseHex(hex));
+    writeFileSync(join(folder, "vector-root.pem"), pem("CERTIFICATE", pk?.credentials?.["root"]?.certificate));
+    writeFileSync(join(folder, "vector-bob.key"), pem("PRIVATE KEY", pk?.credentials?.[first?.iMessage.envelope?.recipient ?? ""]?.pkcs8));
+    writeFileSync(join(folder, "exchange.txt"), text([first?.iMessage.octets ?? "", first?.rMessage?.octets ?? ""]));
+    const spoilt = (first?.iMessage.octets ?? "").replace(/..$/, (last) => (last === "00" ? "01" : "00"));
+    writeFileSync(join(folder, "spoilt.txt"), text([spoilt]));
+  });
+
+  it("checks signature, certificate and MAC, and decrypts; keys are hidden unless they are asked for", async () => {
+    const args = ["inspect", "--verify", "exchange.txt", "--key", "vector-bob.key", "--ca", "vector-root.pem"];
+    const hidden = await run(...args);
+    expect(hidden.stdout).toContain(
+      "message 1 of 2: authentic, by sip:alice@example.org: the signature is right\n          TGK ****",
+    );
+    expect(hidden.stdout).toContain("message 2 of 2: authentic: the MAC is right\n");
+    const key = first?.keys[0]?.key as string;
+    expect(hidden.stdout).not.toContain(key);
+    const { stdout } = await run(...args, "--json", "--reveal");
+    expect(JSON.parse(stdout)).toMatchObject([
+      { verification: { verdict: "authentic", signer: ["sip:alice@example.org"], keys: [{ type: "TGK", key }] } },
+      { verification: { verdict: "authentic", keys: [] } },
+    ]);
+  });
+
+  it("without the private key sees that somebody else is meant, and without the authority believes nobody", async () => {
+    const outsider = await run("inspect", "--verify", "exchange.txt", "--ca", "vector-root.pem");
+    expect(outsider.stdout).toContain("the keys are encrypted to somebody else");
+    expect(outsider.stdout).toContain("message 2 of 2: not checked");
+    const doubting = await run("inspect", "--verify", "exchange.txt", "--ca", "ca.pem");
+    expect(doubting).toMatchObject({ code: 1, stdout: expect.stringContaining("message 1 of 2: NOT AUTHENTIC") });
+    const spoilt = await run("inspect", "--verify", "spoilt.txt", "--ca", "vector-root.pem");
+    expect(spoilt).toMatchObject({ code: 1, stdout: expect.stringContaining("the signature is wrong") });
+  });
+});
