@@ -1,12 +1,13 @@
 /**
- * `npm run bench`: every measurement in one run, save the fan-out, the calls, the groups, the raw public-key operations and the store, which are
- * `npm run bench -- fan-out`, `-- sip`, `-- groups`, `-- asymmetric` and `-- store`.
+ * `npm run bench`: every measurement in one run, save the fan-out, the calls, the groups, the modes, the raw public-key operations and the store, which
+ * are `npm run bench -- fan-out`, `-- sip`, `-- groups`, `-- modes`, `-- asymmetric` and `-- store`.
  * `--quick` measures less, `--write` puts the tables into docs/performance.md, between their markers.
  */
 import { benchAsymmetric } from "./asymmetric.js";
 import { benchFanOut } from "./fan-out.js";
 import { benchGkma } from "./gkma.js";
 import { benchMikey } from "./mikey.js";
+import { benchModes } from "./modes.js";
 import { benchPool } from "./pool.js";
 import { benchRegistrations } from "./registrations.js";
 import {
@@ -15,6 +16,7 @@ import {
   fanOutReport,
   gkmaReport,
   mikeyReport,
+  modesReport,
   poolReport,
   registrationsReport,
   sipReport,
@@ -46,6 +48,10 @@ async function asymmetric(): Promise<string> {
   return asymmetricReport(await benchAsymmetric(quick ? 50 : 500));
 }
 
+async function modes(): Promise<string> {
+  return modesReport(await benchModes(quick ? 20 : 400));
+}
+
 async function fanOut(): Promise<string> {
   const receivers = quick ? 100 : 1000;
   return fanOutReport(await benchFanOut({ receivers, rounds: 7, packets: quick ? 50 : 20 }), receivers);
@@ -60,8 +66,8 @@ async function store(): Promise<string> {
   return storeReport(await benchStore(quick ? { rounds: 1, milliseconds: 300 } : { rounds: 5, milliseconds: 1000 }));
 }
 
-const sections = { "fan-out": fanOut, sip, groups, asymmetric, store, bench: everything };
-const section = (["fan-out", "sip", "groups", "asymmetric", "store"] as const).find((name) => words.has(name)) ?? "bench";
+const sections = { "fan-out": fanOut, sip, groups, modes, asymmetric, store, bench: everything };
+const section = (["fan-out", "sip", "groups", "modes", "asymmetric", "store"] as const).find((name) => words.has(name)) ?? "bench";
 const text = `${environment()}\n\n${await sections[section]()}`;
 console.log(text);
 if (words.has("--write")) writeReport(section, text);

@@ -5,6 +5,7 @@ import { OURS } from "./contenders/index.js";
 import type { FanOutResult } from "./fan-out.js";
 import { type GkmaBench, type GkmaBenchResult, GROUP_CHANGES, type Yardstick } from "./gkma.js";
 import type { MikeyBenchResult } from "./mikey.js";
+import type { ModeBenchResult } from "./modes.js";
 import { OPERATIONS } from "./paired-rounds.js";
 import type { PoolBenchResult } from "./pool.js";
 import type { RegistrationBenchResult } from "./registrations.js";
@@ -111,6 +112,17 @@ export function srtpReport(bench: SrtpBench): string {
 export function mikeyReport(results: readonly MikeyBenchResult[]): string {
   const rows = results.map(({ what, backend, perSecond }) => [what, backend, Math.round(perSecond).toLocaleString("en")]);
   return `### MIKEY\n\n${table(["what", "backend", "per second"], rows)}`;
+}
+
+export function modesReport(results: readonly ModeBenchResult[]): string {
+  const rows = results.map(({ mode, side, backend, perSecond, overRaw }) => [
+    mode,
+    side,
+    backend,
+    perSecond.toFixed(0),
+    overRaw === undefined ? "-" : overRaw.toFixed(2),
+  ]);
+  return `### MIKEY, every mode, each side\n\n${table(["mode", "side", "backend", "exchanges per second", "x raw operations"], rows)}`;
 }
 
 export function asymmetricReport(results: readonly AsymmetricBenchResult[]): string {
