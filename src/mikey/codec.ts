@@ -87,7 +87,7 @@ export function decodeMessage(octets: Uint8Array, options: DecodeOptions = {}): 
  *   `mikey.too-large`, `mikey.too-many-payloads`
  */
 export function encodeMessage(message: MikeyMessage): Uint8Array {
-  const writer = new Writer("mikey");
+  const writer = new Writer("mikey", capacityFor(message.payloads));
   const header: Header & { nextPayload: number } = { ...message.header, nextPayload: numberOf(message.payloads[0]) };
   headerLayout.write(writer, "HDR", header);
   writePayloads(writer, message.payloads, MESSAGE_ROWS, message.trailing === undefined || message.trailing.length === 0);
@@ -96,6 +96,11 @@ export function encodeMessage(message: MikeyMessage): Uint8Array {
     throw writer.error("mikey.too-large", "", `${writer.length} octets, at most ${MAX_MESSAGE_OCTETS} are written`);
   }
   return writer.finish();
+}
+
+/** Room for all that is not a certificate, as a rule, and for the certificates: a message of 2 kB does not grow there in steps. */
+function capacityFor(payloads: readonly Payload[]): number {
+  return payloads.reduce((octets, payload) => (payload.kind === "CERT" ? octets + 4 + payload.data.length : octets), 1024);
 }
 
 /**

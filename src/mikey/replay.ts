@@ -1,4 +1,4 @@
-import { concatBytes, formatHex, utf8, utf8Text } from "../bytes/index.js";
+import { formatHex, utf8, utf8Text } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import { isNewer, type Timestamp } from "./timestamp.js";
 
@@ -53,6 +53,7 @@ export function replayClaim(crypto: CryptoProvider, authenticated: Uint8Array, f
 
 interface Entry {
   readonly claim: ReplayClaim;
+  readonly stamp: string;
   readonly response: Uint8Array | undefined;
 }
 
@@ -71,7 +72,7 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
 
   function forget(key: string, entry: Entry): void {
     entries.delete(key);
-    stamps.delete(stampOf(entry.claim));
+    stamps.delete(entry.stamp);
   }
 
   function makeRoom(now: number): void {
@@ -116,8 +117,9 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
     claim(claim, response, now) {
       if (claim.time === undefined) counters.set(claim.peer, claim.timestamp);
       makeRoom(now);
-      entries.set(claim.key, { claim: { ...claim, scope: ownText(claim.scope) }, response: response?.slice() });
-      stamps.add(stampOf(claim));
+      const stamp = stampOf(claim);
+      entries.set(claim.key, { claim: { ...claim, scope: ownText(claim.scope) }, stamp, response: response?.slice() });
+      stamps.add(stamp);
     },
   };
 }
@@ -128,5 +130,6 @@ function ownText(text: string): string {
 }
 
 function stampOf(claim: ReplayClaim): string {
-  return `${claim.peer} ${claim.csbId} ${formatHex(concatBytes(Uint8Array.of(claim.timestamp.tsType), claim.timestamp.value))}`;
+  const { tsType, value } = claim.timestamp;
+  return `${claim.peer} ${claim.csbId} ${tsType} ${formatHex(value)}`;
 }

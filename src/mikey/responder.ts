@@ -377,8 +377,8 @@ class Reception {
       wipeCsb(csb);
       throw error;
     }
-    const tolerances = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
-    return { agreed: { ...csb, tolerances }, keying };
+    const used = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
+    return { agreed: used.length === 0 ? csb : { ...csb, tolerances: used }, keying };
   }
 
   /** Encr alg and MAC alg of the KEMAC: the message's, or in RSA-R ours. */

@@ -20,6 +20,14 @@ const MAX_URL_CHARACTERS = 2048;
 
 /** Paths whose signatures were checked are remembered, so that a peer who comes again costs no signature. */
 const REMEMBERED_PATHS = 256;
+/** Identities per path of which it is remembered that the holder's certificate names them. */
+const REMEMBERED_IDENTITIES = 16;
+
+interface Remembered {
+  readonly path: Path;
+  /** Names are compared by their parts; whom a certificate names does not change. */
+  readonly identities: Set<string>;
+}
 
 /** What somebody who was asked, by OCSP or otherwise, knows of a certificate. */
 export type RevocationStatus = "good" | "revoked" | "unknown";
@@ -57,7 +65,7 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   const { fetchCertificate, revocation, extendedKeyUsages = defaultExtendedKeyUsages } = options;
   const anchors = options.roots.map((der) => readCertificate(der, crypto));
   const lists = new RevocationLists(crypto, options.crls ?? []);
-  const remembered = new Map<string, Path>();
+  const remembered = new Map<string, Remembered>();
 
   async function resolve(reference: CertificateReference): Promise<Uint8Array> {
     if (!("url" in reference)) return reference;
@@ -94,12 +102,12 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   }
 
   /** The path of a chain: the one that was good before if it still is, otherwise one that is looked for. */
-  async function pathOf(chain: readonly Uint8Array[], accept: (path: Path) => Promise<void>): Promise<Path> {
+  async function pathOf(chain: readonly Uint8Array[], accept: (path: Path) => Promise<void>): Promise<Remembered> {
     const key = keyOf(crypto, chain);
     const known = remembered.get(key);
     if (known !== undefined) {
       try {
-        await accept(known);
+        await accept(known.path);
         return known;
       } catch (error) {
         // Time has passed: another path may be good where this one is no longer.
@@ -110,8 +118,17 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
     const [leaf, ...others] = chain.map((der) => readCertificate(der, crypto)) as [Certificate, ...Certificate[]];
     const path = await findPath(crypto, leaf, others, anchors, accept).catch((error: unknown) => selfSigned(leaf, error, accept));
     if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as string);
-    remembered.set(key, path);
-    return path;
+    const found: Remembered = { path, identities: new Set() };
+    remembered.set(key, found);
+    return found;
+  }
+
+  function names({ path: [leaf], identities }: Remembered, identity: string): boolean {
+    if (identities.has(identity)) return true;
+    if (!namesIdentity(leaf, identity, acceptDomains)) return false;
+    if (identities.size >= REMEMBERED_IDENTITIES) identities.clear();
+    identities.add(identity);
+    return true;
   }
 
   /** A certificate that is its own issuer, where that is allowed and nothing but an anchor was missing. */
@@ -133,14 +150,12 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
       for (const { length } of chain)
         if (length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `certificate of ${length} octets`);
       const usages: readonly CertificateUsage[] = typeof usage === "string" ? [usage] : usage;
-      const path = await pathOf(chain, async (candidate) => {
+      const found = await pathOf(chain, async (candidate) => {
         validatePath(candidate, { now, usages, extendedKeyUsages });
         await checkRevocation(candidate, now);
       });
-      const [leaf] = path;
-      if (identity !== undefined && !namesIdentity(leaf, identity, acceptDomains))
-        throw new CertificateError("identity", leaf.subject);
-      return verified(path, anchors);
+      if (identity !== undefined && !names(found, identity)) throw new CertificateError("identity", found.path[0].subject);
+      return verified(found.path, anchors);
     },
   };
 }
