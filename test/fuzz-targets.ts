@@ -69,6 +69,7 @@ import {
   syncCases,
 } from "./mikey/codec-cases.js";
 import { ALICE, BOB, NOW, PSK, request } from "./mikey/exchange-fixture.js";
+import { modeSeeds, offerToModes } from "./mikey/mode-fuzz.js";
 import { serverSeeds, talkToServer } from "./rtsp/server-fuzz.js";
 import { offerSeeds, offerToCallee } from "./sip/dialog-fuzz.js";
 import { masterKey, rtpPacket } from "./srtp/packets.js";
@@ -477,6 +478,17 @@ const exchange: FuzzTarget = {
   },
 };
 
+/** Both sides of the modes with public keys: nothing but the genuine messages is accepted. */
+const modes: FuzzTarget = {
+  name: "modes",
+  seeds: () => modeSeeds,
+  async run(input) {
+    const { accepted, fault } = await offerToModes(input);
+    if (fault !== undefined) throw new Violation(fault);
+    return accepted;
+  },
+};
+
 const inspector: FuzzTarget = {
   name: "inspector",
   seeds: () => [
@@ -577,6 +589,7 @@ export const fuzzTargets: readonly FuzzTarget[] = [
   server,
   srtp,
   exchange,
+  modes,
   sip,
   inspector,
   keys,
