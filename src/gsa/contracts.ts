@@ -139,10 +139,10 @@ export interface MediaOffer {
   /** Messages to offer behind `octets` at the same level, for peers that can take better; an answer to either completes the offer. */
   readonly further?: readonly Uint8Array[];
   /**
-   * Whether numbers of docs/protocol.md are in it that a refusal may be about, and policy lets one more offer be made without HELLO:
-   * with those of the RFCs.
+   * Where numbers of docs/protocol.md are in it, which a refusal may be about: whether policy lets one more offer be made without HELLO, and so with
+   * those of RFC 3830 (`preferred`), or not (`required`).
    */
-  readonly mayFallBack?: boolean;
+  readonly privateNumbers?: "preferred" | "required";
   /** Completes with the R_MESSAGE (or with the peer's own message in the NULL dialect, or with nothing where none is needed). @throws MikeyError */
   accept(answer: Uint8Array | undefined): Promise<KeyedMedia>;
   /** Wipes what was prepared. Media that were keyed stay. */

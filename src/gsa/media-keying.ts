@@ -242,7 +242,9 @@ async function offerMedia(context: KeyingContext, request: OfferRequest): Promis
   const pool = createSenderPool(context.crypto);
   return {
     octets: pending.octets,
-    mayFallBack: request.peerAnnounced === true && (context.options.policy?.fallback ?? true) && hasPrivateNumbers(pending.octets),
+    ...(request.peerAnnounced === true && hasPrivateNumbers(pending.octets)
+      ? { privateNumbers: (context.options.policy?.fallback ?? true) ? "preferred" : "required" }
+      : {}),
     async fork(answer) {
       if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
       const csb = await pending.fork(answer);

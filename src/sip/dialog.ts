@@ -35,7 +35,7 @@ import {
   type TheirExchange,
 } from "./exchange.js";
 import { answerPart, type Endpoint, type Group, offerPart, scopeOf, sectionsToOffer } from "./parts.js";
-import { namesNoCause, readPeerRefusal } from "./peer-refusal.js";
+import { mayTryWithoutHello, readPeerRefusal } from "./peer-refusal.js";
 import { refusalOf, SipRefusal } from "./refusal.js";
 import { GatedStream } from "./stream.js";
 
@@ -250,7 +250,7 @@ class Dialog implements SipDialog {
     const exchange = this.#exchange?.by === "us" ? this.#exchange : undefined;
     const refusal = await readPeerRefusal(exchange?.parts ?? [], { status, body, warnings });
     const { errorNos, authenticated, aboutTheOffer, aboutTheKeys } = refusal;
-    const retry = exchange?.saidHello === true && aboutTheOffer && namesNoCause(errorNos);
+    const retry = exchange !== undefined && aboutTheOffer && mayTryWithoutHello(exchange, errorNos);
     if (retry) helloRefused.add(this.#facts.remote);
     if (exchange !== undefined && this.#exchange === exchange) this.#void();
     const abort = exchange?.first === false && aboutTheKeys && options.refusedRekey !== "keep";
@@ -426,9 +426,9 @@ class Dialog implements SipDialog {
   }
 
   /** A first offer was answered with a MIKEY error: the session stands without media, until a later offer (RFC 4567 §4.1.2). */
-  #noteErrorAnswer({ saidHello, local }: OwnExchange, { report }: MikeyPeerError): void {
-    if (saidHello && namesNoCause(report.errorNos)) this.#endpoint.helloRefused.add(this.#facts.remote);
-    this.#rejectLines(local.length);
+  #noteErrorAnswer(exchange: OwnExchange, { report }: MikeyPeerError): void {
+    if (mayTryWithoutHello(exchange, report.errorNos)) this.#endpoint.helloRefused.add(this.#facts.remote);
+    this.#rejectLines(exchange.local.length);
   }
 
   #rejectLines(count: number): void {

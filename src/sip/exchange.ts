@@ -1,5 +1,5 @@
 import { CodecError } from "../bytes/index.js";
-import type { KeyedMedia } from "../gsa/index.js";
+import type { KeyedMedia, MediaOffer } from "../gsa/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import { parseMikeyBody } from "./bodies.js";
 import type { ReceivedBody } from "./contracts.js";
@@ -11,6 +11,8 @@ export interface OfferedPart {
   readonly section: SdpSection;
   readonly lines: readonly number[];
   readonly octets: Uint8Array;
+  /** As in `MediaOffer`. */
+  readonly privateNumbers?: MediaOffer["privateNumbers"];
   accept(answer: Uint8Array): Promise<KeyedMedia>;
   fork?(answer: Uint8Array): Promise<KeyedMedia>;
   abandon(): void;

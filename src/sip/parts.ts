@@ -102,6 +102,7 @@ export async function offerPart(
     section,
     lines: covered,
     octets: offer.octets,
+    ...(offer.privateNumbers === undefined ? {} : { privateNumbers: offer.privateNumbers }),
     accept: (answer) => offer.accept(answer),
     fork: (answer) => offer.fork(answer),
     abandon: () => offer.abandon(),

@@ -4,7 +4,7 @@ import { readKeyMgmt } from "../sdp/index.js";
 import { mediaType, parseMikeyBody } from "./bodies.js";
 import type { ReceivedBody } from "./contracts.js";
 import { PROTOCOL } from "./description.js";
-import type { OfferedPart } from "./exchange.js";
+import type { OfferedPart, OwnExchange } from "./exchange.js";
 
 /** A final response that refuses an offer. */
 export interface RefusingResponse {
@@ -48,9 +48,25 @@ export async function readPeerRefusal(
   };
 }
 
-/** Whether HELLO may be what the other party did not understand: an error that names its cause names another one (docs/protocol.md §8). */
-export function namesNoCause(errorNos: readonly number[]): boolean {
-  return errorNos.every((errorNo) => errorNo === ErrorNo.UNSPECIFIED);
+/** What numbers of docs/protocol.md §4.3 are refused with by who does not know them, or does not want them. */
+const ABOUT_NUMBERS: ReadonlySet<number> = new Set([
+  ErrorNo.INVALID_PRF,
+  ErrorNo.INVALID_MAC,
+  ErrorNo.INVALID_EA,
+  ErrorNo.INVALID_DH,
+  ErrorNo.INVALID_DT,
+  ErrorNo.UNSUPPORTED_MESSAGE,
+]);
+
+/**
+ * Whether another offer, without HELLO and the numbers that it announces, may be taken where this one was refused: an error that names its cause names
+ * another one (docs/protocol.md §8), unless such numbers are the cause.
+ */
+export function mayTryWithoutHello({ saidHello, parts }: OwnExchange, errorNos: readonly number[]): boolean {
+  // Policy does without them on no account.
+  if (!saidHello || parts.some(({ privateNumbers }) => privateNumbers === "required")) return false;
+  const numbers = parts.some(({ privateNumbers }) => privateNumbers === "preferred");
+  return errorNos.every((errorNo) => errorNo === ErrorNo.UNSPECIFIED || (numbers && ABOUT_NUMBERS.has(errorNo)));
 }
 
 /** The codes of a Warning header: `306 host "text", 399 host "text"`. */

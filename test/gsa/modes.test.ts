@@ -203,10 +203,10 @@ describe("a session in one mode", () => {
 
   it("may fall back only from numbers of docs/protocol.md, and only if policy has it so", async () => {
     const x25519 = MODE_CASES.find(({ title }) => title.startsWith("DHHMAC over")) as ModeCase;
-    expect((await offerOf(world(psk).caller, psk, { peerAnnounced: true })).mayFallBack).toBe(false);
-    expect((await offerOf(world(x25519).caller, x25519)).mayFallBack).toBe(true);
+    expect((await offerOf(world(psk).caller, psk, { peerAnnounced: true })).privateNumbers).toBeUndefined();
+    expect((await offerOf(world(x25519).caller, x25519)).privateNumbers).toBe("preferred");
     const strict = { ...x25519, policy: { ...x25519.policy, fallback: false } };
-    expect((await offerOf(world(strict).caller, strict)).mayFallBack).toBe(false);
+    expect((await offerOf(world(strict).caller, strict)).privateNumbers).toBe("required");
   });
 
   it("without HELLO a list of such numbers alone is refused before anything is sent, and otherwise those of the RFCs are taken", async () => {

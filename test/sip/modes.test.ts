@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createMediaKeying } from "../../src/gsa/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
+import { ErrorNo, type MikeyPolicy } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { peerProfile } from "../../src/peers/index.js";
 import { createSipKeying, type SipKeying, type SipKeyingOptions, sipIdentity } from "../../src/sip/index.js";
@@ -15,6 +16,7 @@ import {
   type Call,
   dialogs,
   exchange,
+  hellosIn,
   lineOf,
   refusal,
   sdpOf,
@@ -111,5 +113,42 @@ describe.each(MODE_CASES.map((row) => [row.title, row] as const))("a call keyed 
       bothWays({ caller: branch, callee: phone }, 1, 1);
       proven({ caller: branch, callee: phone });
     }
+  });
+});
+
+describe("numbers of docs/protocol.md that are refused", () => {
+  const row = MODE_CASES.find(({ title }) => title === "DHHMAC over X25519") as ModeCase;
+  const groups = ["x25519", "modp1536"] as const;
+  const party = (policy: MikeyPolicy) => scene({ ...row, policy: { ...row.policy, groups, ...policy } });
+
+  it.each([
+    ["groups", { groups: ["modp1536"] }, ErrorNo.INVALID_DH],
+    ["MACs", { macAlgs: [1] }, ErrorNo.INVALID_MAC],
+    ["PRFs", { prfs: [0] }, ErrorNo.INVALID_PRF],
+  ] as const)("%s: the next offer to the same party is without them", async (_, wanted, errorNo) => {
+    const world = { ...party({}), bob: party(wanted).bob };
+    const first = dialogs(world);
+    const error = await refusal(first.callee.acceptOffer(await first.caller.createOffer(sdpOf())));
+    expect(await first.caller.refused(error.status, error.body)).toMatchObject({ retry: true, errorNos: [errorNo] });
+    const second = dialogs(world, { callId: "second" });
+    const { offer } = await exchange(second.caller, second.callee);
+    expect(hellosIn(offer)).toBe(0);
+    bothWays(second, 1);
+    proven(second);
+  });
+
+  it("there is no other offer where policy has nothing else, and none for another cause", async () => {
+    const strict = { ...party({ fallback: false }), bob: party({ groups: ["modp1536"] }).bob };
+    const call = dialogs(strict);
+    const error = await refusal(call.callee.acceptOffer(await call.caller.createOffer(sdpOf())));
+    expect(await call.caller.refused(error.status, error.body)).toMatchObject({ retry: false, errorNos: [ErrorNo.INVALID_DH] });
+    await call.caller.createOffer(sdpOf());
+    expect(await call.caller.refused(488), "nor for no cause").toMatchObject({ retry: false });
+    const suites = dialogs({ ...party({}), bob: party({ suites: ["AEAD_AES_256_GCM"] }).bob });
+    const other = await refusal(suites.callee.acceptOffer(await suites.caller.createOffer(sdpOf())));
+    expect(await suites.caller.refused(other.status, other.body)).toMatchObject({
+      retry: false,
+      errorNos: [ErrorNo.INVALID_SP_PAR],
+    });
   });
 });
