@@ -62,7 +62,7 @@ export interface GroupMemberOptions extends Pick<InitiatorOptions, "policy"> {
   readonly reportIntervalMs?: number;
   /** A membership entered another state, and why. */
   readonly onState?: (membership: GroupMembership, state: MembershipState, reason: string) => void;
-  /** New keys were installed. */
+  /** New keys were installed, by a rekey message or a later GSA; addresses may be others. */
   readonly onRekey?: (membership: GroupMembership) => void;
   /** A registration after the first one failed; it is tried again. */
   readonly onFailure?: (error: unknown) => void;

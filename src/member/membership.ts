@@ -165,6 +165,7 @@ export class Membership implements GroupMembership {
     const { crypto, associations, gcks, steady } = this.#context;
     const nowMs = steady.now();
     const fresh = registration !== this.#registration;
+    const first = this.#constants === undefined;
     if (fresh) this.#counter = 0;
     this.#registration = registration;
     associations.putRegistration(this.group, registration);
@@ -199,6 +200,7 @@ export class Membership implements GroupMembership {
     this.enter(rekey === undefined || gsa.kek !== undefined ? "in-step" : "waiting", "GSA installed");
     if (fresh && (gsa.policies.group.confirmation || this.role?.send === true)) this.report();
     this.#inStep();
+    if (!first) this.#context.onRekey(this);
   }
 
   /** A rekey message, heartbeat or end (docs/protocol.md §16.9). */

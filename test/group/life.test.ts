@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { utf8, WatchwordError } from "../../src/bytes/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
+import type { GroupMembership } from "../../src/member/index.js";
 import { createMemoryStore } from "../../src/store/index.js";
 import { createRig, definition, listen, type Rig } from "./rig.js";
 
@@ -115,6 +116,17 @@ describe("a group from its first member to its end", () => {
     speaker.speak(1);
     await rig.settle(100);
     expect(listener.heard).toEqual([1]);
+  });
+
+  it("tells of keys that came by a later GSA, and not by a rekey message", async () => {
+    rig = await createRig({ definitions: [definition({ rekeyOnJoin: "none", rekeyOnLeave: "none", batchInterval: 60 })] });
+    const told: (number | undefined)[] = [];
+    const onRekey = ({ streams }: GroupMembership) => told.push(streams[0]?.ssrc);
+    const { carrier, member } = await rig.join("listener1", { member: { onRekey } });
+    expect(told).toEqual([]);
+    carrier.onLost?.();
+    await rig.settle(6000);
+    expect(told).toEqual([member.memberships[0]?.streams[0]?.ssrc]);
   });
 
   it("ends with a farewell that members believe", async () => {
