@@ -192,7 +192,7 @@ export async function settled(members: readonly Member[], least = 0, millisecond
   try {
     await until("all in step", () => late().length === 0, milliseconds);
   } catch (error) {
-    const stories = late().map(({ name, process }) => `${name}:\n${process.stdout}${process.stderr}`);
+    const stories = members.map(({ name, process }) => `${name}:\n${process.stdout}${process.stderr}`);
     throw new Error(stories.join("\n"), { cause: error });
   }
 }
