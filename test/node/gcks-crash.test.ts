@@ -8,6 +8,7 @@ describe("a key server that is killed under load", { timeout: 120_000 }, () => {
     const { failures, counts, spoken, heard, replaysRefused } = await crashRounds({
       ...SMALL,
       rounds: 3,
+      least: 15,
       operations: 40,
       restores: true,
     });
@@ -20,7 +21,7 @@ describe("a key server that is killed under load", { timeout: 120_000 }, () => {
   });
 
   it("is caught by the witness where it forgets", async () => {
-    const { failures } = await crashRounds({ ...SMALL, rounds: 1, operations: 40, forgetful: true });
+    const { failures } = await crashRounds({ ...SMALL, rounds: 1, least: 30, operations: 40, forgetful: true });
     expect(failures).toContainEqual(expect.stringMatching(/^(?:blue|red): the admission of \S+ is lost$/));
   });
 });

@@ -20,7 +20,8 @@ export interface CrashOptions {
   readonly members: number;
   /** Operations under way at a time. */
   readonly atOnce: number;
-  /** Operations after which the key server is killed, at most: how many it is says chance. */
+  /** Operations after which the key server is killed, at least (default 1) and at most: how many it is says chance. */
+  readonly least?: number;
   readonly operations: number;
   /** After a third of the rounds a backup of the store is made, after two thirds it is restored. */
   readonly restores?: boolean;
@@ -174,6 +175,7 @@ class Carrier implements MemberCarrier {
   }
 
   async register(iMessage: Uint8Array): Promise<Uint8Array> {
+    await this.#rounds.judged;
     const { life, witness } = this.#rounds;
     const scope = this.#rounds.newScope(this);
     witness.asks(this.#group, this.#identity);
@@ -211,6 +213,8 @@ class Carrier implements MemberCarrier {
 class Rounds {
   readonly witness = new Witness();
   life!: Life;
+  /** Nobody asks for anything before a new process was compared with what the witness knows. */
+  judged: Promise<void> = Promise.resolve();
   readonly #options: CrashOptions;
   readonly #folder: string;
   readonly #signingKey: Uint8Array;
@@ -274,7 +278,8 @@ class Rounds {
   async play(round: number): Promise<void> {
     await this.restart();
     const before = this.#operations;
-    const most = before + 1 + Math.floor(Math.random() * this.#options.operations);
+    const { least = 1, operations } = this.#options;
+    const most = before + least + Math.floor(Math.random() * (operations - least + 1));
     const { life } = this;
     const workers = Array.from({ length: this.#options.atOnce }, () => this.#work(life));
     const patience = performance.now() + 20_000;
@@ -294,8 +299,13 @@ class Rounds {
 
   /** A new process, which is judged by what the witness knows, and which the members have to follow. */
   async restart(): Promise<void> {
+    let open: () => void = () => undefined;
+    this.judged = new Promise((resolve) => {
+      open = resolve;
+    });
     // Some starts are killed as well: opening has to be as safe as working.
-    if (this.#sums.kills > 0 && Math.random() < 0.3) {
+    const twice = this.#sums.kills > 0 && Math.random() < 0.3;
+    if (twice) {
       const life = new Life();
       this.life = life;
       life.call(this.#open()).catch(() => undefined);
@@ -309,11 +319,10 @@ class Rounds {
     await withLimit(life.call(this.#open()), START_MS, "the start");
     const { marks } = this.witness;
     const view = await life.call({ op: "view" });
-    if (this.#restored) this.witness.judgeRestored(view);
-    else {
-      this.witness.judge(view, marks);
-      await this.#replayMessages();
-    }
+    if (this.#restored) this.witness.judgeRestored(view, twice);
+    else this.witness.judge(view, marks);
+    open();
+    if (!this.#restored) await this.#replayMessages();
     await this.#replayExpelled();
     this.#restored = false;
     await this.#follow();

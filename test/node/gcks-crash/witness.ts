@@ -127,9 +127,12 @@ export class Witness {
     }
   }
 
-  /** The same after an older store was restored: it has to be noticed, and everybody registers again under new numbers. */
-  judgeRestored({ regressed, groups }: ServerView): void {
-    if (!regressed) this.#fail("a restored backup is not noticed");
+  /**
+   * The same after an older store was restored: it has to be noticed, and everybody registers again under new numbers.
+   * @param before whether a process that was killed may have noticed it before
+   */
+  judgeRestored({ regressed, groups }: ServerView, before: boolean): void {
+    if (!regressed && !before) this.#fail("a restored backup is not noticed");
     for (const { group, members } of groups)
       if (members.length > 0) this.#fail(`${group.name}: goes on with the members of a backup`);
     this.#standings.clear();
