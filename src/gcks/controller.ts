@@ -164,11 +164,13 @@ class Controller implements Gcks {
     for (const definition of groups) {
       const group = await Group.open(context, definition);
       this.#groups.set(definition.name, group);
-      if (!group.ended) await group.removeReplaced().catch(() => undefined);
+      if (group.ended) continue;
+      // Keys and numbers that the store does not know of may be in use: everybody registers again, before another word is said under the
+      // numbers of the backup (docs/protocol.md §24).
+      if (regression !== undefined) await group.end(true);
+      else await group.removeReplaced().catch(() => undefined);
     }
     if (regression === undefined) return;
-    // Keys and numbers that the store does not know of may be in use: everybody registers again (docs/protocol.md §24).
-    for (const group of this.#groups.values()) if (!group.ended) await group.end(true);
     await (store as WitnessedStore).acceptRegression();
   }
 

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { utf8, WatchwordError } from "../../src/bytes/index.js";
+import { decodeRekey } from "../../src/gsa/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
 import type { GroupMembership } from "../../src/member/index.js";
 import { createMemoryStore } from "../../src/store/index.js";
@@ -116,6 +117,31 @@ describe("a group from its first member to its end", () => {
     speaker.speak(1);
     await rig.settle(100);
     expect(listener.heard).toEqual([1]);
+  });
+
+  it("says nothing more under the numbers of a backup, however long other groups take to be opened", async () => {
+    const { clock, timers } = createSimulatedNetwork();
+    const store = Object.assign(createMemoryStore({ clock, timers }), { acceptRegression: async () => undefined });
+    rig = await createRig({ definitions: [definition(), definition({ name: "red" })], gcks: { store } });
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    const [before] = rig.gcks.groups;
+    const getSnapshot = store.getSnapshot.bind(store);
+    store.getSnapshot = async (group) => {
+      if (group === "group/red") await new Promise<void>((resolve) => rig.network.timers.after(25_000, resolve));
+      return getSnapshot(group);
+    };
+    Object.assign(store, { regression: { kind: "older", witnessed: 9n, found: 8n } });
+    const said = rig.control.length;
+    const restarting = rig.restart();
+    await rig.settle(30_000);
+    await restarting;
+    const messages = rig.control.slice(said).map((octets) => decodeRekey(octets));
+    expect(messages.map(({ kind }) => kind)).toContain("end");
+    expect(messages.filter(({ kind, sequence }) => kind === "heartbeat" && sequence <= (before?.sequence ?? 0))).toEqual([]);
+    await rig.settle(20_000);
+    expect(listener.member.memberships[0]).toMatchObject({ state: "in-step" });
+    expect(listener.member.memberships[0]?.sequence).toBeGreaterThan(2 ** 16);
   });
 
   it("tells of keys that came by a later GSA, and not by a rekey message", async () => {
