@@ -189,6 +189,7 @@ export async function startAgent(
     keying: (own) => keyingOf(own, flags, keyPair),
     mediaHost,
     onMediaError: (error) => status(describeError(error)),
+    onRetry: (target, refusal) => status(`${describeError(refusal)}; calling ${target} once more, without HELLO`),
     ...callbacks,
   });
   if (flags.register === true) {

@@ -1,5 +1,12 @@
 /** Messages as they are sent: which payloads, in the order that RFC 3830 §3 recommends, and what authenticates them. */
-import { type Agreement, type CryptoProvider, certificateHash, type Decrypter, type EncryptionScheme } from "../crypto/index.js";
+import {
+  type Agreement,
+  type CryptoProvider,
+  certificateHash,
+  type Decrypter,
+  type EncryptionScheme,
+  type SignatureScheme,
+} from "../crypto/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import { csMapOf } from "./cs-map.js";
 import { type Csb, derivationOf, type Identity, type KeyMaterial, type KeyPairCredential, keyDataOf } from "./csb.js";
@@ -11,7 +18,7 @@ import { encodeWithKemac, encodeWithMac, encodeWithV, verificationSuffix } from 
 import type { Mode } from "./modes/modes.js";
 import { encodeSigned, type Signing } from "./modes/signature.js";
 import { certPayloads, type PeerKey } from "./peer-keys.js";
-import { type CompiledPolicy, dhGroupOf, usableSchemes } from "./policy.js";
+import { dhGroupOf, usableSchemes } from "./policy.js";
 import { CacheIndicator, CertType, ExtensionType, HashFunc, ProtType } from "./registry.js";
 import { type SpDialect, srtpPolicyParams } from "./srtp-policy.js";
 import type { Timestamp } from "./timestamp.js";
@@ -166,11 +173,13 @@ function policyPayloads({ policies, spDialect }: MessageParts): Payload[] {
   }));
 }
 
-/** How a key pair signs: by the first scheme of the policy that it can. Undefined where there is none. */
-export function signingOf({ privateKey }: KeyPairCredential, policy: CompiledPolicy, announced: boolean): Signing | undefined {
-  const scheme = usableSchemes(policy.signatureSchemes, announced).find((candidate) =>
-    privateKey.signatureSchemes.includes(candidate),
-  );
+/** How a key pair signs: by the first of these schemes that it can. Undefined where there is none. */
+export function signingOf(
+  { privateKey }: KeyPairCredential,
+  schemes: readonly SignatureScheme[],
+  announced: boolean,
+): Signing | undefined {
+  const scheme = usableSchemes(schemes, announced).find((candidate) => privateKey.signatureSchemes.includes(candidate));
   return scheme === undefined ? undefined : { signer: privateKey, scheme };
 }
 

@@ -326,7 +326,9 @@ async function propose(
 function signingFor(draft: Csb, policy: CompiledPolicy): Signing {
   const { credential } = draft;
   const announced = announces(draft.exchange.initiatorExtensions);
-  const signing = "keyPair" in credential ? signingOf(credential.keyPair, policy, announced) : undefined;
+  if (!("keyPair" in credential)) throw new MikeyError("mikey.option", "a signature needs a key pair");
+  const { keyPair, signatureScheme } = credential;
+  const signing = signingOf(keyPair, signatureScheme === undefined ? policy.signatureSchemes : [signatureScheme], announced);
   if (signing !== undefined) return signing;
   throw new MikeyError(
     "mikey.option",

@@ -76,7 +76,6 @@ export interface CompiledPolicy {
   /** Stands in for a key that is not known, so that a failure takes as long. */
   nobody(): PublicKey;
   readonly cacheEnvelopeKeys: boolean;
-  readonly fallback: boolean;
   allowsSuite(policy: SrtpPolicy): boolean;
   /** What an ERR names instead (RFC 3830 §5.1.1). */
   readonly supported: readonly SrtpPolicy[];
@@ -132,7 +131,6 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
     peerKeys: createPeerKeys(policy),
     nobody: () => (nobody ??= nobodysKey(crypto)),
     cacheEnvelopeKeys: policy.cacheEnvelopeKeys ?? true,
-    fallback: policy.fallback ?? true,
     allowsSuite: ({ suite }) => suites === undefined || suites.includes(suite),
     supported: (suites ?? []).map((suite) => ({ suite })),
     refused: (reason) => onRefusal?.(reason),

@@ -138,7 +138,7 @@ export function signingPair({
   announced,
 }: ReceivedRequest): { readonly keyPair: KeyPairCredential; readonly signing: Signing } | undefined {
   for (const keyPair of options.keyPairs ?? []) {
-    const signing = signingOf(keyPair, policy, announced);
+    const signing = signingOf(keyPair, policy.signatureSchemes, announced);
     if (signing !== undefined) return { keyPair, signing };
   }
   return undefined;

@@ -12,6 +12,7 @@ import {
   MikeyPeerError,
   type MikeyPolicy,
   MODES,
+  type PublicKeyCredential,
   payloadOf,
   RFC_3830_ALGORITHMS,
   srtpMasterKeys,
@@ -24,6 +25,7 @@ import { accepted, codeOf, policies, refusal } from "./exchange-fixture.js";
 import {
   ALICE,
   BOB,
+  credentialOf,
   HELLO,
   keyPair,
   keysOf,
@@ -460,6 +462,21 @@ describe("options", () => {
       Object.entries({ ...modeRequest(nodeCrypto, row), ...changes }).filter(([, value]) => value !== undefined),
     ) as unknown as Parameters<typeof initiator.begin>[0];
     expect(await codeOf(() => initiator.begin(request))).toBe("mikey.option");
+  });
+
+  it.each([
+    ["how it signs", DH, { signatureScheme: "rsa-pkcs1-sha256" }, { signatureSchemes: ["rsa-pkcs1-sha256"] }],
+    ["how an envelope key is encrypted", PK, { encryptionScheme: "rsa-pkcs1" }, { encryptionSchemes: ["rsa-pkcs1"] }],
+  ] as const)("a credential that says %s goes before the policy", async (_, row, choice, acceptable) => {
+    const policy = { ...partyOf(nodeCrypto, row, 1).policy, ...acceptable };
+    const { initiator, responder } = modePair(row, nodeCrypto, { responder: { policy } });
+    const plain = await initiator.begin(modeRequest(nodeCrypto, row));
+    expect((await refusal(responder, plain.octets)).code).toBe("mikey.authentication");
+    const credential = { ...(credentialOf(nodeCrypto, row) as PublicKeyCredential), ...choice };
+    const pending = await initiator.begin(modeRequest(nodeCrypto, row, { credential }));
+    await accepted(responder.receive(pending.octets));
+    const curve = { ...credential, signatureScheme: "ed25519" } as const;
+    expect(await codeOf(() => initiator.begin(modeRequest(nodeCrypto, row, { credential: curve })))).toBe("mikey.option");
   });
 
   it("PK needs a good RSA key of the Responder", async () => {

@@ -1,3 +1,4 @@
+import type { WatchwordError } from "../../bytes/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
 import type { SipKeying } from "../../sip/index.js";
 import type { CallMedia, SipCall } from "./call.js";
@@ -21,6 +22,8 @@ export interface SipUserAgentOptions {
   readonly onCall?: (call: IncomingCall) => void;
   /** The first keys of a call, and every new ones. */
   readonly onKeyed?: (call: SipCall) => void;
+  /** A call was refused and is placed once more, without HELLO and the numbers that it announces (docs/protocol.md §8). */
+  readonly onRetry?: (target: string, refusal: WatchwordError) => void;
   /** The connection to the proxy or server was lost. */
   readonly onDisconnect?: (error: Error) => void;
   /** A sink that failed; the call goes on. */

@@ -114,13 +114,14 @@ class Agent implements SipUserAgent {
         await untilTaken(inviter, options.ringTime ?? RING_TIME);
         return call;
       } catch (error) {
-        call.noteError(
-          error instanceof WatchwordError ? error : new WatchwordError("node.sip-call", "the call failed", { cause: error }),
-        );
+        const failure =
+          error instanceof WatchwordError ? error : new WatchwordError("node.sip-call", "the call failed", { cause: error });
+        call.noteError(failure);
         await this.#giveUp(inviter, call);
         // The advice comes from the body of the refusal, which takes a moment longer.
         await new Promise((resolve) => setTimeout(resolve, 0));
         if (!this.#retry.has(inviter) || attempt > 1) throw call.error;
+        this.#options.onRetry?.(target, failure);
       }
     }
   }

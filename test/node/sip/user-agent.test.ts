@@ -12,7 +12,7 @@ import {
   type SipUserAgentOptions,
   startSipUserAgent,
 } from "../../../src/node/sip/index.js";
-import { createPskSipKeying, type PskSipKeyingOptions } from "../../../src/sip/index.js";
+import { createCredentialSipKeying, createPskSipKeying, type PskSipKeyingOptions } from "../../../src/sip/index.js";
 import { spoiled } from "../../sip/support.js";
 import { makeSelfSigned } from "../self-signed.js";
 import { type Loss, lossySockets } from "./support.js";
@@ -128,6 +128,27 @@ describe("a telephone", () => {
     // The refusal says what it is about, so nothing is tried again without HELLO.
     expect(bob.failures.map((error) => (error as { code: string }).code)).toEqual(["mikey.authentication"]);
     expect(bob.packets).toEqual([]);
+  });
+
+  it("calls once more, and says so, where numbers that HELLO announced are refused", async () => {
+    const keying = (macAlgs: readonly number[]) => (uri: string) =>
+      createCredentialSipKeying({
+        uri,
+        credentials: { find: () => ({ psk: PSK }) },
+        keyPolicy: { macAlgs },
+        clock: systemClock,
+        timers: systemTimers,
+      });
+    const retries: string[] = [];
+    const alice = await startTelephone("alice", {
+      agent: { keying: keying([2, 1]), onRetry: (target, { code }) => void retries.push(`${target} ${code}`) },
+    });
+    const bob = await startTelephone("bob", { agent: { keying: keying([1]) } });
+    const call = await place(alice, bob);
+    expect(retries).toEqual([`${bob.agent.uri} node.sip-status-488`]);
+    expect(bob.failures.map((error) => (error as { code: string }).code)).toEqual(["mikey.mac-algorithm"]);
+    expect(call.keys).toMatchObject({ keyedBy: "psk" });
+    await call.hangUp();
   });
 
   it.each(["rekey", "hold"] as const)(
