@@ -297,8 +297,8 @@ describe("a thread that dies", () => {
     const ended = expect(watching).rejects.toMatchObject({ code: "store.unavailable" });
     const lease = await store.lease(GROUP, "me");
     const record = { gseq: 1, id: "a", data: utf8("x") };
-    // More than one transaction takes: some are with the thread, some wait.
-    const appending = Array.from({ length: 3000 }, (_, i) =>
+    // More than three transactions take: when the thread ends, some are done, some are with it, some wait.
+    const appending = Array.from({ length: 3500 }, (_, i) =>
       store.append(`log ${i}`, NO_VERSION, record).then(
         (ver) => ({ i, outcome: ver }),
         (error: WatchwordError) => ({ i, outcome: error.code }),
@@ -306,11 +306,13 @@ describe("a thread that dies", () => {
     );
     const reading = store.head(GROUP).catch((error: WatchwordError) => error.code);
     await appending[0];
-    await threads[0]?.terminate();
+    // Not terminate(): the add-on is in the middle of its work, and ends the process where JavaScript stops under it.
+    const thread = threads[0] as Worker;
+    thread.postMessage({ kind: "run" });
+    await new Promise((resolve) => thread.once("exit", resolve));
     const outcomes = await Promise.all(appending);
     const codes = new Set(outcomes.map(({ outcome }) => (typeof outcome === "string" ? outcome : "done")));
-    expect([...codes].filter((code) => !["done", "store.ambiguous", "store.unavailable"].includes(code))).toEqual([]);
-    expect(codes.has("done") && codes.has("store.unavailable")).toBe(true);
+    expect([...codes].sort()).toEqual(["done", "store.ambiguous", "store.unavailable"]);
     expect(await reading).toBe("store.unavailable");
     await ended;
     for (const call of [() => store.append(GROUP, NO_VERSION, record), () => store.head(GROUP), () => store.claim("k", "1h")]) {
