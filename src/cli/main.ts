@@ -1,18 +1,24 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
-import { adminCommand } from "./admin.js";
-import { answerCommand } from "./answer.js";
-import { callCommand } from "./call.js";
-import { certCommand } from "./cert.js";
-import { demoCommand } from "./demo.js";
 import { describeError } from "./errors.js";
-import { gcksCommand } from "./gcks.js";
-import { inspectCommand } from "./inspect.js";
-import { joinCommand } from "./join.js";
-import { keygenCommand } from "./keygen.js";
 import { UsageError } from "./options.js";
-import { playCommand } from "./play.js";
-import { serveCommand } from "./serve.js";
+
+/** Each is loaded where it is asked for: to read all of the library takes longer than most commands do. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import("./serve.js")).serveCommand(),
+  play: async () => (await import("./play.js")).playCommand(),
+  call: async () => (await import("./call.js")).callCommand(),
+  answer: async () => (await import("./answer.js")).answerCommand(),
+  gcks: async () => (await import("./gcks.js")).gcksCommand(),
+  join: async () => (await import("./join.js")).joinCommand(),
+  admin: async () => (await import("./admin.js")).adminCommand(),
+  inspect: async () => (await import("./inspect.js")).inspectCommand(),
+  keygen: async () => (await import("./keygen.js")).keygenCommand(),
+  cert: async () => (await import("./cert.js")).certCommand(),
+  demo: async () => (await import("./demo.js")).demoCommand(),
+};
+/** What is there for `npm start` alone. */
+const HIDDEN = ["demo"];
 
 const program = new Command("watchword")
   .description("Key management for real-time media: MIKEY in RTSP and SIP call setup, SRTP, and an authenticated end.")
@@ -35,20 +41,9 @@ Examples:
 Exit codes: 0 done, 1 refused or failed, 2 usage.`,
   );
 
-for (const command of [
-  serveCommand(),
-  playCommand(),
-  callCommand(),
-  answerCommand(),
-  gcksCommand(),
-  joinCommand(),
-  adminCommand(),
-  inspectCommand(),
-  keygenCommand(),
-  certCommand(),
-])
-  program.addCommand(command);
-program.addCommand(demoCommand(), { hidden: true });
+const asked = process.argv[2] ?? "";
+for (const name of Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS))
+  program.addCommand(await (COMMANDS[name] as () => Promise<Command>)(), { hidden: HIDDEN.includes(name) });
 
 /** Commander exits with 1 on its own; here 1 means refused or failed and 2 means usage. */
 function exitOverride(command: Command): void {
@@ -56,6 +51,14 @@ function exitOverride(command: Command): void {
   for (const child of command.commands) exitOverride(child);
 }
 exitOverride(program);
+
+// Who reads us has gone (`| head`): that ends us as a signal does, with the proof where there is something to end.
+let isHeard = true;
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  if (isHeard) process.kill(process.pid, "SIGTERM");
+  isHeard = false;
+});
 
 try {
   await program.parseAsync();

@@ -148,6 +148,14 @@ describe("usage", () => {
   );
 });
 
+describe("a reader that goes", () => {
+  it("ends the program without a word, as it ends others", async () => {
+    const { child, ended } = start(["--help"]);
+    child.stdout.destroy();
+    expect(await ended).toMatchObject({ stderr: "" });
+  });
+});
+
 describe("keygen psk", () => {
   it("prints a key in the form that --psk takes, another every time", async () => {
     const [one, two] = await Promise.all([run("keygen", "psk", "--id", "camera7"), run("keygen", "psk")]);
