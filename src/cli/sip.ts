@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import { WatchwordError } from "../bytes/index.js";
+import type { OfferTerms } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { Credential } from "../mikey/index.js";
 import {
@@ -189,7 +190,7 @@ export async function startAgent(
     keying: (own) => keyingOf(own, flags, keyPair),
     mediaHost,
     onMediaError: (error) => status(describeError(error)),
-    onRetry: (target, refusal) => status(`${describeError(refusal)}; calling ${target} once more, without HELLO`),
+    onRetry: (target, refusal, terms) => status(`${describeError(refusal)}; calling ${target} once more, ${describeTerms(terms)}`),
     ...callbacks,
   });
   if (flags.register === true) {
@@ -202,6 +203,11 @@ export async function startAgent(
     }
   }
   return agent;
+}
+
+function describeTerms({ withoutHello, policy }: OfferTerms): string {
+  const parts = [...(withoutHello ? ["without HELLO"] : []), ...(policy === undefined ? [] : [`with ${policy.suite}`])];
+  return parts.join(" and ");
 }
 
 /** At a server the user's, otherwise where we are reached; port 0 stands for the one that will be bound. */

@@ -53,4 +53,5 @@ export {
 export * from "./pop.js";
 export type { ProofVerdict } from "./proof.js";
 export { createRegistrationSa, type RegistrationFacts, type RegistrationSa } from "./registration.js";
+export * from "./second-offer.js";
 export { createSharedSender, type SharedSender, type SharedSenderOptions } from "./shared-sender.js";

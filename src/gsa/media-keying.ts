@@ -243,7 +243,7 @@ async function offerMedia(context: KeyingContext, request: OfferRequest): Promis
   return {
     octets: pending.octets,
     ...(request.peerAnnounced === true && hasPrivateNumbers(pending.octets)
-      ? { privateNumbers: (context.options.policy?.fallback ?? true) ? "preferred" : "required" }
+      ? { privateNumbers: mayDoWithoutHello(context, request.credential) ? "preferred" : "required" }
       : {}),
     async fork(answer) {
       if (nullKeyed) throw new WatchwordError("gsa.null-fork", "without a credential nothing tells the branches of an offer apart");
@@ -332,6 +332,10 @@ function hasPrivateNumbers(octets: Uint8Array): boolean {
       (payload.kind === "KEMAC" && (payload.macAlg > MacAlg.HMAC_SHA_1_160 || payload.encrAlg > EncrAlg.AES_KW_128)),
   );
   return foreign || header.prf !== PrfFunc.MIKEY_1;
+}
+
+function mayDoWithoutHello({ options, initiator }: KeyingContext, credential: Credential): boolean {
+  return (options.policy?.fallback ?? true) && !initiator.needsHello(credential);
 }
 
 function spiRequest(context: KeyingContext): { spi?: Uint8Array } {

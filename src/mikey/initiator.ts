@@ -15,6 +15,7 @@ import {
   type Identity,
   type KeyMaterial,
   modeNameOf,
+  type PublicKeyCredential,
   spiOf,
   updateModeOf,
 } from "./csb.js";
@@ -117,6 +118,8 @@ export interface Initiator {
   begin(request: BeginRequest): Promise<PendingExchange>;
   /** Same CSB ID, greater T, no RAND (RFC 3830 §4.5). @throws MikeyError as `begin` */
   update(csb: Csb, request: UpdateRequest): Promise<PendingExchange>;
+  /** Whether policy and credential leave no choice but numbers that HELLO announces: without it `begin` throws, or proposes the same. */
+  needsHello(credential: Credential): boolean;
 }
 
 export function createInitiator(options: InitiatorOptions): Initiator {
@@ -129,6 +132,7 @@ export function createInitiator(options: InitiatorOptions): Initiator {
   return {
     begin: (request) => beginExchange(engine, request),
     update: (csb, request) => beginUpdate(engine, csb, request),
+    needsHello: (credential) => !hasStandardNumbers(engine.policy, credential),
   };
 }
 
@@ -327,13 +331,20 @@ function signingFor(draft: Csb, policy: CompiledPolicy): Signing {
   const { credential } = draft;
   const announced = announces(draft.exchange.initiatorExtensions);
   if (!("keyPair" in credential)) throw new MikeyError("mikey.option", "a signature needs a key pair");
-  const { keyPair, signatureScheme } = credential;
-  const signing = signingOf(keyPair, signatureScheme === undefined ? policy.signatureSchemes : [signatureScheme], announced);
+  const signing = signingBy(credential, policy, announced);
   if (signing !== undefined) return signing;
   throw new MikeyError(
     "mikey.option",
     `the key cannot sign as the policy has it${announced ? "" : ", and HELLO announced no SIGNX"}`,
   );
+}
+
+function signingBy(
+  { keyPair, signatureScheme }: PublicKeyCredential,
+  policy: CompiledPolicy,
+  announced: boolean,
+): Signing | undefined {
+  return signingOf(keyPair, signatureScheme === undefined ? policy.signatureSchemes : [signatureScheme], announced);
 }
 
 /** The group of an agreement, settled when the bundle was drafted. */
@@ -393,10 +404,19 @@ function checkBegin({ options, policy }: Engine, mode: Mode, request: BeginReque
   }
 }
 
+/** Whether what is sent without HELLO has numbers of RFC 3830 alone. */
+function hasStandardNumbers(policy: CompiledPolicy, credential: Credential): boolean {
+  const mode = modeNamed(modeNameOf(credential));
+  const { prf, encrAlg, macAlg } = algorithmsFor(mode, { credential }, policy, false);
+  const numbers = prf === PrfFunc.MIKEY_1 && encrAlg <= EncrAlg.AES_KW_128 && macAlg <= MacAlg.HMAC_SHA_1_160;
+  if (!numbers || (mode.keys === "agreement" && !isStandardGroup(preferredGroup(credential, policy, false)))) return false;
+  return !("keyPair" in credential) || signingBy(credential, policy, false) !== undefined;
+}
+
 /** PRF, Encr alg and MAC alg: the caller's choice or the policy's first; HMAC-SHA-256 and AES-CM-256 where HELLO announced them. */
 function algorithmsFor(
   mode: Mode,
-  request: BeginRequest,
+  request: Pick<BeginRequest, "credential" | "prf" | "encrAlg" | "macAlg">,
   policy: CompiledPolicy,
   announced: boolean,
 ): Pick<Csb, "prf" | "encrAlg" | "macAlg"> {
@@ -417,10 +437,14 @@ function algorithmsFor(
 function withGroup(credential: Credential, mode: Mode, policy: CompiledPolicy, announced: boolean): Credential {
   const copy = copyCredential(credential);
   if (mode.keys !== "agreement" || "nullKeying" in copy) return copy;
-  const chosen = ("group" in copy ? copy.group : undefined) ?? preferred(policy.groups, announced, isStandardGroup);
+  const chosen = preferredGroup(copy, policy, announced);
   if (!announced && !isStandardGroup(chosen))
     throw new MikeyError("mikey.option", `group ${chosen} is of docs/protocol.md, and HELLO does not announce it`);
   return { ...copy, group: chosen } as Credential;
+}
+
+function preferredGroup(credential: Credential, policy: CompiledPolicy, announced: boolean): AgreementGroup {
+  return ("group" in credential ? credential.group : undefined) ?? preferred(policy.groups, announced, isStandardGroup);
 }
 
 /** What is about to be proposed is checked as strictly as what is received. */

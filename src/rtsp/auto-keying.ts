@@ -1,6 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyExport, MediaKeying, MediaOffer } from "../gsa/index.js";
-import type { Credential, Identity } from "../mikey/index.js";
+import type { Credential, ErrorReport, Identity } from "../mikey/index.js";
 import {
   anyClientProfile,
   clientLadder,
@@ -43,6 +43,7 @@ export function createAutoClientKeying(options: AutoClientKeyingOptions): Client
 class AutoKeying implements ClientKeying {
   readonly #options: AutoClientKeyingOptions;
   readonly #keyings = new Map<string, MediaKeying>();
+  #client: { readonly at: number; readonly keying: ClientKeying } | undefined;
   #steps: readonly LadderStep[] = [];
   #at = 0;
 
@@ -82,7 +83,8 @@ class AutoKeying implements ClientKeying {
     return initiate(request);
   }
 
-  climb(status: number): boolean {
+  climb(status: number, report?: ErrorReport): boolean {
+    if (this.#current.climb?.(status, report) === true) return true;
     const next = this.#steps[this.#at + 1];
     if (next === undefined || !this.#step.profile.refusals.includes(status)) return false;
     this.#at++;
@@ -93,6 +95,7 @@ class AutoKeying implements ClientKeying {
   #begin(steps: () => readonly LadderStep[]): void {
     if (this.#steps.length > 0) return;
     this.#steps = steps();
+    this.#client = undefined;
     this.#options.onStep?.(this.profile);
   }
 
@@ -100,7 +103,13 @@ class AutoKeying implements ClientKeying {
     return this.#steps[this.#at] ?? { profile: peerProfile("strict") };
   }
 
+  /** One object as long as a step is stood on: it knows what the server refused. */
   get #current(): ClientKeying {
+    if (this.#client?.at !== this.#at) this.#client = { at: this.#at, keying: this.#keyingOfStep() };
+    return this.#client.keying;
+  }
+
+  #keyingOfStep(): ClientKeying {
     const { scope, credential, responderId, suite: wanted, exportKeys } = this.#options;
     const { profile, suite } = this.#step;
     let keying = this.#keyings.get(profile.name);

@@ -1,6 +1,7 @@
 import { WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia } from "../gsa/index.js";
+import { type KeyedMedia, reportOfRefusal } from "../gsa/index.js";
 import { type DatagramsFactory, isMulticast, isSourceSpecific, type Stream } from "../io/index.js";
+import type { ErrorReport } from "../mikey/index.js";
 import {
   type Connection,
   formatProtocolList,
@@ -62,6 +63,8 @@ export interface PreparedKeys {
   readonly spec: KeyMgmtSpec | undefined;
   /** Takes what the response of SETUP brought. @throws MikeyError, WatchwordError, CodecError */
   complete(response: RtspResponse): Promise<KeyedMedia>;
+  /** What the server's refusal says of the message, verified where it can be. Undefined where it says nothing. */
+  refusal(response: RtspResponse): Promise<ErrorReport | undefined>;
   /** Wipes what was prepared or completed. */
   abandon(): void;
 }
@@ -89,7 +92,7 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
   // RFC 4567 §4.2: keys at session level are established by the first SETUP.
   const { aggregateMedia } = context;
   if (aggregate && aggregateMedia !== undefined) {
-    return { aggregate, spec: undefined, complete: () => Promise.resolve(aggregateMedia), abandon: () => {} };
+    return { aggregate, spec: undefined, complete: () => Promise.resolve(aggregateMedia), refusal: nothing, abandon: () => {} };
   }
   const { remote, secure } = context.channel;
   const request: ClientKeyingRequest = {
@@ -110,6 +113,7 @@ export async function prepareKeys(context: StreamKeysContext): Promise<PreparedK
     aggregate,
     spec: response === undefined ? undefined : { protocol: MIKEY, uri, data: response },
     complete: () => Promise.resolve(media),
+    refusal: nothing,
     abandon: () => media.close(),
   };
 }
@@ -126,17 +130,28 @@ function chosenLine(keying: ClientKeying, lines: readonly KeyMgmtAttribute[]): K
   return known[keying.choose?.(messages) ?? 0];
 }
 
+const nothing = (): Promise<undefined> => Promise.resolve(undefined);
+
 async function initiate(keying: ClientKeying, request: ClientKeyingRequest, uri: string): Promise<PreparedKeys> {
   if (keying.initiate === undefined) throw new WatchwordError("rtsp.key-mgmt", "the description has no key message");
   const offer = await keying.initiate(request);
+  const answerIn = (response: RtspResponse) => findSpec(carriedKeyMgmt(response)?.specs ?? [], uri, 1)?.data;
   let media: KeyedMedia | undefined;
   return {
     aggregate: false,
     spec: { protocol: MIKEY, uri: keyMgmtUri(keying.habits, uri), data: offer.octets },
     complete: async (response) => {
-      const answer = findSpec(carriedKeyMgmt(response)?.specs ?? [], uri, 1)?.data;
-      media = await offer.accept(answer);
+      media = await offer.accept(answerIn(response));
       return media;
+    },
+    refusal: async (response) => {
+      try {
+        const octets = answerIn(response);
+        return octets === undefined ? undefined : await reportOfRefusal([offer], octets);
+      } catch (error) {
+        if (error instanceof WatchwordError) return undefined;
+        throw error;
+      }
     },
     abandon: () => {
       if (media === undefined) offer.abandon();

@@ -309,7 +309,9 @@ class Client implements RtspClient {
           try {
             response = await this.#connection.request("SETUP", uri, all, body);
           } catch (error) {
-            if (!(error instanceof RtspStatusError) || keying?.climb?.(error.status) !== true) throw error;
+            if (!(error instanceof RtspStatusError)) throw error;
+            const report = await keys?.refusal(error.response);
+            if (keying?.climb?.(error.status, report) !== true) throw error;
             this.#logger.info("the server refused the key", { status: error.status, next: keying.profile });
             keys?.abandon();
             keys = await prepare();

@@ -1,6 +1,6 @@
 import type { KeyedMedia, MediaOffer, SharedSender } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
-import type { CarrierStatus } from "../mikey/index.js";
+import type { CarrierStatus, ErrorReport } from "../mikey/index.js";
 import type { KeyMgmtBodyForm, KeyMgmtSpec, SdpToleranceName } from "../sdp/index.js";
 
 /** Whom keys are exchanged with. */
@@ -99,8 +99,11 @@ export interface ClientKeying {
   choose?(messages: readonly Uint8Array[]): number;
   /** Whether a message at session level is answered anew at every SETUP, not by the first for all. Default false. */
   answeredPerStream?(message: Uint8Array): boolean;
-  /** The server refused SETUP with this status. @returns whether another way of keying is worth trying: the next call takes it */
-  climb?(status: number): boolean;
+  /**
+   * The server refused SETUP with this status, and, where it did, this MIKEY error.
+   * @returns whether another way of keying is worth trying: the next call takes it. It is false after a bounded number of calls
+   */
+  climb?(status: number, report?: ErrorReport): boolean;
   /** Answers the I_MESSAGE of the description. @throws MikeyError and others: the session is then not set up */
   answer(message: Uint8Array, request: ClientKeyingRequest): Promise<KeyingOutcome>;
   /** Begins an exchange where the description has no message. Without this method such media is refused. */

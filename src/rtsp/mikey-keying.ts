@@ -6,9 +6,21 @@ import {
   type MediaAnswer,
   type MediaKeying,
   type MediaOffer,
+  type OfferTerms,
+  type RefusedOffer,
   type StreamProposal,
+  secondOffer,
 } from "../gsa/index.js";
-import { type Credential, DataType, decodeMessage, entryOf, type Identity, IdType, MikeyError } from "../mikey/index.js";
+import {
+  type Credential,
+  DataType,
+  decodeMessage,
+  type ErrorReport,
+  entryOf,
+  type Identity,
+  IdType,
+  MikeyError,
+} from "../mikey/index.js";
 import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import type {
@@ -263,9 +275,17 @@ export interface MikeyClientKeyingOptions {
   readonly profile?: KeyingHabits & { readonly name: string };
 }
 
-/** Answers the key messages of a description, and begins an exchange where there is none and a key to do it with. */
+/** Statuses that say that the keys were what was not acceptable: RFC 4567 §4.2, RFC 7826 §17.4.30. */
+const ABOUT_THE_KEYS: ReadonlySet<number> = new Set([463, 466]);
+
+/**
+ * Answers the key messages of a description, and begins an exchange where there is none and a key to do it with; where the server refuses
+ * it, once more on other terms (`secondOffer`). One object serves one server: what it refused once is not offered again.
+ */
 export function createMikeyClientKeying(options: MikeyClientKeyingOptions): ClientKeying {
   const { keying, scope, initiate, profile, policy, exportKeys } = options;
+  let terms: OfferTerms | undefined;
+  let last: RefusedOffer | undefined;
   return {
     ...(profile === undefined ? {} : { habits: profile, profile: profile.name }),
     choose: (messages) => chooseMessage(messages, options.preferPsk === true),
@@ -286,7 +306,23 @@ export function createMikeyClientKeying(options: MikeyClientKeyingOptions): Clie
     },
     ...(initiate === undefined
       ? {}
-      : { initiate: (request: ClientKeyingRequest) => begin(keying, { ...initiate, exportKeys }, request) }),
+      : {
+          async initiate(request: ClientKeyingRequest) {
+            const beginning = { ...initiate, policy: terms?.policy ?? initiate.policy, exportKeys };
+            const saidHello = request.announced && terms?.withoutHello !== true;
+            const offer = await begin(keying, beginning, { ...request, announced: saidHello });
+            last = { offers: [offer], saidHello, policy: beginning.policy, terms };
+            return offer;
+          },
+          climb(status: number, report?: ErrorReport) {
+            const refused = last;
+            last = undefined;
+            if (refused === undefined || (report === undefined && !ABOUT_THE_KEYS.has(status))) return false;
+            const next = secondOffer(keying, refused, report);
+            terms = next ?? terms;
+            return next !== undefined;
+          },
+        }),
   };
 }
 

@@ -84,8 +84,15 @@ export interface SipStream {
 
 /** What came of a refusal by the other party. */
 export interface RefusalAdvice {
-  /** The same call may be tried once more: without HELLO, which the other end may not know (docs/protocol.md §8). */
+  /**
+   * The same call may be tried once more: without HELLO, which the other end may not know (docs/protocol.md §8), or under a policy that it
+   * named. `createOffer` of any dialog with this party does so from now on.
+   */
   readonly retry: boolean;
+  /** With `retry`: HELLO, and the numbers that it announces, are left out from now on. */
+  readonly withoutHello?: boolean;
+  /** With `retry`: the party names this policy in place of ours, in an authenticated error, and `suites` of our policy lists it. */
+  readonly policy?: SrtpPolicy;
   /**
    * New keys were refused and the session is to be aborted (RFC 4567 §4.1.2; `refusedRekey`). Nothing is sent or opened any more; hang up,
    * with what `end` gives. False for a first offer, and where something else than the keys was refused.
@@ -188,7 +195,7 @@ export interface SipKeyingOptions {
   readonly keying: MediaKeying;
   /** The credential for a party that is called, of any mode; undefined where there is none: the call is then not placed. */
   readonly credentialFor: (remote: string) => Credential | undefined;
-  /** For every m= line of an offer. Default AES_CM_128_HMAC_SHA1_80, which every SRTP endpoint has. */
+  /** For every m= line of an offer. Default the first of `suites` of the keying's policy, or AES_CM_128_HMAC_SHA1_80, which every SRTP endpoint has. */
   readonly policy?: SrtpPolicy;
   /** Where the key message of an offer stands: one for all m= lines, or one each. Answers follow their offer. Default `session`. */
   readonly level?: "session" | "media";

@@ -1,6 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
-import { MikeyError, MikeyPeerError } from "../mikey/index.js";
+import { type KeyedMedia, type OfferTerms, type ProofVerdict, secondOffer } from "../gsa/index.js";
+import { type ErrorReport, MikeyError, MikeyPeerError } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import { mikeyBody } from "./bodies.js";
 import type {
@@ -34,8 +34,8 @@ import {
   proofIn,
   type TheirExchange,
 } from "./exchange.js";
-import { answerPart, type Endpoint, type Group, offerPart, scopeOf, sectionsToOffer } from "./parts.js";
-import { mayTryWithoutHello, readPeerRefusal } from "./peer-refusal.js";
+import { answerPart, type Endpoint, type Group, offerPart, proposedPolicy, scopeOf, sectionsToOffer } from "./parts.js";
+import { readPeerRefusal } from "./peer-refusal.js";
 import { refusalOf, SipRefusal } from "./refusal.js";
 import { GatedStream } from "./stream.js";
 
@@ -246,16 +246,28 @@ class Dialog implements SipDialog {
   }
 
   async refused(status: number, body?: ReceivedBody, warnings: readonly string[] = []): Promise<RefusalAdvice> {
-    const { options, helloRefused } = this.#endpoint;
+    const { options } = this.#endpoint;
     const exchange = this.#exchange?.by === "us" ? this.#exchange : undefined;
     const refusal = await readPeerRefusal(exchange?.parts ?? [], { status, body, warnings });
-    const { errorNos, authenticated, aboutTheOffer, aboutTheKeys } = refusal;
-    const retry = exchange !== undefined && aboutTheOffer && mayTryWithoutHello(exchange, errorNos);
-    if (retry) helloRefused.add(this.#facts.remote);
+    const { report, aboutTheOffer, aboutTheKeys } = refusal;
+    const terms = exchange !== undefined && aboutTheOffer ? this.#secondOffer(exchange, report) : undefined;
     if (exchange !== undefined && this.#exchange === exchange) this.#void();
     const abort = exchange?.first === false && aboutTheKeys && options.refusedRekey !== "keep";
     if (abort) this.#abort();
-    return { retry, abort, errorNos, authenticated };
+    const { errorNos = [], authenticated = false } = report ?? {};
+    return { retry: terms !== undefined, ...terms, abort, errorNos, authenticated };
+  }
+
+  /** What offers to this party differ in from now on; undefined where another one is no use. */
+  #secondOffer({ first, parts, saidHello }: OwnExchange, report: ErrorReport | undefined): OfferTerms | undefined {
+    // Keys in force have the policy of their streams.
+    if (!first) return undefined;
+    const { options, terms } = this.#endpoint;
+    const { remote } = this.#facts;
+    const policy = proposedPolicy(this.#endpoint, remote);
+    const next = secondOffer(options.keying, { offers: parts, saidHello, policy, terms: terms.get(remote) }, report);
+    if (next !== undefined) terms.set(remote, next);
+    return next;
   }
 
   fork(remoteTag: string): SipDialog {
@@ -351,7 +363,7 @@ class Dialog implements SipDialog {
 
   #saysHello(): boolean {
     const { hello = "retry" } = this.#endpoint.options;
-    return hello !== "never" && !this.#endpoint.helloRefused.has(this.#facts.remote);
+    return hello !== "never" && this.#endpoint.terms.get(this.#facts.remote)?.withoutHello !== true;
   }
 
   #announces(): boolean {
@@ -427,7 +439,7 @@ class Dialog implements SipDialog {
 
   /** A first offer was answered with a MIKEY error: the session stands without media, until a later offer (RFC 4567 §4.1.2). */
   #noteErrorAnswer(exchange: OwnExchange, { report }: MikeyPeerError): void {
-    if (mayTryWithoutHello(exchange, report.errorNos)) this.#endpoint.helloRefused.add(this.#facts.remote);
+    this.#secondOffer(exchange, report);
     this.#rejectLines(exchange.local.length);
   }
 

@@ -28,7 +28,7 @@ export function createSipKeying(options: SipKeyingOptions): SipKeying {
   };
   const endpoint: Endpoint = {
     options,
-    helloRefused: boundedSet(MOST_REMEMBERED),
+    terms: boundedMap(MOST_REMEMBERED),
     park(scope, section, media) {
       const key = name(scope, section);
       take(key)?.close();
@@ -47,16 +47,16 @@ export function createSipKeying(options: SipKeyingOptions): SipKeying {
   };
 }
 
-/** A set that forgets its oldest entry beyond a size: parties come from the network. */
-function boundedSet(size: number): Set<string> {
-  const set = new Set<string>();
-  const add = set.add.bind(set);
-  set.add = (value) => {
-    const [oldest] = set.size >= size && !set.has(value) ? set : [];
-    if (oldest !== undefined) set.delete(oldest);
-    return add(value);
+/** A map that forgets its oldest entry beyond a size: parties come from the network. */
+function boundedMap<V>(size: number): Map<string, V> {
+  const map = new Map<string, V>();
+  const set = map.set.bind(map);
+  map.set = (key, value) => {
+    const [oldest] = map.size >= size && !map.has(key) ? map.keys() : [];
+    if (oldest !== undefined) map.delete(oldest);
+    return set(key, value);
   };
-  return set;
+  return map;
 }
 
 /** Credentials by the URI of the other party. */

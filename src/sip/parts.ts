@@ -1,5 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
-import type { KeyedMedia, StreamProposal } from "../gsa/index.js";
+import type { KeyedMedia, OfferTerms, StreamProposal } from "../gsa/index.js";
 import { decodeMessage, MikeyError } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
@@ -16,8 +16,8 @@ export interface Endpoint {
   park(scope: string, section: SdpSection, media: KeyedMedia): void;
   /** The media that a repeated key message keyed the first time. */
   unpark(scope: string, section: SdpSection): KeyedMedia | undefined;
-  /** Parties that refused an offer with HELLO. */
-  readonly helloRefused: Set<string>;
+  /** How offers to parties that refused one differ from those to others. */
+  readonly terms: Map<string, OfferTerms>;
 }
 
 /** The keyed media of one section of the descriptions. */
@@ -28,6 +28,12 @@ export interface Group {
 }
 
 const DEFAULT_POLICY: SrtpPolicy = { suite: "AES_CM_128_HMAC_SHA1_80" };
+
+/** What is proposed to a party: what it named when it refused something else, or our first choice. */
+export function proposedPolicy({ options, terms }: Endpoint, remote: string): SrtpPolicy {
+  const [suite] = options.keying.options.policy?.suites ?? [];
+  return terms.get(remote)?.policy ?? options.policy ?? (suite === undefined ? DEFAULT_POLICY : { suite });
+}
 
 /** What tells a retried request from another one: the octets of an offer are answered again in the same scope only (docs/protocol.md §8). */
 export function scopeOf({ callId, callerTag }: DialogFacts): string {
@@ -62,13 +68,14 @@ export interface PartRequest {
  * @throws WatchwordError `sip.credential`, those of `MediaKeying.offer` and `KeyedMedia.startRenewal`
  */
 export async function offerPart(
-  { options }: Endpoint,
+  endpoint: Endpoint,
   facts: DialogFacts,
   { section, lines, sdpIds, saysHello }: PartRequest,
   group: Group | undefined,
 ): Promise<OfferedPart> {
   const covered = section === "session" ? lines.map(({ index }) => index) : [section];
-  const { policy = DEFAULT_POLICY } = options;
+  const { options } = endpoint;
+  const policy = proposedPolicy(endpoint, facts.remote);
   const proposal = (index: number): StreamProposal => ({ policy, ssrc: facts.ssrcFor?.(index) ?? 0 });
   if (group !== undefined) {
     const added = covered.slice(group.media.streams.length).map(proposal);

@@ -202,11 +202,25 @@ describe("a session in one mode", () => {
   });
 
   it("may fall back only from numbers of docs/protocol.md, and only if policy has it so", async () => {
+    const numbersOf = async (row: ModeCase) => (await offerOf(world(row).caller, row, { peerAnnounced: true })).privateNumbers;
     const x25519 = MODE_CASES.find(({ title }) => title.startsWith("DHHMAC over")) as ModeCase;
-    expect((await offerOf(world(psk).caller, psk, { peerAnnounced: true })).privateNumbers).toBeUndefined();
-    expect((await offerOf(world(x25519).caller, x25519)).privateNumbers).toBe("preferred");
-    const strict = { ...x25519, policy: { ...x25519.policy, fallback: false } };
-    expect((await offerOf(world(strict).caller, strict)).privateNumbers).toBe("required");
+    const either: ModeCase = { ...x25519, policy: { ...x25519.policy, groups: ["x25519", "modp1536"] } };
+    expect(await numbersOf(psk)).toBeUndefined();
+    expect(await numbersOf(either)).toBe("preferred");
+    expect(await numbersOf({ ...either, policy: { ...either.policy, fallback: false } })).toBe("required");
+  });
+
+  it.each([
+    ["groups", "DHHMAC over X25519", { groups: ["x25519", "p256"] }],
+    ["PRFs", "PSK with HMAC-SHA-256", { prfs: [1] }],
+    ["MACs", "PSK with HMAC-SHA-256", { macAlgs: [2] }],
+    ["encryption", "PSK with HMAC-SHA-256", { encrAlgs: [3] }],
+    ["signatures", "DH over P-256, signed with ECDSA", { groups: ["p256", "modp1536"] }],
+    ["signatures of envelopes", "PK signed with Ed25519", {}],
+  ] as const)("has nothing to fall back to where it lists none but such %s", async (_, title, policy) => {
+    const row = MODE_CASES.find((candidate) => candidate.title === title) as ModeCase;
+    const only: ModeCase = { ...row, policy: { ...row.policy, ...policy } };
+    expect((await offerOf(world(only).caller, only)).privateNumbers).toBe("required");
   });
 
   it("without HELLO a list of such numbers alone is refused before anything is sent, and otherwise those of the RFCs are taken", async () => {

@@ -4,16 +4,18 @@ import { type CertificateVerifier, certificatesOf } from "../../src/crypto/index
 import { createCertificateVerifier, issueCertificate } from "../../src/crypto/x509/index.js";
 import { createMediaKeying, type MediaKeyingOptions } from "../../src/gsa/index.js";
 import type { SimulatedNetwork } from "../../src/io/index.js";
-import { DataType, decodeMessage, MODES } from "../../src/mikey/index.js";
+import { DataType, decodeMessage, type MikeyPolicy, MODES } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { peerPolicy, peerProfile } from "../../src/peers/index.js";
 import {
   type ClientKeying,
+  createAutoClientKeying,
   createMikeyClientKeying,
   createMikeyServerKeying,
   type MeantCredential,
   type ServerKeying,
 } from "../../src/rtsp/index.js";
+import type { SuiteName } from "../../src/srtp/index.js";
 import { inspectText } from "../../src/tools/index.js";
 import { busyCrypto } from "../mikey/busy-crypto.js";
 import { PSK } from "../mikey/exchange-fixture.js";
@@ -162,6 +164,61 @@ describe.each(rows)("%s", (_title, row) => {
       expect(header.dataType).toBe(MODES[row.mode].requestType);
       expect(parts.some(({ kind }) => kind === "CERT")).toBe(row.keys !== undefined);
     }
+  });
+});
+
+describe("a client whose first offer is refused", () => {
+  const psk = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
+  const x25519 = MODE_CASES.find(({ title }) => title === "DHHMAC over X25519") as ModeCase;
+  const groups = ["x25519", "modp1536"] as const;
+  const either: ModeCase = { ...x25519, policy: { ...x25519.policy, groups } };
+  const [GCM_256, GCM] = ["AEAD_AES_256_GCM", "AEAD_AES_128_GCM"] as const;
+
+  /** How often SETUP came, and what the client played under. */
+  async function outcome(row: ModeCase, theirs: MikeyPolicy, version: "1.0" | "2.0", make = clientKeying) {
+    const scene = setting(row, false, { policy: { ...partyOf(crypto, row, 1).policy, ...theirs } });
+    const player = playing(scene, { keying: make(scene.network, row), version, mediaTimeout: 0 }, "udp", [0, 1]);
+    const failed = await player.then(
+      () => undefined,
+      ({ code }: { code: string }) => code,
+    );
+    const setups = scene.said.filter((text) => text.startsWith("SETUP")).length;
+    if (failed !== undefined) return { setups, failed };
+    const { received, statistics } = await player;
+    scene.source.rtp(1, utf8("after all"));
+    await scene.network.advance(20);
+    expect(payloads(received)).toEqual(["after all"]);
+    return { setups, suites: statistics.map(({ suite }) => suite) };
+  }
+
+  it.each(["1.0", "2.0"] as const)("has one without numbers of our own over RTSP %s, where policy has others", async (version) => {
+    const theirs = { groups: ["modp1536"] } as const;
+    expect(await outcome(either, theirs, version)).toEqual({ setups: 3, suites: [AES80, AES80] });
+    const failed = `rtsp.status-${version === "1.0" ? 463 : 466}`;
+    expect(await outcome(x25519, theirs, version)).toEqual({ setups: 1, failed });
+    const strict = { ...either, policy: { ...either.policy, fallback: false } };
+    expect(await outcome(strict, theirs, version)).toEqual({ setups: 1, failed });
+    expect(await outcome(either, { groups, modes: ["PSK"] }, version), "twice, and no more").toEqual({ setups: 2, failed });
+  });
+
+  it.each(["1.0", "2.0"] as const)("proposes what the server names over RTSP %s, where our policy lists it", async (version) => {
+    const listing = (...suites: SuiteName[]): ModeCase => ({ ...psk, policy: { suites } });
+    expect(await outcome(listing(AES80, GCM_256, GCM), { suites: [GCM] }, version)).toEqual({ setups: 3, suites: [GCM, GCM] });
+    const failed = `rtsp.status-${version === "1.0" ? 463 : 466}`;
+    expect(await outcome(listing(AES80, GCM_256), { suites: [GCM] }, version)).toEqual({ setups: 1, failed });
+    expect(await outcome(listing(GCM, AES80), { suites: [GCM] }, version), "not up the list").toEqual({ setups: 1, failed });
+  });
+
+  it("does so too where it finds out what kind of server it is", async () => {
+    const auto = (network: SimulatedNetwork, row: ModeCase): ClientKeying =>
+      createAutoClientKeying({
+        keyingFor: () => media(network, row, 0),
+        scope: "viewer",
+        credential: credentialOf(crypto, row),
+        responderId: BOB,
+        suite: AES80,
+      });
+    expect(await outcome(either, { groups: ["modp1536"] }, "1.0", auto)).toEqual({ setups: 3, suites: [AES80, AES80] });
   });
 });
 

@@ -346,6 +346,7 @@ describe("HELLO", () => {
     const octets = errorTo(offer, ErrorNo.UNSPECIFIED);
     expect(await unspecified.caller.refused(480, mikeyBody(octets))).toEqual({
       retry: true,
+      withoutHello: true,
       abort: false,
       errorNos: [ErrorNo.UNSPECIFIED],
       authenticated: false,

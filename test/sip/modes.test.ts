@@ -1,10 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { createMediaKeying } from "../../src/gsa/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
-import { ErrorNo, type MikeyPolicy } from "../../src/mikey/index.js";
+import {
+  type DecodedMessage,
+  decodeMessage,
+  ErrorNo,
+  encodeErrorMessage,
+  type MikeyPolicy,
+  requiredPayload,
+  srtpPolicyParams,
+} from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { peerProfile } from "../../src/peers/index.js";
-import { createSipKeying, type SipKeying, type SipKeyingOptions, sipIdentity } from "../../src/sip/index.js";
+import { readKeyMgmt } from "../../src/sdp/index.js";
+import { createSipKeying, mikeyBody, type SipKeying, type SipKeyingOptions, sipIdentity } from "../../src/sip/index.js";
 import { PSK } from "../mikey/exchange-fixture.js";
 import { credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 import {
@@ -144,11 +153,63 @@ describe("numbers of docs/protocol.md that are refused", () => {
     expect(await call.caller.refused(error.status, error.body)).toMatchObject({ retry: false, errorNos: [ErrorNo.INVALID_DH] });
     await call.caller.createOffer(sdpOf());
     expect(await call.caller.refused(488), "nor for no cause").toMatchObject({ retry: false });
+    const only = party({ groups: ["x25519"] });
+    const alone = dialogs({ ...only, bob: party({ groups: ["modp1536"] }).bob });
+    const theirs = await refusal(alone.callee.acceptOffer(await alone.caller.createOffer(sdpOf())));
+    expect(await alone.caller.refused(theirs.status, theirs.body), "nothing else is listed").toMatchObject({ retry: false });
     const suites = dialogs({ ...party({}), bob: party({ suites: ["AEAD_AES_256_GCM"] }).bob });
     const other = await refusal(suites.callee.acceptOffer(await suites.caller.createOffer(sdpOf())));
     expect(await suites.caller.refused(other.status, other.body)).toMatchObject({
       retry: false,
       errorNos: [ErrorNo.INVALID_SP_PAR],
     });
+  });
+});
+
+function messageIn(offer: string): DecodedMessage {
+  return decodeMessage(readKeyMgmt(offer).attributes[0]?.data as Uint8Array);
+}
+
+describe("a suite that is refused", () => {
+  const row = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
+  const [GCM, AES80] = ["AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"] as const;
+  const party = (suites: MikeyPolicy["suites"]) => scene({ ...row, policy: { ...row.policy, ...(suites && { suites }) } });
+
+  it("gives place to the next of ours that the other party names, in the offers to it alone", async () => {
+    const world = { ...party([GCM, AES80]), bob: party([AES80]).bob };
+    const first = dialogs(world);
+    const error = await refusal(first.callee.acceptOffer(await first.caller.createOffer(sdpOf())));
+    const advice = { retry: true, withoutHello: false, policy: { suite: AES80 }, authenticated: true };
+    expect(await first.caller.refused(error.status, error.body)).toMatchObject(advice);
+    const second = dialogs(world, { callId: "second" });
+    await exchange(second.caller, second.callee);
+    expect(second.caller.streams[0]?.policy?.suite).toBe(AES80);
+    bothWays(second, 1);
+    proven(second);
+    const later = dialogs(world, { callId: "later" });
+    await exchange(later.caller, later.callee);
+    expect(later.caller.streams[0]?.policy?.suite).toBe(AES80);
+    const stranger = world.alice.dialog({ ...CALL, callId: "else", remote: "sip:carol@example.org" });
+    expect(messageIn(await stranger.createOffer(sdpOf())).payloads).toContainEqual(
+      expect.objectContaining({ kind: "SP", params: srtpPolicyParams({ suite: GCM }) }),
+    );
+  });
+
+  it.each([
+    ["of theirs is ours", [GCM], [AES80]],
+    ["of ours comes behind it", [AES80, GCM], ["AEAD_AES_256_GCM"]],
+  ] as const)("has no second offer where none %s", async (_, ours, theirs) => {
+    const call = dialogs({ ...party(ours), bob: party(theirs).bob });
+    const error = await refusal(call.callee.acceptOffer(await call.caller.createOffer(sdpOf())));
+    expect(await call.caller.refused(error.status, error.body)).toMatchObject({ retry: false, errorNos: [ErrorNo.INVALID_SP_PAR] });
+  });
+
+  it("is not replaced where nobody vouches for the error", async () => {
+    const world = { ...party([GCM, AES80]), bob: party([AES80]).bob };
+    const call = dialogs(world);
+    const message = messageIn(await call.caller.createOffer(sdpOf()));
+    const t = requiredPayload(message, "T");
+    const forged = encodeErrorMessage(nodeCrypto, message.header, t, ErrorNo.INVALID_SP_PAR, { supported: [{ suite: AES80 }] });
+    expect(await call.caller.refused(488, mikeyBody(forged))).toMatchObject({ retry: false, authenticated: false });
   });
 });

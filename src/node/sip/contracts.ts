@@ -1,4 +1,5 @@
 import type { WatchwordError } from "../../bytes/index.js";
+import type { OfferTerms } from "../../gsa/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
 import type { SipKeying } from "../../sip/index.js";
 import type { CallMedia, SipCall } from "./call.js";
@@ -22,8 +23,8 @@ export interface SipUserAgentOptions {
   readonly onCall?: (call: IncomingCall) => void;
   /** The first keys of a call, and every new ones. */
   readonly onKeyed?: (call: SipCall) => void;
-  /** A call was refused and is placed once more, without HELLO and the numbers that it announces (docs/protocol.md §8). */
-  readonly onRetry?: (target: string, refusal: WatchwordError) => void;
+  /** A call was refused and is placed once more, on other terms: without HELLO (docs/protocol.md §8), or under a policy that was named. */
+  readonly onRetry?: (target: string, refusal: WatchwordError, terms: OfferTerms) => void;
   /** The connection to the proxy or server was lost. */
   readonly onDisconnect?: (error: Error) => void;
   /** A sink that failed; the call goes on. */

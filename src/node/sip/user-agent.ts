@@ -9,6 +9,7 @@ import {
 } from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto } from "../../crypto/index.js";
+import type { OfferTerms } from "../../gsa/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
 import type { SipKeying } from "../../sip/index.js";
 import { createSessionDescriptionHandlerFactory } from "../../sip/sipjs/index.js";
@@ -58,7 +59,8 @@ class Agent implements SipUserAgent {
   readonly #datagrams: DatagramsFactory;
   readonly #calls = new Map<Session, Call>();
   readonly #media = new WeakMap<Session, CallMedia>();
-  readonly #retry = new WeakSet<Session>();
+  /** Told what the dialog advises after a refusal: the terms of another call, or that there is none. */
+  readonly #advised = new WeakMap<Session, (terms: OfferTerms | undefined) => void>();
   #registerer: Registerer | undefined;
   #closing: Promise<void> | undefined;
   #lastRemoteEnd = Number.NEGATIVE_INFINITY;
@@ -110,6 +112,7 @@ class Agent implements SipUserAgent {
       const inviter = new Inviter(this.#userAgent, uri, { inviteWithoutSdp: options.lateOffer === true, earlyMedia: false });
       const call = this.#begin(inviter, "outgoing", target);
       this.#media.set(inviter, options);
+      const advice = new Promise<OfferTerms | undefined>((resolve) => this.#advised.set(inviter, resolve));
       try {
         await untilTaken(inviter, options.ringTime ?? RING_TIME);
         return call;
@@ -118,10 +121,11 @@ class Agent implements SipUserAgent {
           error instanceof WatchwordError ? error : new WatchwordError("node.sip-call", "the call failed", { cause: error });
         call.noteError(failure);
         await this.#giveUp(inviter, call);
-        // The advice comes from the body of the refusal, which takes a moment longer.
-        await new Promise((resolve) => setTimeout(resolve, 0));
-        if (!this.#retry.has(inviter) || attempt > 1) throw call.error;
-        this.#options.onRetry?.(target, failure);
+        // The advice comes from the body of a refusal, whose signature may have to be verified first.
+        const refused = /^node\.sip-status-[456]/.test(failure.code);
+        const terms = refused && (await inTime(advice)) ? await advice : undefined;
+        if (terms === undefined || attempt > 1) throw call.error;
+        this.#options.onRetry?.(target, failure, terms);
       }
     }
   }
@@ -206,10 +210,10 @@ class Agent implements SipUserAgent {
         if (call !== undefined) call.refusal = refusal;
       },
       onProof: (session, { by, verdict }) => this.#calls.get(session)?.noteProof(by, verdict),
-      onRefusedByPeer: (session, { abort, status }) => {
+      onRefusedByPeer: (session, { abort, status, retry, withoutHello = false, policy }) => {
         if (abort) this.#calls.get(session)?.abort(status);
+        this.#advised.get(session)?.(retry ? { withoutHello, ...(policy === undefined ? {} : { policy }) } : undefined);
       },
-      onRetryAdvised: (session) => void this.#retry.add(session),
     });
   }
 

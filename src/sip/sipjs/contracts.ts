@@ -35,16 +35,14 @@ export interface KeyedSessionEvents {
   /** An offer or answer of the other party was refused; sip.js then answers, or hangs up. */
   onRefused?(session: Session, refusal: SipRefusal): void;
   /**
-   * The other party refused the INVITE, or a re-INVITE. With `retry`, HELLO is left out of the next offer to it: the call may be placed once
-   * more. With `abort`, new keys were refused, and the session is being hung up.
+   * The other party refused the INVITE, or a re-INVITE. With `retry` the call may be placed once more: the next offer differs as the
+   * advice says. With `abort`, new keys were refused, and the session is being hung up.
    */
   onRefusedByPeer?(session: Session, refusal: RefusalAdvice & { readonly status: number }): void;
   /** How the session ended: `received` with the BYE of the other party, `acknowledged` with the answer to ours. */
   onProof?(session: Session, proof: { readonly by: "received" | "acknowledged"; readonly verdict: ProofVerdict }): void;
   /** A key message in INFO or MESSAGE. True: it was taken (200); otherwise 415. */
   onMikey?(session: Session, octets: Uint8Array, method: "INFO" | "MESSAGE"): boolean | Promise<boolean>;
-  /** As `onRefusedByPeer` with `retry`. */
-  onRetryAdvised?(session: Session): void;
 }
 
 export interface KeyedFactoryOptions extends KeyedSessionEvents {

@@ -234,10 +234,7 @@ function hookRejection(session: Session, internals: Internals, current: () => Se
   if (receive === undefined) return;
   internals.onReject = function rejected(this: Session, response) {
     const advice = current().dialog.refused(...refusalIn(response));
-    void advice.then((refusal) => {
-      events.onRefusedByPeer?.(session, { ...refusal, status: statusOf(response) });
-      if (refusal.retry) events.onRetryAdvised?.(session);
-    });
+    void advice.then((refusal) => events.onRefusedByPeer?.(session, { ...refusal, status: statusOf(response) }));
     receive.call(this, response);
   };
 }
