@@ -48,10 +48,15 @@ export interface CryptoProvider extends AsymmetricProvider {
   /** One-shot hash over the concatenation of the parts. */
   hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array;
   hmac(name: HashName, key: Uint8Array): Hmac;
-  /** HMAC under a key that is used once, where preparing it would cost more than the tag. The tag may be a secret. */
-  hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array;
+  /** HMAC over the concatenation of the parts under a key that is used once, where preparing it would cost more than the tag. The tag may be a secret. */
+  hmacOnce(name: HashName, key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array;
   /** @param key 16, 24 or 32 octets. @throws WatchwordError `crypto.key-length` */
   aesBlocks(key: Uint8Array): AesBlocks;
+  /**
+   * Encrypts each 16-octet block in its place under a key that is used once, where preparing it would cost more than the blocks.
+   * @param key 16, 24 or 32 octets. @throws WatchwordError `crypto.key-length`
+   */
+  aesOnce(key: Uint8Array, blocks: Uint8Array): void;
   /** @param key 16 or 32 octets. @throws WatchwordError `crypto.key-length` */
   aesGcm(key: Uint8Array): AesGcm;
   /**

@@ -19,19 +19,20 @@ export const KEYS = 0x600;
 export const ROUND_KEYS = 0x700;
 export const WRAP_END = ROUND_KEYS + 16 * GROUP;
 
-// HMAC-SHA-256 (RFC 2104, FIPS 180-4).
+// HMAC (RFC 2104) with SHA-1 or SHA-256 (FIPS 180-4).
 
 /** The key, with zeros behind it up to the length of a block. */
 export const HMAC_KEY = 0x1000;
-/** The message and its padding, as the second block of the inner hash, and a third one where it needs that. */
-export const HMAC_MESSAGE = 0x1040;
 /** The key with a pad. */
-export const HMAC_PADDED_KEY = 0x10c0;
+export const HMAC_PADDED_KEY = 0x1040;
 /** The outer hash's second block: the inner digest and its padding. */
-export const HMAC_OUTER = 0x1100;
-export const HMAC_TAG = 0x1140;
+export const HMAC_OUTER = 0x1080;
+export const HMAC_TAG = 0x10c0;
 /** Eight words. */
-export const HASH_STATE = 0x1160;
-/** The expanded message of one block. */
-export const HASH_SCHEDULE = 0x1180;
-export const HMAC_END = HASH_SCHEDULE + 4 * 64;
+export const HASH_STATE = 0x10e0;
+/** The expanded message of one block: at most 80 words. */
+export const HASH_SCHEDULE = 0x1100;
+/** The message and its padding, with zeros behind them. */
+export const HMAC_MESSAGE = 0x1240;
+/** Octets of the longest messages: behind them OpenSSL, which has instructions for both functions, makes up for what a call of it costs. */
+export const HMAC_MOST = { sha1: 16 * 64 - 9, sha256: 8 * 64 - 9 } as const;

@@ -1,11 +1,11 @@
 import { parseBase64, WatchwordError } from "../bytes/index.js";
-import type { CryptoProvider } from "./contracts.js";
+import type { CryptoProvider, HashName } from "./contracts.js";
 import { relaxSwizzles } from "./kernel-engine.js";
 import {
   GROUP,
-  HMAC_END,
   HMAC_KEY,
   HMAC_MESSAGE,
+  HMAC_MOST,
   HMAC_TAG,
   KEYS,
   MEMORY_PAGES,
@@ -21,16 +21,22 @@ const BLOCK = 16;
 const HALF = 8;
 /** The constant part of the alternative initial value (RFC 5649 §3). */
 const INITIAL_VALUE = [0xa6, 0x59, 0x59, 0xa6];
-/** Octets of a block of SHA-256, and those that padding takes at least (FIPS 180-4 §5.1.1). */
+/** Octets of a block of both hash functions, and of their digests (FIPS 180-4 §1). */
 const HASH_BLOCK = 64;
-const LEAST_PADDING = 9;
-const TAG_OCTETS = 32;
+const DIGEST: Readonly<Record<HashName, number>> = { sha1: 20, sha256: 32 };
+/** Octets that say how long a message was, at the end of its padding. */
+const LENGTH_OCTETS = 8;
+/** From so many octets on it is cheaper to have them copied than to copy them one by one. */
+const WORTH_A_CALL = 48;
 
-/** The key kernel: what makes and wraps the keys of groups, in WebAssembly. One serves the thread; nothing in its memory outlives a call. */
+/** The key kernel: what derives, makes and wraps keys, in WebAssembly. One serves the thread; nothing in its memory outlives a call. */
 interface KeyKernel {
   readonly area: Uint8Array;
-  /** Makes the tag of what lies in its place. @param blocks of the padded message, 1 or 2 */
-  hmac(blocks: number): void;
+  /** Make the tag of what lies in its place. @param length octets of the message */
+  hmacSha1(length: number): void;
+  hmacSha256(length: number): void;
+  /** Encrypts what lies in eight lanes under keys of so many octets. */
+  encrypt(keyLength: number): void;
   /** Wraps what lies in eight lanes under keys of so many octets. @param parts 64-bit parts of the key data, but for one */
   wrap(keyLength: number, parts: number): void;
 }
@@ -46,8 +52,8 @@ function keyKernel(): KeyKernel | undefined {
     const relaxed = relaxSwizzles(octets);
     const module = new WebAssembly.Module(WebAssembly.validate(relaxed) ? relaxed : octets);
     const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES });
-    const { hmac, wrap } = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as KeyKernel;
-    kernel = { area: new Uint8Array(memory.buffer), hmac, wrap };
+    const exports = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Omit<KeyKernel, "area">;
+    kernel = { ...exports, area: new Uint8Array(memory.buffer) };
   } catch {
     isRefused = true;
   }
@@ -55,29 +61,57 @@ function keyKernel(): KeyKernel | undefined {
 }
 
 /**
- * `hmacOnce` by the kernel for SHA-256 and short messages: for keys that are derived one from the other, where a call into a library costs more than
- * its work. Otherwise, and where the kernel cannot run, by `portable`.
+ * `hmacOnce` by the kernel for short messages: for keys that are derived one from the other and messages that make and move them, where a call into
+ * a library costs more than its work. Otherwise, and where the kernel cannot run, by `portable`.
  */
 export function hmacOnceBy(portable: CryptoProvider["hmacOnce"]): CryptoProvider["hmacOnce"] {
-  return (name, key, message) => {
-    const blocks = message.length <= HASH_BLOCK - LEAST_PADDING ? 1 : 2;
-    const isShort = key.length <= HASH_BLOCK && message.length <= 2 * HASH_BLOCK - LEAST_PADDING;
-    const run = name === "sha256" && isShort ? keyKernel() : undefined;
-    if (run === undefined) return portable(name, key, message);
+  return (name, key, ...parts) => {
+    let length = 0;
+    for (const part of parts) length += part.length;
+    const run = key.length <= HASH_BLOCK && length <= HMAC_MOST[name] ? keyKernel() : undefined;
+    if (run === undefined) return portable(name, key, ...parts);
     const { area } = run;
-    for (let i = 0; i < key.length; i++) area[HMAC_KEY + i] = key[i] as number;
-    for (let i = 0; i < message.length; i++) area[HMAC_MESSAGE + i] = message[i] as number;
-    area[HMAC_MESSAGE + message.length] = 0x80;
-    const bits = 8 * (HASH_BLOCK + message.length);
-    const end = HMAC_MESSAGE + blocks * HASH_BLOCK;
-    area[end - 2] = bits >> 8;
-    area[end - 1] = bits;
-    run.hmac(blocks);
-    const tag = new Uint8Array(TAG_OCTETS);
-    for (let i = 0; i < TAG_OCTETS; i++) tag[i] = area[HMAC_TAG + i] as number;
+    let end = HMAC_MESSAGE;
+    for (const part of parts) {
+      copy(part, area, end);
+      end += part.length;
+    }
+    copy(key, area, HMAC_KEY);
+    if (name === "sha1") run.hmacSha1(length);
+    else run.hmacSha256(length);
+    const tag = new Uint8Array(DIGEST[name]);
+    for (let i = 0; i < tag.length; i++) tag[i] = area[HMAC_TAG + i] as number;
     // What is left must be zeros behind the next key and message, too.
-    area.fill(0, HMAC_KEY, HMAC_END);
+    area.fill(0, HMAC_KEY, end + HASH_BLOCK + LENGTH_OCTETS);
     return tag;
+  };
+}
+
+function copy(octets: Uint8Array, area: Uint8Array, at: number): void {
+  if (octets.length >= WORTH_A_CALL) area.set(octets, at);
+  else for (let i = 0; i < octets.length; i++) area[at + i] = octets[i] as number;
+}
+
+/**
+ * `aesOnce` by the kernel for up to eight blocks: an object per key costs node:crypto more than these, and eight at once cost the kernel as much as one.
+ * Otherwise, and where the kernel cannot run, by an object.
+ */
+export function aesOnceBy(aesBlocks: CryptoProvider["aesBlocks"]): CryptoProvider["aesOnce"] {
+  return (key, blocks) => {
+    const isShort = (key.length === 16 || key.length === 32) && blocks.length % BLOCK === 0 && blocks.length <= LANES * BLOCK;
+    const run = isShort ? keyKernel() : undefined;
+    if (run === undefined) {
+      const aes = aesBlocks(key);
+      aes.encrypt(blocks, blocks);
+      aes.wipe();
+      return;
+    }
+    const { area } = run;
+    for (let lane = 0; lane < blocks.length; lane += BLOCK) layKey(area, lane, key, 0, key.length);
+    copy(blocks, area, STATE);
+    run.encrypt(key.length);
+    for (let i = 0; i < blocks.length; i++) blocks[i] = area[STATE + i] as number;
+    area.fill(0, STATE, WRAP_END);
   };
 }
 
@@ -120,8 +154,7 @@ export function wrapManyBy(wrapOne: CryptoProvider["aesKeyWrapPad"]): CryptoProv
 /** Puts a key and what it wraps into a lane: A ‖ P[1] in the state, P[2] and so on in the parts (RFC 5649 §4.1). */
 function lay(area: Uint8Array, lane: number, keys: Uint8Array, plaintexts: Uint8Array, from: number, length: number): void {
   const at = BLOCK * lane;
-  for (let i = 0; i < BLOCK; i++) area[KEYS + at + i] = keys[from + i] as number;
-  if (length > BLOCK) for (let i = 0; i < BLOCK; i++) area[KEYS + GROUP + at + i] = keys[from + BLOCK + i] as number;
+  layKey(area, at, keys, from, length);
   for (let i = 0; i < 4; i++) area[STATE + at + i] = INITIAL_VALUE[i] as number;
   area[STATE + at + 4] = 0;
   area[STATE + at + 5] = 0;
@@ -131,6 +164,12 @@ function lay(area: Uint8Array, lane: number, keys: Uint8Array, plaintexts: Uint8
   for (let part = 0, next = from + HALF; next < from + length; part++, next += HALF) {
     for (let i = 0; i < HALF; i++) area[PARTS + GROUP * part + at + HALF + i] = plaintexts[next + i] as number;
   }
+}
+
+/** Puts a key into the lane that begins at `at`: the first 16 octets, and in a place of their own the others. */
+function layKey(area: Uint8Array, at: number, keys: Uint8Array, from: number, length: number): void {
+  for (let i = 0; i < BLOCK; i++) area[KEYS + at + i] = keys[from + i] as number;
+  if (length > BLOCK) for (let i = 0; i < BLOCK; i++) area[KEYS + GROUP + at + i] = keys[from + BLOCK + i] as number;
 }
 
 /** Takes A ‖ R[1] ‖ … ‖ R[n] out of a lane. Parts take turns in their places, and the last one is in the state. */

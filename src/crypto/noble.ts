@@ -5,7 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
-import { hmacOnceBy, wrapManyBy } from "./key-kernel.js";
+import { aesOnceBy, hmacOnceBy, wrapManyBy } from "./key-kernel.js";
 import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
@@ -173,7 +173,11 @@ const primitives = {
     for (const part of parts) running.update(part);
     return running.digest();
   },
-  hmacOnce: hmacOnceBy((name, key, message) => hmac(HASHES[name], key, message)),
+  hmacOnce: hmacOnceBy((name, key, ...parts) => {
+    const running = hmac.create(HASHES[name], key);
+    for (const part of parts) running.update(part);
+    return running.digest();
+  }),
 };
 
 /** The portable backend: runs wherever JavaScript with `crypto.getRandomValues` runs. */
@@ -183,6 +187,7 @@ export const nobleCrypto: CryptoProvider = {
   ...primitives,
   hmac: createHmac,
   aesBlocks: createAesBlocks,
+  aesOnce: aesOnceBy(createAesBlocks),
   aesGcm: createAesGcm,
   aesKeyWrap,
   aesKeyUnwrap,

@@ -127,11 +127,11 @@ function cipherOf(encrAlg: number): KeyCipher {
 /** AES-CM with IV = (S XOR (0x0000 || CSB ID || T)) || 0x0000 (RFC 3830 §4.2.3); the last 16 bits count blocks. */
 function counterModeCrypt(crypto: CryptoProvider, keys: MessageKeys, context: KemacContext, input: Uint8Array): Uint8Array {
   const iv = new Uint8Array(16);
-  iv.set(keys.salt);
-  const suffix = new Uint8Array(12);
-  new DataView(suffix.buffer).setUint32(0, context.csbId);
-  suffix.set(timestamp64(context.timestamp), 4);
-  for (let i = 0; i < suffix.length; i++) iv[2 + i] = (iv[2 + i] as number) ^ (suffix[i] as number);
+  const { csbId } = context;
+  const t = timestamp64(context.timestamp);
+  for (let i = 0; i < keys.salt.length; i++) iv[i] = keys.salt[i] as number;
+  for (let i = 0; i < 4; i++) iv[2 + i] = (iv[2 + i] as number) ^ ((csbId >>> (24 - 8 * i)) & 0xff);
+  for (let i = 0; i < 8; i++) iv[6 + i] = (iv[6 + i] as number) ^ (t[i] as number);
   const blocks = Math.ceil(input.length / 16);
   const keystream = new Uint8Array(16 * blocks);
   for (let block = 0; block < blocks; block++) {
@@ -139,10 +139,9 @@ function counterModeCrypt(crypto: CryptoProvider, keys: MessageKeys, context: Ke
     iv[15] = block & 0xff;
     keystream.set(iv, 16 * block);
   }
-  const aes = crypto.aesBlocks(keys.encryptionKey);
-  aes.encrypt(keystream, keystream);
-  aes.wipe();
-  const output = input.map((octet, i) => octet ^ (keystream[i] as number));
+  crypto.aesOnce(keys.encryptionKey, keystream);
+  const output = new Uint8Array(input.length);
+  for (let i = 0; i < input.length; i++) output[i] = (input[i] as number) ^ (keystream[i] as number);
   wipe(keystream);
   return output;
 }
@@ -154,10 +153,7 @@ function counterModeCrypt(crypto: CryptoProvider, keys: MessageKeys, context: Ke
 export function computeMac(crypto: CryptoProvider, macAlg: number, keys: MessageKeys, ...parts: readonly Uint8Array[]): Uint8Array {
   const hash = HASH_OF_MAC.get(macAlg);
   if (hash === undefined) throw new MikeyError("mikey.mac-algorithm", `MAC alg ${macAlg} is not supported`);
-  const hmac = crypto.hmac(hash, keys.authenticationKey);
-  const mac = hmac.compute(...parts);
-  hmac.wipe();
-  return mac;
+  return crypto.hmacOnce(hash, keys.authenticationKey, ...parts);
 }
 
 /** Compares in constant time. @throws MikeyError `mikey.authentication`, `mikey.mac-algorithm` */

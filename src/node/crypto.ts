@@ -3,6 +3,7 @@ import { WatchwordError, wipe } from "../bytes/index.js";
 import {
   type AesBlocks,
   type AesGcm,
+  aesOnceBy,
   type CryptoProvider,
   type HashName,
   type Hmac,
@@ -95,33 +96,11 @@ function createHmac(name: HashName, key: Uint8Array): Hmac {
   };
 }
 
-/** The memory of `hmacOnce`: K XOR ipad ‖ text, as long as a rekey message, and K XOR opad ‖ inner digest. */
-const once = {
-  inner: new Uint8Array(64 + 1280),
-  outer: { sha1: new Uint8Array(64 + 20), sha256: new Uint8Array(64 + 32) },
-} as const;
-let onceText = once.inner;
-
-/** As `createHmac`, in memory that lasts: an object per key costs more than the tag. */
-function hmacOnce(name: HashName, key: Uint8Array, message: Uint8Array): Uint8Array {
-  const { block } = HASHES[name];
-  const { inner } = once;
-  const outer = once.outer[name];
-  const length = block + message.length;
-  if (key.length > block || length > inner.length) return plainOctets(crypto.createHmac(name, key).update(message).digest());
-  inner.fill(0x36, 0, block);
-  outer.fill(0x5c, 0, block);
-  for (let i = 0; i < key.length; i++) {
-    inner[i] = (key[i] as number) ^ 0x36;
-    outer[i] = (key[i] as number) ^ 0x5c;
-  }
-  inner.set(message, block);
-  if (onceText.length !== length) onceText = inner.subarray(0, length);
-  copyLatin1(oneShotText(name, onceText), outer, block);
-  const tag = plainOctets(oneShot(name, outer));
-  inner.fill(0, 0, length);
-  outer.fill(0);
-  return tag;
+/** For messages that are too long for the key kernel. */
+function hmacOnce(name: HashName, key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
+  const running = crypto.createHmac(name, key);
+  for (const part of parts) running.update(part);
+  return plainOctets(running.digest());
 }
 
 function copyLatin1(text: string, out: Uint8Array, at: number): void {
@@ -233,8 +212,23 @@ function wrapPadName(key: Uint8Array): string {
   return WRAP_PAD[key.length] as string;
 }
 
+/** Random octets ahead: a call of the generator costs the same for one and for hundreds. What is given away is wiped here. */
+const ahead = { octets: new Uint8Array(512), used: 512, most: 64 };
+
+function randomBytes(length: number): Uint8Array {
+  if (!(length <= ahead.most)) return plainOctets(crypto.randomBytes(length));
+  if (ahead.used + length > ahead.octets.length) {
+    crypto.randomFillSync(ahead.octets);
+    ahead.used = 0;
+  }
+  const octets = ahead.octets.slice(ahead.used, ahead.used + length);
+  ahead.octets.fill(0, ahead.used, ahead.used + length);
+  ahead.used += length;
+  return octets;
+}
+
 const primitives = {
-  randomBytes: (length: number): Uint8Array => plainOctets(crypto.randomBytes(length)),
+  randomBytes,
   hash,
   hmacOnce: hmacOnceBy(hmacOnce),
 };
@@ -246,6 +240,7 @@ export const nodeCrypto: CryptoProvider = {
   ...primitives,
   hmac: createHmac,
   aesBlocks: createAesBlocks,
+  aesOnce: aesOnceBy(createAesBlocks),
   aesGcm: createAesGcm,
   aesKeyWrap(key, initialValue, plaintext) {
     const algorithm = wrapName(key, initialValue);

@@ -1,4 +1,4 @@
-import { formatHex } from "../../src/bytes/index.js";
+import { concatBytes, formatHex } from "../../src/bytes/index.js";
 import type { CryptoProvider } from "../../src/crypto/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 
@@ -85,10 +85,10 @@ export function recordingCrypto(keyLength: number): Recording {
   const derivations = new Map<string, string>();
   const crypto: CryptoProvider = {
     ...nodeCrypto,
-    hmacOnce(name, key, message) {
-      const tag = nodeCrypto.hmacOnce(name, key, message);
+    hmacOnce(name, key, ...parts) {
+      const tag = nodeCrypto.hmacOnce(name, key, ...parts);
       const from = formatHex(key);
-      derivations.set(`${from} ${formatHex(message)}`, formatHex(tag));
+      derivations.set(`${from} ${formatHex(concatBytes(...parts))}`, formatHex(tag));
       for (let at = 0; at + keyLength <= tag.length; at += keyLength) {
         rules.push({ from: [from], to: formatHex(tag.subarray(at, at + keyLength)) });
       }

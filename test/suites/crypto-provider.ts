@@ -79,8 +79,10 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
     });
 
     it.each(HMACS)("HMAC $name once with key $key", ({ name, key, message, tag }) => {
-      const once = provider.hmacOnce(name, parseHex(key), parseHex(message));
+      const octets = parseHex(message);
+      const once = provider.hmacOnce(name, parseHex(key), octets);
       expect(formatHex(once)).toBe(tag);
+      expect(formatHex(provider.hmacOnce(name, parseHex(key), octets.subarray(0, 3), octets.subarray(3)))).toBe(tag);
       expect(formatHex(provider.hmacOnce(name, parseHex("00"), parseHex("00")))).not.toBe(tag);
       expect(formatHex(once)).toBe(tag);
     });
@@ -131,6 +133,16 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       expect(formatHex(out)).toBe(output);
     });
 
+    it.each(AES)("AES once, several blocks in place, under $key", ({ key, output }) => {
+      for (const count of [1, 3, 8, 9]) {
+        const memory = new Uint8Array(16 * count + 4);
+        const blocks = memory.subarray(3, 3 + 16 * count);
+        for (let at = 0; at < blocks.length; at += 16) blocks.set(parseHex(AES_INPUT), at);
+        provider.aesOnce(parseHex(key), blocks);
+        expect(formatHex(memory)).toBe(`000000${output.repeat(count)}00`);
+      }
+    });
+
     it.each(rfc6188.vectors.filter((vector) => vector.counter !== undefined))("RFC 6188 §7 $name", (vector) => {
       const out = new Uint8Array(16);
       provider.aesBlocks(parseHex(vector.sessionKey as string)).encrypt(parseHex(vector.counter as string), out);
@@ -151,6 +163,9 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
     });
 
     it.each([0, 8, 15, 17, 31, 33])("AES refuses a key of %i octets", (length) => {
+      expect(() => provider.aesOnce(new Uint8Array(length), new Uint8Array(16))).toThrow(
+        expect.objectContaining({ code: "crypto.key-length" }),
+      );
       expect(() => provider.aesBlocks(new Uint8Array(length))).toThrow(expect.objectContaining({ code: "crypto.key-length" }));
       expect(() => provider.aesGcm(new Uint8Array(length))).toThrow(expect.objectContaining({ code: "crypto.key-length" }));
     });
@@ -328,6 +343,12 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
     it("random octets have the length asked for and do not repeat", () => {
       expect(provider.randomBytes(0)).toHaveLength(0);
       expect(formatHex(provider.randomBytes(32))).not.toBe(formatHex(provider.randomBytes(32)));
+    });
+
+    it("random octets of many small requests are different, and each owns its memory", () => {
+      const requests = Array.from({ length: 500 }, (_, i) => provider.randomBytes(16 + (i % 60)));
+      expect(new Set(requests.map((octets) => formatHex(octets.subarray(0, 16)))).size).toBe(requests.length);
+      expect(new Set(requests.map(({ buffer }) => buffer)).size).toBe(requests.length);
     });
 
     it("what it returns are plain Uint8Arrays", () => {

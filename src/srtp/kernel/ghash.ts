@@ -13,13 +13,13 @@ import {
   type ModuleBuilder,
   type Operand,
   set,
+  swapWord,
   V128,
   v128,
   when,
   whileLoop,
 } from "../../crypto/kernel/index.js";
 import { GHASH_BUFFER, GHASH_GROUP, GHASH_STATE, GHASH_TABLE, JOB, JOB_OCTETS, KEY } from "../kernel-layout.js";
-import { swapWord } from "./sha1.js";
 
 const BLOCK = 16;
 /** Tables of the lower nibbles come behind those of the upper. */

@@ -12,6 +12,7 @@ import {
   type Local,
   type ModuleBuilder,
   type Operand,
+  SWAP_WORDS,
   set,
   V128,
   v128,
@@ -19,7 +20,7 @@ import {
   whileLoop,
 } from "../../crypto/kernel/index.js";
 import { COUNTER_BASE, DIGESTS, JOB, JOB_OCTETS, LANES } from "../kernel-layout.js";
-import { type Sha1Functions, SWAP_WORDS } from "./sha1.js";
+import type { Sha1Functions } from "./sha1.js";
 
 /** Functions for packets that other parts of the kernel call. */
 export interface PacketFunctions {

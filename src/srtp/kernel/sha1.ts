@@ -3,36 +3,33 @@ import {
   type Code,
   call,
   doWhile,
+  emitSha1,
   type FunctionBody,
   type FunctionHandle,
   I32,
+  INNER_PAD,
   i8x16,
   i32,
   i32x4,
   type Local,
+  littleEndian,
   type ModuleBuilder,
   type Operand,
+  OUTER_PAD,
+  rotateLanes,
+  SHA1_CONSTANTS,
+  SHA1_INITIAL,
+  SWAP_WORDS,
   set,
+  sha1Mix,
+  sha1StateAt,
+  swapWord,
   V128,
   v128,
-  whileLoop,
 } from "../../crypto/kernel/index.js";
 import { DIGESTS, JOB, KEY, LANE_TABLE, LANES, SHA1_SCHEDULE, SHA1_STATE, TAIL_STRIDE, TAILS } from "../kernel-layout.js";
 
-/** Initial hash value and round constants (FIPS 180-4 §5.3.1, §4.2.1). */
-const INITIAL = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];
-const ROUND_CONSTANTS = [0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6];
 const BLOCK = 64;
-/** HMAC pads (RFC 2104 §2). */
-const INNER_PAD = 0x36;
-const OUTER_PAD = 0x5c;
-
-const littleEndian = (words: readonly number[]): number[] =>
-  words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
-
-/** The order of octets turned round in each word. */
-export const SWAP_WORDS = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
-
 /** Functions that other parts of the kernel call. */
 export interface Sha1Functions {
   /** HMAC-SHA1 of one job: the digest goes to the first of `DIGESTS`. */
@@ -41,40 +38,16 @@ export interface Sha1Functions {
   readonly hmac4: FunctionHandle;
 }
 
-/** A word with its octets turned round. */
-export function swapWord(word: Operand): Code {
-  return i32.or(i32.and(i32.rotl(word, 8), 0x00ff00ff), i32.and(i32.rotl(word, 24), 0xff00ff00));
-}
-
-/** f of FIPS 180-4 §4.1.1 for round `t`, over words or over lanes of words. */
-function mix(t: number, b: Operand, c: Operand, d: Operand, of: { and: Gate; or: Gate; xor: Gate }): Code {
-  if (t < 20) return of.xor(d, of.and(b, of.xor(c, d)));
-  if (t >= 40 && t < 60) return of.or(of.and(b, c), of.and(d, of.or(b, c)));
-  return of.xor(of.xor(b, c), d);
-}
-type Gate = (a: Operand, b: Operand) => Code;
-
-/** Rotates the words of a vector to the left. */
-function rotateLanes(vector: Operand, by: number): Code {
-  if (by === 1) return i32x4.sub(i32x4.add(vector, vector), i32x4.gtS(v128.const(new Array(16).fill(0)), vector));
-  return v128.or(i32x4.shl(vector, by), i32x4.shrU(vector, 32 - by));
-}
-
-/** a to e in round `t`: instead of moving five values on, the names move. */
-function stateAt(state: readonly Local[], t: number): [a: Local, b: Local, c: Local, d: Local, e: Local] {
-  return [0, 1, 2, 3, 4].map((k) => state[(k + 80 - t) % 5]) as [Local, Local, Local, Local, Local];
-}
-
 /** Adds SHA-1 and HMAC-SHA1 to a module. */
 export function addSha1(module: ModuleBuilder): Sha1Functions {
   const swapAt = module.constant(SWAP_WORDS);
-  const constantsAt = module.constant(ROUND_CONSTANTS.flatMap((word) => littleEndian([word, word, word, word])));
-  const initialAt = module.constant(littleEndian(INITIAL));
+  const constantsAt = module.constant(SHA1_CONSTANTS);
+  const initialAt = module.constant(littleEndian(SHA1_INITIAL));
   // The outer hash has one block: 20 octets of inner digest and the padding for 64 + 20 octets, the same for every message.
   const outerAt = module.constant(Array.from({ length: LANES }, () => outerBlock()).flat());
 
   const compress = module.function(undefined, [I32, I32], [], (body, data, blocks) => {
-    emitCompress(body, data as Local, blocks as Local, constantsAt);
+    emitSha1(body, data as Local, blocks as Local, { state: SHA1_STATE, schedule: SHA1_SCHEDULE, constants: constantsAt });
   });
   const pad = module.function(undefined, [I32, I32, I32, I32, I32], [I32], emitPad);
   const hmac = module.function("hmac", [I32], [], (body, job) => {
@@ -141,65 +114,6 @@ function outerBlock(): number[] {
 
 function copyState(from: Operand, to: number, offset = 0): Code {
   return block(v128.store(to, v128.load(from, offset)), i32.store(to, i32.load(from, offset + 16), 16));
-}
-
-/**
- * Compresses `blocks` blocks into the state (FIPS 180-4 §6.1.2). The schedule is made four words at a time; rounds take its words
- * from memory, where the constant is already added.
- */
-function emitCompress(body: FunctionBody, data: Local, blocks: Local, constantsAt: number): void {
-  const state = body.locals(I32, 5);
-  const before = body.locals(I32, 5);
-  const words = body.locals(V128, 8);
-  const x = body.local(V128);
-  const swap = body.hold(V128, v128.const(SWAP_WORDS));
-  const constants = ROUND_CONSTANTS.map((_, i) => body.hold(V128, v128.load(constantsAt, 16 * i)));
-  const group = (g: number): Local => words[g & 7] as Local;
-
-  const schedule = (g: number): Code => {
-    const code: Code[] = [];
-    if (g < 4) {
-      code.push(set(group(g), i8x16.swizzle(v128.load(data, 16 * g), swap)));
-    } else if (g < 8) {
-      // W[t] = ROTL1(W[t-3] ^ W[t-8] ^ W[t-14] ^ W[t-16]); the last word of four needs the first, which is added afterwards.
-      const three = i32x4.shuffle(group(g - 1), i32x4.splat(0), [1, 2, 3, 4]);
-      const fourteen = i32x4.shuffle(group(g - 4), group(g - 3), [2, 3, 4, 5]);
-      code.push(set(x, v128.xor(v128.xor(three, group(g - 2)), v128.xor(fourteen, group(g - 4)))));
-      const first = i32x4.shuffle(i32x4.splat(0), x, [0, 1, 2, 4]);
-      code.push(set(group(g), v128.xor(rotateLanes(x, 1), rotateLanes(first, 2))));
-    } else {
-      // The same recurrence applied to itself: W[t] = ROTL2(W[t-6] ^ W[t-16] ^ W[t-28] ^ W[t-32]), four words that need none of each other.
-      const six = i32x4.shuffle(group(g - 2), group(g - 1), [2, 3, 4, 5]);
-      code.push(set(x, v128.xor(v128.xor(six, group(g - 4)), v128.xor(group(g - 7), group(g - 8)))));
-      code.push(set(group(g), rotateLanes(x, 2)));
-    }
-    code.push(v128.store(SHA1_SCHEDULE, i32x4.add(group(g), constants[Math.floor(g / 5)] as Local), 16 * g));
-    return block(...code);
-  };
-
-  const rounds: Code[] = [];
-  for (let g = 0; g < 20; g++) {
-    rounds.push(schedule(g));
-    for (let t = 4 * g; t < 4 * g + 4; t++) {
-      const [a, b, c, d, e] = stateAt(state, t);
-      rounds.push(
-        set(e, i32.add(i32.add(i32.add(e, i32.load(SHA1_SCHEDULE, 4 * t)), mix(t, b, c, d, i32)), i32.rotl(a, 5))),
-        set(b, i32.rotl(b, 30)),
-      );
-    }
-  }
-  body.emit(
-    block(...state.map((word, i) => set(word, i32.load(SHA1_STATE, 4 * i)))),
-    whileLoop(
-      blocks,
-      block(...state.map((word, i) => set(before[i] as Local, word))),
-      ...rounds,
-      block(...state.map((word, i) => set(word, i32.add(word, before[i] as Local)))),
-      set(data, i32.add(data, BLOCK)),
-      set(blocks, i32.sub(blocks, 1)),
-    ),
-    block(...state.map((word, i) => i32.store(SHA1_STATE, word, 4 * i))),
-  );
 }
 
 /**
@@ -271,9 +185,9 @@ function emitCompressLanes(body: FunctionBody, turns: Local, constantsAt: number
         set(word(t), rotateLanes(word(t), 1)),
       );
     }
-    const [a, b, c, d, e] = stateAt(state, t);
+    const [a, b, c, d, e] = sha1StateAt(state, t);
     rounds.push(
-      set(e, i32x4.add(i32x4.add(i32x4.add(e, i32x4.add(word(t), constant)), mix(t, b, c, d, v128)), rotateLanes(a, 5))),
+      set(e, i32x4.add(i32x4.add(i32x4.add(e, i32x4.add(word(t), constant)), sha1Mix(t, b, c, d, v128)), rotateLanes(a, 5))),
       set(b, rotateLanes(b, 30)),
     );
   }

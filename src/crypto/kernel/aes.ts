@@ -36,10 +36,10 @@ const storePlanes = (planes: readonly Operand[], address: Operand): Code[] =>
 const spread = (value: Local, bit: number): Code => i8x16.splat(i32.sub(0, i32.and(i32.shrU(value, bit), 1)));
 
 /**
- * Adds key wrap (RFC 3394 §2.2.1) of eight keys at once, each under a key of its own. AES is bitsliced from the key schedule to the last step: what
+ * Adds AES of eight blocks at once and key wrap (RFC 3394 §2.2.1) of eight keys, each under a key of its own. It is bitsliced from the key schedule to the last step: what
  * differs between the eight is data only.
  */
-export function addKeyWrap(module: ModuleBuilder): void {
+export function addAes(module: ModuleBuilder): void {
   const permutations = addAesPermutations(module);
 
   /** Blocks to planes, and back. */
@@ -88,6 +88,15 @@ export function addKeyWrap(module: ModuleBuilder): void {
     );
   });
 
+  const expand = (rounds: Local, keyLength: Local): Code =>
+    ifElse(i32.eq(keyLength, 16), block(call(expandShort), set(rounds, 10)), block(call(expandLong), set(rounds, 14)));
+
+  /** Encrypts the eight blocks in `STATE` under the keys of so many octets in `KEYS`. */
+  module.function("encrypt", [I32], [], (body, keyLength) => {
+    const rounds = body.local(I32);
+    body.emit(expand(rounds, keyLength as Local), call(transposeAt, STATE), call(encrypt, rounds), call(transposeAt, STATE));
+  });
+
   /** Wraps what is in `STATE` and in so many `PARTS` under the keys of so many octets in `KEYS`. */
   module.function("wrap", [I32, I32], [], (body, ...parameters) => {
     const [keyLength, parts] = parameters as [Local, Local];
@@ -104,7 +113,7 @@ export function addKeyWrap(module: ModuleBuilder): void {
       doWhile(i32.ltU(part, partsEnd), call(transposeAt, part), set(part, i32.add(part, GROUP))),
     );
     body.emit(
-      ifElse(i32.eq(keyLength, 16), block(call(expandShort), set(rounds, 10)), block(call(expandLong), set(rounds, 14))),
+      expand(rounds, keyLength),
       transposeAll,
       set(part, PARTS),
       set(step, 1),
