@@ -42,6 +42,8 @@ export interface AdmissionOptions
   readonly isKnown: (identity: string) => boolean;
   /** What somebody may do in a group; undefined where it may not join. */
   readonly roleIn: (group: Group, identity: string, request: RegistrationRequest) => Promise<MemberRole | undefined>;
+  /** Whether somebody has been expelled since `roleIn` was asked, which may take as long as a user thinks. */
+  readonly expelledSince: (group: Group, identity: string) => Promise<boolean>;
 }
 
 /** Memberships that one registration made. */
@@ -202,6 +204,9 @@ async function join(
   const failed = memberships.find((result) => result.status === "rejected");
   if (failed !== undefined)
     throw new GcksRefusal("gcks.overload", "the group cannot be changed now", OVERLOAD, { cause: failed.reason, retryAfter: 5 });
+  // Whoever expels looks for members after it is durable: either it finds the new one, or this finds out.
+  for (const { group } of pending.memberships)
+    if (await options.expelledSince(group, name)) throw new MikeyError("mikey.not-a-member", "the sender was expelled meanwhile");
   const { downKey } = pending.started;
   return [
     ...groupHelloExtensions(

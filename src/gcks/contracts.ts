@@ -110,6 +110,8 @@ export interface AuditEvent {
 export interface GcksMetrics {
   readonly groups: number;
   readonly members: number;
+  /** Registrations that are remembered: those with a membership, and for a while those that have none any more. */
+  readonly sessions: number;
   readonly registrations: number;
   readonly refusals: number;
   readonly rekeys: number;

@@ -9,6 +9,7 @@ import {
   openLeave,
   type ProvisionedRegistration,
   provisionedRegistration,
+  type ReceivedReport,
   wipeGroupRegistration,
 } from "../gsa/index.js";
 import type { Clock, Endpoint, Timers } from "../io/index.js";
@@ -77,6 +78,8 @@ const MOST_REGISTRATIONS = 256;
 /** docs/protocol.md §21: reports of one address that are checked before one verifies, each second. */
 const REPORTS_PER_SECOND = 10;
 const MOST_ADDRESSES = 4096;
+/** Sessions at which those that have ended are looked for. */
+const LEAST_TO_PRUNE = 64;
 const REFUSED = { sip: 403, rtsp: 403 } as const;
 const NOWHERE: Endpoint = { host: "", port: 0 };
 /** docs/protocol.md §24. */
@@ -124,6 +127,9 @@ class Controller implements Gcks {
     reports: 0,
     reportsRefused: 0,
   };
+  #pruneAt = LEAST_TO_PRUNE;
+  /** Counts expulsions, so that a registration under way notices one that came in between. */
+  #expelled = 0;
   readonly #reporters = new Map<string, { second: number; count: number }>();
   #underWay = 0;
   #closed = false;
@@ -176,7 +182,12 @@ class Controller implements Gcks {
 
   get metrics(): GcksMetrics {
     const groups = [...this.#groups.values()];
-    return { ...this.#counts, groups: groups.length, members: groups.reduce((sum, { size }) => sum + size, 0) };
+    return {
+      ...this.#counts,
+      groups: groups.length,
+      members: groups.reduce((sum, { size }) => sum + size, 0),
+      sessions: this.#sessions.size,
+    };
   }
 
   get groups(): readonly GroupView[] {
@@ -235,7 +246,7 @@ class Controller implements Gcks {
     try {
       if (!equalBytes(registration.gcks.data, this.#options.identity.data))
         throw new GcksRefusal("gcks.refused", "the registration SA is of another key server", REFUSED);
-      const { groupNamed, roleIn } = this.#admission();
+      const { groupNamed, roleIn, expelledSince } = this.#admission();
       for (const name of provisioned.groups) {
         const group = groupNamed(name);
         const allowed = group === undefined ? undefined : await roleIn(group, provisioned.member, request);
@@ -244,6 +255,8 @@ class Controller implements Gcks {
           throw new GcksRefusal("gcks.refused", "the member may not join a group of its registration SA", REFUSED);
         const number = await group.admit({ identity: registration.member, role }, streams);
         memberships.push({ group, number, role });
+        if (await expelledSince(group, provisioned.member))
+          throw new GcksRefusal("gcks.refused", "the member was expelled meanwhile", REFUSED);
         const { role: _role, gcks: _gcks, member: _member, ...keys } = registration;
         await group.bind(number, keys, channel);
       }
@@ -270,6 +283,7 @@ class Controller implements Gcks {
     if (identity === undefined) throw new WatchwordError("gcks.unknown-member", "there is no such member");
     // First it is kept out, then thrown out: it must not come back in between.
     await this.#expulsions.expel(name, identity);
+    this.#expelled++;
     const numbers = group.numbersOf(identity);
     await group.remove(numbers, "expelled");
     return numbers.length;
@@ -305,6 +319,7 @@ class Controller implements Gcks {
 
   #admission(): AdmissionOptions {
     const { clock, store, identity, findCredential, keyPairs, policy, isLocalIdentity, skewMs } = this.#options;
+    const expelled = this.#expelled;
     return {
       crypto: this.#crypto,
       clock,
@@ -319,6 +334,8 @@ class Controller implements Gcks {
         [...this.#groups.values()].find(({ definition, ended }) => !ended && equalBytes(definition.group, group)),
       isKnown: (name) => [...this.#groups.values()].some(({ definition }) => roleFor(definition, name) !== undefined),
       roleIn: (group, name, request) => this.#roleIn(group, name, request),
+      expelledSince: async ({ definition }, name) =>
+        this.#expelled !== expelled && (await this.#expulsions.isExpelled(definition.name, name)),
     };
   }
 
@@ -354,23 +371,43 @@ class Controller implements Gcks {
     const session = new Session(this.#crypto, registration, memberships, request, response, {
       now: () => this.#options.clock.now(),
       report: (message) => this.#report(message, undefined, session),
-      over: () => this.#sessions.delete(key),
+      over: () => {
+        if (this.#sessions.get(key) === session) this.#sessions.delete(key);
+      },
       lingerMs: ACKNOWLEDGEMENT_MS,
       timers: this.#options.timers,
     });
     this.#sessions.set(key, session);
+    if (this.#sessions.size >= this.#pruneAt) this.#prune();
     return session.answer;
   }
 
-  #report(octets: Uint8Array, from: Endpoint | undefined, session: Session | undefined): Promise<Uint8Array | undefined> {
-    const report = decodeReport(octets);
+  /** Drops sessions whose memberships have all ended. Each costs a look at one other, spread over those that begin. */
+  #prune(): void {
+    for (const [key, session] of this.#sessions) {
+      if (session.lives) continue;
+      this.#sessions.delete(key);
+      session.wipe();
+    }
+    this.#pruneAt = Math.max(LEAST_TO_PRUNE, 2 * this.#sessions.size);
+  }
+
+  /** @throws (rejects) CodecError, WatchwordError for what is no report */
+  async #report(octets: Uint8Array, from: Endpoint | undefined, session: Session | undefined): Promise<Uint8Array | undefined> {
+    let report: ReceivedReport;
+    try {
+      report = decodeReport(octets);
+    } catch (error) {
+      this.#counts.reportsRefused++;
+      throw error;
+    }
     const group = [...this.#groups.values()].find(
       ({ csbId, definition }) => csbId === report.csbId && equalBytes(definition.group, report.group),
     );
     // In a dialog or session only its own memberships report.
     if (group === undefined || (session !== undefined && !session.has(group, report.member))) {
       this.#counts.reportsRefused++;
-      return Promise.resolve(undefined);
+      return undefined;
     }
     return group.report(report, from);
   }
@@ -461,25 +498,31 @@ class Session implements MemberSession {
   }
 
   async end(proof: Uint8Array | undefined): Promise<{ verdict: "verified" | "rejected" | "absent"; acknowledgement?: Uint8Array }> {
-    const { verdict, acknowledgement } = await this.#leave(proof);
-    for (const { group, number } of this.#memberships) {
-      if (group.member(number) === undefined) continue;
-      // An outsider that injects an end must not be able to throw members out (docs/protocol.md §19).
-      if (group.definition.unprovenLeaves) await group.remove([number], "left").catch(() => undefined);
-      else group.lost(number, this.#channel);
-    }
     this.#hooks.timers.after(this.#hooks.lingerMs, () => {
       this.#hooks.over();
-      if (!this.lives) this.wipe();
+      this.wipe();
     });
-    return { verdict, ...(acknowledgement === undefined ? {} : { acknowledgement }) };
+    try {
+      const { verdict, acknowledgement } = await this.#leave(proof);
+      return { verdict, ...(acknowledgement === undefined ? {} : { acknowledgement }) };
+    } finally {
+      // The dialog or session is over, whatever came of the proof.
+      for (const { group, number } of this.#memberships) {
+        if (group.member(number) === undefined) continue;
+        // An outsider that injects an end must not be able to throw members out (docs/protocol.md §19).
+        if (group.definition.unprovenLeaves) await group.remove([number], "left").catch(() => undefined);
+        else group.lost(number, this.#channel);
+      }
+    }
   }
 
   lost(): void {
     for (const { group, number } of this.#memberships) group.lost(number, this.#channel);
   }
 
+  /** Proves and reports nothing any more. */
   wipe(): void {
+    this.#memberships = [];
     wipeGroupRegistration(this.#registration);
   }
 

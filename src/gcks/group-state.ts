@@ -9,7 +9,7 @@ import type { AdmittedMember, GroupBirth, GroupStep, MemberKeys, SenderPosition 
 
 /** A membership (docs/protocol.md §20.1). */
 export interface Member extends AdmittedMember {
-  /** The id of its leaf at admission, or a number of the group's where there is no tree. */
+  /** Nobody else's in the group's life: what is said of a membership that has ended is never taken for another one. */
   readonly number: number;
   /** Its leaf of now. */
   leaf: number;
@@ -71,6 +71,7 @@ export class GroupState {
   #sequence = 0;
   #ended = false;
   #treeAt = 0;
+  #dataKeysAt = 0;
 
   constructor(crypto: CryptoProvider, definition: GroupDefinition, birth: GroupBirth) {
     this.#crypto = crypto;
@@ -105,6 +106,11 @@ export class GroupState {
   /** When the KEK was last replaced, milliseconds since 1970. */
   get treeAt(): number {
     return this.#treeAt;
+  }
+
+  /** When all data keys were last replaced. */
+  get dataKeysAt(): number {
+    return this.#dataKeysAt;
   }
 
   get ended(): boolean {
@@ -145,16 +151,17 @@ export class GroupState {
     const { rekey, admit = [] } = step;
     const changed = rekey !== undefined && rekey.keepTree !== true;
     const prepared = !changed || this.#tree === undefined ? undefined : this.#prepareTree(this.#tree, step, rekey);
-    const leaves = prepared === undefined ? [] : [...("admitted" in prepared ? prepared.admitted : prepared.joined)];
-    const numbers = prepared === undefined ? (step.numbers ?? []) : leaves;
-    if (numbers.length !== admit.length) throw new WatchwordError("gcks.ledger", "members without a place");
+    const numbers = step.numbers ?? [];
+    const leaves = prepared === undefined ? numbers : [...("admitted" in prepared ? prepared.admitted : prepared.joined)];
+    if (numbers.length !== admit.length || leaves.length !== admit.length)
+      throw new WatchwordError("gcks.ledger", "members without a place");
     const dataKeys = rekey === undefined ? [] : rekey.dataKeys.map(({ dataSa, mki }) => this.#dataKey(rekey.seed, dataSa, mki));
     return {
       step,
       tree: prepared,
       dataKeys,
-      numbers: [...numbers],
-      commit: () => this.#commit(step, prepared, numbers, dataKeys),
+      numbers,
+      commit: () => this.#commit(step, prepared, leaves, dataKeys),
       drop: () => {
         prepared?.drop();
         if (prepared !== undefined && "groupKey" in prepared) wipe(prepared.groupKey);
@@ -171,6 +178,7 @@ export class GroupState {
         sequence: this.#sequence,
         ended: this.#ended,
         treeAt: this.#treeAt,
+        dataKeysAt: this.#dataKeysAt,
         dataKeys: this.#dataKeys,
         epochs: this.#epochs,
         members: [...this.members.values()],
@@ -187,6 +195,7 @@ export class GroupState {
       readonly sequence: number;
       readonly ended: boolean;
       readonly treeAt: number;
+      readonly dataKeysAt: number;
       readonly dataKeys: DataKey[];
       readonly epochs: HeldEpoch[];
       readonly members: Member[];
@@ -198,6 +207,7 @@ export class GroupState {
     group.#sequence = dump.sequence;
     group.#ended = dump.ended;
     group.#treeAt = dump.treeAt;
+    group.#dataKeysAt = dump.dataKeysAt;
     group.#dataKeys = dump.dataKeys;
     group.#epochs = dump.epochs;
     for (const member of dump.members) group.#seat({ ...member, keys: member.keys });
@@ -224,8 +234,8 @@ export class GroupState {
     );
   }
 
-  #commit(step: GroupStep, prepared: PreparedStep["tree"], numbers: readonly number[], dataKeys: readonly DataKey[]): void {
-    const { rekey, at } = step;
+  #commit(step: GroupStep, prepared: PreparedStep["tree"], leaves: readonly number[], dataKeys: readonly DataKey[]): void {
+    const { rekey, at, numbers = [] } = step;
     prepared?.commit();
     const rekeyed = prepared !== undefined && !("admitted" in prepared);
     for (const number of step.leave ?? []) this.#depart(number, rekeyed || this.#tree === undefined);
@@ -241,14 +251,14 @@ export class GroupState {
         this.#hold({ kek: { spi: rekey.sequence, key: prepared.groupKey } }, "kek", rekey.sequence);
         wipe(prepared.groupKey);
       }
+      if (dataKeys.length > 0) this.#dataKeysAt = at;
       this.#replaceDataKeys(dataKeys);
     }
     (step.admit ?? []).forEach((member, index) => {
-      const number = numbers[index] as number;
       this.#seat({
         ...member,
-        number,
-        leaf: number,
+        number: numbers[index] as number,
+        leaf: leaves[index] as number,
         admittedIn: this.#sequence,
         admittedAt: at,
         state: "provisional",
@@ -259,7 +269,8 @@ export class GroupState {
     });
     for (const { number, keys } of step.bind ?? []) {
       const member = this.members.get(number);
-      if (member !== undefined) member.keys = keys;
+      // Copies: one registration may serve several groups, and each wipes what is its own.
+      if (member !== undefined) member.keys = copyOfKeys(keys);
     }
     for (const { number, counter } of step.confirm ?? []) {
       const member = this.members.get(number);
@@ -357,6 +368,11 @@ export class GroupState {
     wipe(secret);
     return made;
   }
+}
+
+function copyOfKeys(keys: MemberKeys): MemberKeys {
+  const { downKey, upKey, proofKey } = keys;
+  return { ...keys, downKey: downKey.slice(), upKey: upKey.slice(), proofKey: proofKey.slice() };
 }
 
 /** A member's identity as text, for policies and logs. */

@@ -89,6 +89,8 @@ const MOST_TOGETHER = 1024;
 const RENEW_AT = 0.8;
 const SWEEP_MS = 5000;
 const LONGEST_MS = 0x7fff_ffff;
+/** Until a rekey that was due, and failed, is tried again. */
+const RETRY_MS = 5000;
 /** Attempts to append what may be appended already. */
 const ATTEMPTS = 3;
 
@@ -104,11 +106,11 @@ export class Group {
   #queue: Operation[] = [];
   #working: Promise<void> | undefined;
   #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
-  #batchedLeaves = false;
   /** Identities had more memberships than they may have when the group was restored. */
   #crowded = false;
   #closed = false;
-  #broken: unknown;
+  /** What is in memory is perhaps not what is in the store. */
+  #broken = false;
 
   private constructor(context: GroupContext, definition: GroupDefinition, state: GroupState, ver: Ver, gseq: number) {
     this.#context = context;
@@ -133,7 +135,7 @@ export class Group {
     const ver = await context.store.append(logOf(definition.name), NO_VERSION, {
       gseq: 1,
       id: attemptId(context.crypto),
-      data: encodeBirth(birth),
+      data: encodeBirth(birth, []),
     });
     const group = new Group(context, definition, new GroupState(context.crypto, definition, birth), ver, 1);
     group.#audit("group-created");
@@ -193,6 +195,8 @@ export class Group {
   /** The registration is complete: its keys are kept, and the member is reached by this channel. */
   async bind(number: number, keys: MemberKeys, channel: MemberChannel): Promise<void> {
     await this.#enqueue({ kind: "bind", number, keys });
+    // Whoever took too long has been removed meanwhile.
+    if (this.member(number) === undefined) throw new WatchwordError("gcks.not-a-member", "the membership has ended");
     this.#distribution.attach(number, channel);
   }
 
@@ -281,7 +285,8 @@ export class Group {
     if (from !== undefined) this.#distribution.locate(member.number, from);
     const senders = report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]));
     await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, senders });
-    const behind = report.kekSpi !== this.#state.kekSpi && !this.#waits(member);
+    // Without a rekey SA every report asks for the keys of now (docs/protocol.md §18).
+    const behind = this.#state.tree === undefined || (report.kekSpi !== this.#state.kekSpi && !this.#waits(member));
     const { keys } = member;
     return behind && keys !== undefined && this.member(member.number) === member
       ? this.gsa(member.number, keys.downKey)
@@ -301,9 +306,7 @@ export class Group {
     if (this.#state.ended) return;
     // What was durable before a crash may not have been sent, or not often enough (§16.8): the same octets again.
     if (packets.length > 0) this.#distribution.send(packets);
-    this.#batchedLeaves = this.#state.departed.size > 0;
-    if (this.#batchedLeaves || (this.#state.tree?.pending ?? 0) > 0)
-      this.#after("batch", this.definition.batchIntervalMs, () => this.#batch());
+    if (this.#state.departed.size > 0 || (this.#state.tree?.pending ?? 0) > 0) this.#awaitBatch();
     this.#schedulePeriod();
     this.#scheduleHeartbeat();
     this.#timers.set(
@@ -313,7 +316,7 @@ export class Group {
   }
 
   #enqueue(operation: Wanted): Promise<number | undefined> {
-    if (this.#closed || this.#broken !== undefined) return Promise.reject(unavailable(this.#broken));
+    if (this.#closed) return Promise.reject(unavailable(undefined));
     if (this.#state.ended) return Promise.reject(new WatchwordError("gcks.group-ended", "the group has ended"));
     return new Promise((done, failed) => {
       this.#queue.push({ ...operation, done, failed });
@@ -337,6 +340,7 @@ export class Group {
     const alone = first.kind === "end" ? 1 : this.#queue.findIndex(({ kind }) => kind === "end");
     const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
     try {
+      if (this.#broken) await this.#recover();
       if (first.kind === "end") await this.#finish(first.restart, operations);
       else await this.#take(operations);
     } catch (error) {
@@ -363,20 +367,23 @@ export class Group {
     const rekeys = wanted.length > 0 || joinsNow || leavesNow;
     const membership =
       admissions.length > 0 || leaving.size > 0 || this.#state.departed.size > 0 || (this.#state.tree?.pending ?? 0) > 0;
+    // Who has left is locked out by whatever message takes its leaf away, the one of a join too (docs/protocol.md §16.4).
+    const lockedOut = rekeys && definition.leaves !== "none" && (leaving.size > 0 || this.#state.departed.size > 0);
     const newDataKeys =
       wanted.length > 0 ||
       leavesNow ||
+      lockedOut ||
       (joinsNow && definition.joins !== "none") ||
       ((admissions.length > 0 || !tree) && this.#state.dataKeys.length === 0);
     const needsStep = rekeys || admissions.length > 0;
     const admit: AdmittedMember[] = [];
     for (const { member, streams } of admissions) admit.push({ ...member, ssrcs: await this.#assignSsrcs(streams) });
-    const sequence = needsStep && tree && rekeys ? await this.#reserve("sequence") : undefined;
+    const sequence = needsStep && tree && rekeys ? await this.#reserveSequence() : undefined;
     const dataKeys = newDataKeys && (rekeys || !tree) ? await this.#reserveMkis() : [];
     const step: GroupStep = {
       at: clock.now(),
       ...(admit.length === 0 ? {} : { admit }),
-      ...(tree || admit.length === 0 ? {} : { numbers: await this.#reserveNumbers(admit.length) }),
+      ...(admit.length === 0 ? {} : { numbers: await this.#reserveNumbers(admit.length) }),
       ...(leaving.size === 0 ? {} : { leave: [...leaving] }),
       ...listed("bind", operations, (operation) =>
         operation.kind === "bind" ? [{ number: operation.number, keys: operation.keys }] : [],
@@ -410,10 +417,16 @@ export class Group {
       throw error;
     }
     const names = new Map([...leaving].map((number) => [number, this.#nameOf(number)]));
+    const confirmed = new Set(
+      (step.confirm ?? []).map(({ number }) => number).filter((number) => this.member(number)?.state === "provisional"),
+    );
     prepared.commit();
     if (sequence !== undefined) this.#rekeyed(prepared, packets);
+    else if (dataKeys.length > 0) this.#schedulePeriod();
     this.#conclude(operations, prepared.numbers, names);
-    if (!rekeys && tree && (admissions.length > 0 || leaving.size > 0)) this.#awaitBatch(leaving.size > 0);
+    for (const number of confirmed)
+      if (this.member(number) !== undefined) this.#audit("confirmed", this.#nameOf(number), { number });
+    if (!rekeys && tree && (admissions.length > 0 || leaving.size > 0)) this.#awaitBatch();
     await this.#snapshotIfDue();
   }
 
@@ -440,19 +453,9 @@ export class Group {
           if (operation.reason === "removed" || operation.reason === "expelled") channel?.close();
         }
       }
-      if (operation.kind === "report") this.#confirmed(operation.number);
       operation.done(undefined);
     }
   }
-
-  #confirmed(number: number): void {
-    const member = this.member(number);
-    if (member === undefined || this.#announced.has(number)) return;
-    this.#announced.add(number);
-    this.#audit("confirmed", identityText(member), { number });
-  }
-
-  readonly #announced = new Set<number>();
 
   async #seal(sequence: number, prepared: PreparedStep, gone: readonly number[], immediate: boolean): Promise<Uint8Array[]> {
     const { crypto } = this.#context;
@@ -474,7 +477,6 @@ export class Group {
   #rekeyed(prepared: PreparedStep, packets: readonly Uint8Array[]): void {
     const { count } = this.#context;
     this.#cancel("batch");
-    this.#batchedLeaves = false;
     count("rekeys");
     if (packets.length > 0) this.#distribution.send(packets);
     const { tree } = prepared;
@@ -488,13 +490,15 @@ export class Group {
     this.#scheduleHeartbeat();
   }
 
-  #awaitBatch(leaves: boolean): void {
-    this.#batchedLeaves ||= leaves;
-    if (!this.#timers.has("batch")) this.#after("batch", this.definition.batchIntervalMs, () => this.#batch());
+  #awaitBatch(): void {
+    if (!this.#timers.has("batch")) this.#after("batch", this.definition.batchIntervalMs, () => this.#rekeyDue("batch", false));
   }
 
-  #batch(): void {
-    this.#enqueue({ kind: "rekey", replace: false }).catch(() => undefined);
+  /** Nobody waits for it: where it fails it is tried again, or who has left would stay in. */
+  #rekeyDue(timer: "batch" | "period", replace: boolean): void {
+    this.#enqueue({ kind: "rekey", replace }).catch(() => {
+      if (!this.#closed && !this.#state.ended) this.#after(timer, RETRY_MS, () => this.#rekeyDue(timer, replace));
+    });
   }
 
   /** Ends the group with a signed farewell (§20.2); after `restart` it begins again as another one of the same name. */
@@ -503,21 +507,21 @@ export class Group {
     const packets: Uint8Array[] = [];
     let sequence = this.#state.sequence;
     if (this.#state.hasKek) {
-      sequence = await this.#reserve("sequence");
+      sequence = await this.#reserveSequence();
       packets.push(await sealEnd(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()), restart));
     }
     const step: GroupStep = { at: clock.now(), end: true };
     const prepared = this.#state.prepare(step);
-    await this.#append(encodeStep(step, packets));
+    const birth = restart ? newBirth(crypto) : undefined;
+    // The end and the new beginning are one record: nothing can come between them.
+    await this.#append(birth === undefined ? encodeStep(step, packets) : encodeBirth(birth, packets));
     prepared.commit();
     const channels = [...this.#state.members.keys()].flatMap((number) => this.#distribution.channelOf(number) ?? []);
     if (packets.length > 0) this.#distribution.send(packets);
     for (const timer of this.#timers.values()) timer.cancel();
     this.#timers.clear();
     this.#audit(restart ? "group-restarted" : "group-ended");
-    if (restart) {
-      const birth = newBirth(crypto);
-      await this.#append(encodeBirth(birth));
+    if (birth !== undefined) {
       const old = this.#state;
       this.#state = new GroupState(crypto, this.definition, birth);
       old.wipe();
@@ -543,10 +547,26 @@ export class Group {
         const code = error instanceof WatchwordError ? error.code : "";
         if ((code === "store.ambiguous" || code === "store.unavailable") && attempt < ATTEMPTS) continue;
         // What was or was not written cannot be told any more, or another controller writes: go on from the store, not from memory.
-        if (code !== "store.unavailable") this.#broken = error;
+        this.#broken = code !== "store.unavailable";
         throw unavailable(error);
       }
     }
+  }
+
+  /** Goes on from what the store has, in place of what memory has. */
+  async #recover(): Promise<void> {
+    const found = await load(this.#context, this.definition);
+    if (found === undefined) throw unavailable(undefined);
+    const old = this.#state;
+    this.#state = found.state;
+    this.#ver = found.ver;
+    this.#gseq = found.gseq;
+    this.#broken = false;
+    old.wipe();
+    this.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
+    if (found.packets.length > 0) this.#distribution.send(found.packets);
+    if (found.state.departed.size > 0 || (found.state.tree?.pending ?? 0) > 0) this.#awaitBatch();
+    this.#schedulePeriod();
   }
 
   async #snapshotIfDue(): Promise<void> {
@@ -664,15 +684,29 @@ export class Group {
     return this.#context.reservations.reserve(this.definition.name, name);
   }
 
+  /** Above the last message's: where another controller has been at work, numbers that were set aside before may be below it. */
+  async #reserveSequence(): Promise<number> {
+    for (;;) {
+      const sequence = await this.#reserve("sequence");
+      if (sequence > this.#state.sequence) return sequence;
+    }
+  }
+
   #schedulePeriod(): void {
     const { rekey, data } = this.definition;
-    if (rekey === undefined) return;
-    const lifetimes = [rekey.kekLifetime, ...data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0)];
-    const seconds = Math.min(rekey.period ?? Number.POSITIVE_INFINITY, RENEW_AT * Math.min(...lifetimes));
-    this.#after("period", 1000 * seconds, () => {
-      // Nobody is there to be told, and the first who joins gets new keys.
-      if (this.#state.members.size === 0) this.#schedulePeriod();
-      else this.#enqueue({ kind: "rekey", replace: this.#kekIsOld() }).catch(() => undefined);
+    const { dataKeysAt, treeAt, members } = this.#state;
+    const lifetimes = data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0);
+    const period = Math.min(rekey?.period ?? Number.POSITIVE_INFINITY, RENEW_AT * Math.min(...lifetimes));
+    // From when the keys were made: neither a restart nor a rekey that leaves some of them puts it off.
+    const due = Math.min(
+      dataKeysAt + 1000 * period,
+      rekey === undefined ? Number.POSITIVE_INFINITY : treeAt + 1000 * RENEW_AT * rekey.kekLifetime,
+    );
+    const wait = Math.min(LONGEST_MS, due - this.#context.clock.now());
+    this.#after("period", members.size === 0 ? LONGEST_MS : Math.max(1, wait), () => {
+      // Nobody is there to be told, and the first who joins gets new keys. Nor is it due where a timer could not wait longer.
+      if (this.#state.members.size === 0 || this.#context.clock.now() < due) this.#schedulePeriod();
+      else this.#rekeyDue("period", this.#kekIsOld());
     });
   }
 
@@ -690,13 +724,16 @@ export class Group {
 
   async #beat(): Promise<void> {
     try {
-      if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined) {
+      if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined && !this.#broken) {
         const { crypto, clock } = this.#context;
         const { sequence } = this.#state;
         const octets = await sealHeartbeat(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()));
         // A change that became durable meanwhile speaks for itself.
         if (sequence === this.#state.sequence && !this.#closed) this.#distribution.beat(octets);
       }
+    } catch (error) {
+      // A signing key elsewhere may be out of reach for a while.
+      this.#audit("delivery-failed", undefined, { reason: error instanceof Error ? error.message : "failed" });
     } finally {
       if (!this.#closed && !this.#state.ended) this.#scheduleHeartbeat();
     }
@@ -829,10 +866,8 @@ async function load(
       state?.wipe();
       state = new GroupState(crypto, definition, content.birth);
     } else if (state === undefined) throw new WatchwordError("gcks.ledger", "a step of a group that was never made");
-    else {
-      state.prepare(content.step).commit();
-      if (content.packets.length > 0) packets = content.packets;
-    }
+    else state.prepare(content.step).commit();
+    if (content.packets.length > 0) packets = content.packets;
     ver = record.ver;
     gseq = record.gseq;
   }

@@ -25,7 +25,7 @@ export interface SenderPosition {
 export interface GroupStep {
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** Who is admitted, in the order in which the tree seats them, and the numbers that they get where there is no tree. */
+  /** Who is admitted, in the order in which the tree seats them, and the numbers that they get. */
   readonly admit?: readonly AdmittedMember[];
   readonly numbers?: readonly number[];
   /** Registrations that are complete. */
@@ -70,13 +70,15 @@ export function encodeStep(step: GroupStep, packets: readonly Uint8Array[]): Uin
   return encodeRecord(STEP, stringify(step), packets);
 }
 
-export function encodeBirth({ csbId, rand, ssrcKey }: GroupBirth): Uint8Array {
-  return encodeRecord(BIRTH, stringify({ csbId, rand, ssrcKey }), []);
+/** A record: a group begins, or begins again. @param packets the farewell of the one before */
+export function encodeBirth({ csbId, rand, ssrcKey }: GroupBirth, packets: readonly Uint8Array[]): Uint8Array {
+  return encodeRecord(BIRTH, stringify({ csbId, rand, ssrcKey }), packets);
 }
 
-export type LedgerRecord =
+export type LedgerRecord = { readonly packets: readonly Uint8Array[] } & (
   | { readonly kind: "birth"; readonly birth: GroupBirth }
-  | { readonly kind: "step"; readonly step: GroupStep; readonly packets: readonly Uint8Array[] };
+  | { readonly kind: "step"; readonly step: GroupStep }
+);
 
 /** @throws WatchwordError `gcks.ledger` for what this version did not write */
 export function decodeRecord(data: Uint8Array): LedgerRecord {
@@ -89,7 +91,9 @@ export function decodeRecord(data: Uint8Array): LedgerRecord {
     const content = parse(utf8Text(reader.bytes("content", reader.u32("length"))) ?? "");
     const packets: Uint8Array[] = [];
     while (reader.remaining > 0) packets.push(reader.bytes("packet", reader.u16("length")));
-    return kind === BIRTH ? { kind: "birth", birth: content as GroupBirth } : { kind: "step", step: content as GroupStep, packets };
+    return kind === BIRTH
+      ? { kind: "birth", birth: content as GroupBirth, packets }
+      : { kind: "step", step: content as GroupStep, packets };
   } catch (error) {
     if (error instanceof WatchwordError && error.code === "gcks.ledger") throw error;
     throw new WatchwordError("gcks.ledger", "a record cannot be read", { cause: error });

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { defaultCrypto } from "../../src/crypto/index.js";
 import { decodeRekey, heldGroupKey, sealEnd, sealLeave, sealRekey, sealReport, signingKeyId } from "../../src/gsa/index.js";
+import type { Membership } from "../../src/member/membership.js";
 import { CsMapType, createInitiator, encodeNtp, PrfFunc } from "../../src/mikey/index.js";
 import { createRig, definition, GCKS, PSK, type Rig, type RigMember, uri } from "./rig.js";
 
@@ -119,6 +120,76 @@ describe("leaving and reporting for somebody else", () => {
     expect(rig.gcks.members("blue")).toHaveLength(3);
   });
 
+  it("is not believed in a dialog whose membership has ended: nobody gets the number that it had", async () => {
+    rig = await createRig();
+    const before = await rig.join("listener1");
+    const { session } = before.carrier;
+    const { registration } = internals(before);
+    if (session === undefined || registration === undefined) throw new Error("not a member");
+    const { downKey, upKey, proofKey } = registration;
+    const kept = { ...registration, downKey: downKey.slice(), upKey: upKey.slice(), proofKey: proofKey.slice() };
+    before.member.close();
+    // The same member in another dialog, and then somebody who gets the leaf that has become free.
+    const again = await rig.join("listener1");
+    await rig.settle(3000);
+    const victim = await rig.join("listener2");
+    await rig.settle(3000);
+    const proof = internals(again).proof();
+    if (proof === undefined) throw new Error("not a member");
+    const now = encodeNtp(rig.network.clock.now());
+    for (const key of [kept.proofKey, new Uint8Array(32)]) {
+      const { octets } = sealLeave(defaultCrypto, { ...kept, proofKey: key }, [proof], now, true);
+      expect(await session.receive(octets)).toBeUndefined();
+      expect(await session.end(octets)).toEqual({ verdict: "rejected" });
+    }
+    await rig.settle(5000);
+    expect(rig.gcks.members("blue").map(({ identity }) => identity)).toEqual([
+      "sip:listener1@example.org",
+      "sip:listener2@example.org",
+    ]);
+    expect(membership(victim).state).toBe("in-step");
+    const numbers = rig.audit.flatMap(({ type, detail }) => (type === "admitted" ? [detail?.["number"]] : []));
+    expect(new Set(numbers).size).toBe(numbers.length);
+  });
+
+  it("takes nothing from the other groups of the registration: its keys stay what they are", async () => {
+    rig = await createRig({ definitions: [definition(), definition({ name: "red" })] });
+    const member = await rig.join("listener1", { groups: ["blue", "red"] });
+    await rig.settle(3000);
+    const [blue, red] = member.member.memberships as unknown as Membership[];
+    const proof = red?.proof();
+    if (blue?.registration === undefined || blue.constants === undefined || proof === undefined) throw new Error("not a member");
+    const { octets } = sealLeave(defaultCrypto, blue.registration, [proof], encodeNtp(rig.network.clock.now()), false);
+    await member.carrier.session?.receive(octets);
+    expect(rig.gcks.members("red")).toEqual([]);
+    const { reports, reportsRefused } = rig.gcks.metrics;
+    const [number = 0] = rig.gcks.members("blue").map((view) => view.number);
+    // Whoever wipes the keys of one membership must not make those of the other known to everybody.
+    const forged = sealReport(defaultCrypto, new Uint8Array(32), blue.constants, {
+      counter: 1000,
+      member: number,
+      kekSpi: undefined,
+      streams: [],
+    });
+    expect(await member.carrier.session?.receive(forged)).toBeUndefined();
+    expect(rig.gcks.metrics.reportsRefused).toBe(reportsRefused + 1);
+    blue.report();
+    await rig.settle(100);
+    expect(rig.gcks.metrics.reports).toBe(reports + 1);
+  });
+
+  it("by datagrams that are no reports does nothing", async () => {
+    const { good } = await trio();
+    const [report] = good.carrier.sent.reports;
+    if (report === undefined) throw new Error("no report");
+    const { reportsRefused } = rig.gcks.metrics;
+    for (let at = 0; at < report.length; at++) rig.gcks.receiveDatagram(report.subarray(0, at), { host: `host ${at}`, port: 1 });
+    rig.gcks.receiveDatagram(Uint8Array.of(...report, 0), { host: "more", port: 1 });
+    await rig.settle(100);
+    // Two octets say what it claims to be; what is shorter is not even that.
+    expect(rig.gcks.metrics.reportsRefused).toBe(reportsRefused + report.length - 1);
+  });
+
   it("an end without a proof ends no membership, unless the policy says so", async () => {
     const { good } = await trio();
     expect(await good.carrier.session?.end(undefined)).toEqual({ verdict: "absent" });
@@ -200,6 +271,6 @@ describe("registrations", () => {
 });
 
 /** What a member knows: a thief has read its memory. */
-function internals(member: RigMember) {
-  return membership(member) as unknown as import("../../src/member/membership.js").Membership;
+function internals(member: RigMember): Membership {
+  return membership(member) as unknown as Membership;
 }
