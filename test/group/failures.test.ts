@@ -1,0 +1,224 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { WatchwordError } from "../../src/bytes/index.js";
+import { defaultCrypto } from "../../src/crypto/index.js";
+import { createSimulatedNetwork } from "../../src/io/index.js";
+import { createMemoryStore, type Store } from "../../src/store/index.js";
+import { createRig, definition, type Rig } from "./rig.js";
+
+let rig: Rig;
+afterEach(() => rig.close());
+
+const group = () => rig.gcks.groups[0] ?? expect.unreachable();
+
+/** A store that fails where it is told to. */
+function failingStore(fails: (log: string, text: string) => string | undefined): Store {
+  const { clock, timers } = createSimulatedNetwork();
+  const store = createMemoryStore({ clock, timers });
+  const append = store.append.bind(store);
+  store.append = async (log, expected, record) => {
+    const code = fails(log, new TextDecoder("latin1").decode(record.data));
+    // What is ambiguous happened all the same.
+    if (code === "store.ambiguous") await append(log, expected, record);
+    if (code !== undefined) throw new WatchwordError(code, "the disk is full");
+    return append(log, expected, record);
+  };
+  return store;
+}
+
+describe("whoever has left is locked out", () => {
+  it("by the message of a join, where that comes before the batch and joins bring no new keys", async () => {
+    rig = await createRig({
+      definitions: [definition({ rekeyOnJoin: "none", rekeyOnLeave: "batched", batchInterval: 5 })],
+    });
+    await rig.join("speaker1");
+    const leaver = await rig.join("listener1");
+    await rig.settle(5000);
+    const { mkis } = group();
+    await leaver.member.leave();
+    await rig.join("listener2");
+    expect(group().mkis).not.toEqual(mkis);
+    await rig.join("listener3");
+    const after = group().mkis;
+    await rig.join("listener4");
+    // Nobody left in between.
+    expect(group().mkis).toEqual(after);
+  });
+
+  it("although the store failed when the batch was due", async () => {
+    let failing = false;
+    const store = failingStore((_log, text) => (failing && text.includes('"sequence":') ? "store.unavailable" : undefined));
+    rig = await createRig({ definitions: [definition({ rekeyOnLeave: "batched", batchInterval: 2 })], gcks: { store } });
+    await rig.join("speaker1");
+    const leaver = await rig.join("listener1");
+    await rig.settle(5000);
+    const { mkis } = group();
+    await leaver.member.leave();
+    failing = true;
+    await rig.settle(10_000);
+    expect(group().mkis).toEqual(mkis);
+    failing = false;
+    await rig.settle(10_000);
+    expect(group().mkis).not.toEqual(mkis);
+  });
+
+  it("although its registration was under way when it was expelled", async () => {
+    let answer: (allowed: boolean) => void = () => undefined;
+    const asked = new Promise<boolean>((resolve) => {
+      answer = resolve;
+    });
+    rig = await createRig({
+      gcks: { authorise: ({ identity }) => (identity.includes("listener") ? asked : Promise.resolve(true)) },
+    });
+    await rig.join("speaker1");
+    const joining = await rig.join("listener1", { idle: true });
+    const outcome = joining.member.join();
+    outcome.catch(() => undefined);
+    await rig.settle(1000);
+    expect(await rig.gcks.expel("blue", "sip:listener1@example.org")).toBe(0);
+    answer(true);
+    await rig.settle(1000);
+    await expect(outcome).rejects.toMatchObject({ code: "mikey.peer-error", report: { errorNos: [242] } });
+    expect(rig.gcks.members("blue").map(({ identity }) => identity)).toEqual(["sip:speaker1@example.org"]);
+  });
+});
+
+describe("keys are renewed in time", () => {
+  const HOUR = 3_600_000;
+  const definitions = [definition({ rekeyOnJoin: "none", membershipLifetime: 86_400 }, { period: 3600, heartbeat: 0 })];
+
+  it("however often others join without new keys", async () => {
+    rig = await createRig({ definitions });
+    await rig.join("speaker1");
+    const { mkis } = group();
+    for (let joins = 0; joins < 4; joins++) {
+      await rig.settle(0.3 * HOUR);
+      await rig.join(`listener${joins}`);
+    }
+    expect(group().mkis).not.toEqual(mkis);
+  });
+
+  it("however often the key server is restarted", async () => {
+    rig = await createRig({ definitions });
+    await rig.join("speaker1");
+    const { mkis } = group();
+    for (let restarts = 0; restarts < 4; restarts++) {
+      await rig.settle(0.3 * HOUR);
+      await rig.restart();
+    }
+    expect(group().mkis).not.toEqual(mkis);
+  });
+
+  it("although the store failed when they were due", async () => {
+    let failing = false;
+    const store = failingStore((_log, text) => (failing && text.includes('"sequence":') ? "store.unavailable" : undefined));
+    rig = await createRig({ definitions, gcks: { store } });
+    await rig.join("speaker1");
+    const { mkis } = group();
+    await rig.settle(0.9 * HOUR);
+    failing = true;
+    await rig.settle(0.2 * HOUR);
+    failing = false;
+    await rig.settle(10_000);
+    expect(group().mkis).not.toEqual(mkis);
+  });
+
+  it("in a group without a rekey SA too, whose members ask for them", async () => {
+    const data = [{ number: 1, lifetime: 3600 }];
+    rig = await createRig({ definitions: [definition({ rekeyOnJoin: "none", rekeyOnLeave: "none", data }, null)] });
+    const speaker = await rig.join("speaker1");
+    const listener = await rig.join("listener1");
+    const { mkis } = group();
+    await rig.settle(2 * HOUR);
+    expect(group().mkis).not.toEqual(mkis);
+    speaker.speak(1);
+    // What it does not have yet it asks for.
+    await rig.settle(20_000);
+    speaker.speak(2);
+    await rig.settle(100);
+    expect(listener.heard.at(-1)).toBe(2);
+  });
+});
+
+describe("a key server goes on", () => {
+  it("where a signing key is out of reach for a heartbeat", async () => {
+    const signer = defaultCrypto.importPrivateKey((await defaultCrypto.generateKeyPair("ed25519")).pkcs8);
+    let reachable = true;
+    rig = await createRig({
+      gcks: {
+        signer: {
+          publicKey: signer.publicKey,
+          signatureSchemes: signer.signatureSchemes,
+          sign: (scheme, message) => (reachable ? signer.sign(scheme, message) : Promise.reject(new Error("no HSM"))),
+        },
+      },
+    });
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    reachable = false;
+    await rig.settle(15_000);
+    reachable = true;
+    const { length } = rig.control;
+    await rig.settle(30_000);
+    expect(rig.control.length).toBeGreaterThan(length);
+    expect(rig.audit.find(({ type }) => type === "delivery-failed")).toMatchObject({ detail: { reason: "no HSM" } });
+    expect(listener.member.memberships[0]?.state).toBe("in-step");
+  });
+
+  it("from what the store has, where nobody can tell whether a step was written", async () => {
+    let failing = false;
+    const store = failingStore((log) => (failing && log === "group/blue" ? "store.ambiguous" : undefined));
+    rig = await createRig({ gcks: { store } });
+    const speaker = await rig.join("speaker1");
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    const { sequence } = group();
+    failing = true;
+    await expect(rig.gcks.rekey("blue")).rejects.toMatchObject({ code: "gcks.unavailable" });
+    expect(group().sequence).toBe(sequence);
+    failing = false;
+    await rig.gcks.rekey("blue");
+    expect(group().sequence).toBeGreaterThan(sequence + 1);
+    await rig.settle(5000);
+    speaker.speak(7);
+    await rig.settle(100);
+    expect(listener.heard).toEqual([7]);
+    expect(speaker.member.memberships[0]?.sequence).toBe(group().sequence);
+  });
+
+  it("with a group that was to begin again, whatever happens after its farewell was written", async () => {
+    let [restarting, failing] = [false, false];
+    const store = failingStore((log) => {
+      if (log !== "group/blue") return undefined;
+      if (failing) return "store.unavailable";
+      failing = restarting;
+      return undefined;
+    });
+    rig = await createRig({ gcks: { store } });
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    const before = group().sequence;
+    restarting = true;
+    await rig.gcks.restart("blue");
+    [restarting, failing] = [false, false];
+    const said = rig.control.length;
+    await rig.restart();
+    expect(group().state).toBe("active");
+    // Who did not hear the farewell hears it now.
+    expect(rig.control.length).toBeGreaterThan(said);
+    await rig.settle(20_000);
+    expect(listener.member.memberships[0]?.state).toBe("in-step");
+    expect(group().sequence).toBeGreaterThan(before);
+  });
+
+  it("without keeping what members of long ago said", async () => {
+    rig = await createRig({ definitions: [definition({}, { heartbeat: 0, resynchronisationDelay: 0.01 })] });
+    const member = await rig.join("listener1");
+    for (let registrations = 0; registrations < 80; registrations++) {
+      member.carrier.onLost?.();
+      await rig.settle(20);
+    }
+    expect(member.carrier.sent.iMessages.length).toBeGreaterThan(70);
+    expect(rig.gcks.metrics).toMatchObject({ members: 1 });
+    expect(rig.gcks.metrics.sessions).toBeLessThan(40);
+  });
+});
