@@ -148,6 +148,10 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
     credentials,
   };
   root.finish();
+  for (const [index, { rekey }] of config.groups.entries()) {
+    if (rekey?.serverAddress !== undefined && config.control.local === undefined)
+      root.fail(`groups[${index}].rekey.server`, "needs control.listen: reports come in there");
+  }
   if (config.sip.length + config.rtsp.length === 0) root.fail("sip", "or rtsp is missing: nobody could join");
   return config;
 }

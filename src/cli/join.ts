@@ -37,6 +37,7 @@ interface JoinFlags {
   readonly out?: Endpoint;
   readonly tone?: true;
   readonly interface?: string;
+  readonly unicast?: true;
   readonly user?: User;
   readonly ca?: string;
   readonly insecure?: true;
@@ -73,6 +74,7 @@ export function joinCommand(): Command {
     .option("--out <rtp://host:port>", "plain RTP goes there", parseRtp)
     .option("--tone", "send the built-in tone")
     .option("--interface <name>", "network interface of the multicast groups")
+    .option("--unicast", "get rekey messages by unicast UDP where the group has multicast too")
     .option("--user <name:password>", "digest authentication", parseUser)
     .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
     .option("--insecure", "accept any certificate")
@@ -118,6 +120,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     ...(flags.in === undefined ? {} : { input: flags.in }),
     ...(flags.out === undefined ? {} : { output: flags.out }),
     ...(flags.interface === undefined ? {} : { interface: flags.interface }),
+    ...(flags.unicast === undefined ? {} : { unicast: flags.unicast }),
     ...(flags.user === undefined ? {} : { login: { user: flags.user.name, password: flags.user.password } }),
     ...(flags.ca === undefined ? {} : { ca: flags.ca }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
@@ -168,11 +171,12 @@ function roleOf(role: JoinFlags["role"]): MemberRole {
 }
 
 /** Facts of a membership for machines. Nothing here is a key. */
-function factsOf({ role, sequence, control, streams }: GroupMembership) {
+function factsOf({ role, sequence, control, server, streams }: GroupMembership) {
   return {
     role,
     sequence,
     control,
+    server,
     streams: streams.map(({ destination, ssrc, mki }) => ({ destination, ssrc, mki })),
   };
 }
@@ -182,7 +186,7 @@ function describeJoined({ membership, inputs }: JoinedGroup): string {
     ({ number, destination, ssrc }, index) =>
       `stream ${number}: ${destination ?? "as described"}, our SSRC ${ssrc ?? "none"}${inputs[index] === undefined ? "" : `, plain RTP comes in at ${inputs[index]?.host}:${inputs[index]?.port}`}`,
   );
-  return [`joined: rekey messages ${membership.control ?? "in the dialog"}`, ...streams].join("\n");
+  return [`joined: rekey messages ${membership.control ?? membership.server ?? "in the dialog"}`, ...streams].join("\n");
 }
 
 function mkiOf({ streams }: GroupMembership): string {

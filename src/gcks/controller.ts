@@ -271,8 +271,11 @@ class Controller implements Gcks {
   receiveDatagram(datagram: Uint8Array, from: Endpoint): void {
     if (datagram[1] !== DataType.REPORT || !this.#mayReport(from)) return;
     this.#report(datagram, from, undefined)
-      .then((answer) => {
-        if (answer !== undefined) this.#options.unicast?.(answer, from);
+      .then((good) => {
+        if (good === undefined) return;
+        // Many members may be behind one address: what is limited is what fails (docs/protocol.md §21).
+        this.#reporters.delete(from.host);
+        if (good.answer !== undefined) this.#options.unicast?.(good.answer, from);
       })
       .catch(() => undefined);
   }
@@ -370,7 +373,7 @@ class Controller implements Gcks {
   ): RegistrationAnswer {
     const session = new Session(this.#crypto, registration, memberships, request, response, {
       now: () => this.#options.clock.now(),
-      report: (message) => this.#report(message, undefined, session),
+      report: async (message) => (await this.#report(message, undefined, session))?.answer,
       over: () => {
         if (this.#sessions.get(key) === session) this.#sessions.delete(key);
       },
@@ -393,7 +396,7 @@ class Controller implements Gcks {
   }
 
   /** @throws (rejects) CodecError, WatchwordError for what is no report */
-  async #report(octets: Uint8Array, from: Endpoint | undefined, session: Session | undefined): Promise<Uint8Array | undefined> {
+  async #report(octets: Uint8Array, from: Endpoint | undefined, session: Session | undefined) {
     let report: ReceivedReport;
     try {
       report = decodeReport(octets);

@@ -196,7 +196,7 @@ function readRekey(value: unknown, path: string): Omit<RekeyPolicy, "verificatio
   );
   const signature: RekeySignature = rekey.choice("signature", ["none", "ed25519", "ecdsa-p256-sha256"], "ed25519");
   const control = rekey.optional("address", (key) => readControlAddress(rekey, key));
-  const server = rekey.optional("server", (key) => rekey.text(key));
+  const server = rekey.optional("server", (key) => readServerAddress(rekey, key));
   const retransmission = {
     count: rekey.integer("retransmissions", 3, GROUP_LIMITS.retransmissions),
     firstMs: rekey.milliseconds("retransmissionInterval", 250, GROUP_LIMITS.retransmissionMs),
@@ -231,7 +231,17 @@ function readRekey(value: unknown, path: string): Omit<RekeyPolicy, "verificatio
   return policy;
 }
 
-/** `239.0.0.1:2269` or a unicast address of the key server. */
+/** `192.0.2.1:2269` or `gcks.example.org:2269`: where members reach the key server by UDP. */
+function readServerAddress(rekey: Fields, key: string): string {
+  const text = rekey.text(key);
+  const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+)):(\d{1,5})$/i.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  if (host === undefined || isMulticast(host) || Number(match?.[3]) > 65_535 || Number(match?.[3]) === 0)
+    rekey.fail(key, "is an address of the key server and a port, for example 192.0.2.1:2269");
+  return `udp://${text}`;
+}
+
+/** `239.0.0.1:2269`. */
 function readControlAddress(rekey: Fields, key: string): string {
   const text = rekey.text(key);
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text);

@@ -40,6 +40,8 @@ export class Distribution {
   readonly #options: DistributionOptions;
   readonly #ways = new Map<number, Way>();
   readonly #addresses = new Map<number, Endpoint>();
+  /** Packets of the newest sequence. */
+  #newest: readonly Packet[] = [];
   #retransmissions = new Set<Timer>();
   #closed = false;
 
@@ -63,9 +65,14 @@ export class Distribution {
     return this.#ways.get(number)?.channel;
   }
 
-  /** Where a verified report came from: the member is reached there from now on. */
+  /**
+   * Where a verified report came from: the member is reached there from now on. What went to another address, or nowhere, because this one was
+   * not known, may have been missed: the newest sequence goes there too.
+   */
   locate(number: number, address: Endpoint): void {
+    const before = this.#addresses.get(number);
     this.#addresses.set(number, address);
+    if (before?.host !== address.host || before.port !== address.port) this.#sendTo(number, address, this.#newest);
   }
 
   /** Sends the packets of a new sequence, and the same octets again later; those of the sequence before stop. */
@@ -76,6 +83,7 @@ export class Distribution {
       const { gkma } = decodeRekey(packet);
       return { octets: packet, leaves: gkma === undefined ? undefined : { first: gkma.firstLeaf, last: gkma.lastLeaf } };
     });
+    this.#newest = packets;
     this.#datagrams(packets);
     this.#deliver(packets);
     const { count, firstMs } = this.#options.retransmission;
@@ -134,14 +142,17 @@ export class Distribution {
   }
 
   #datagrams(packets: readonly Packet[]): void {
-    const { multicast, unicast } = this.#options;
+    const { multicast } = this.#options;
     if (multicast !== undefined) this.#paced(packets, ({ octets }) => multicast(octets));
+    for (const [number, address] of this.#addresses) this.#sendTo(number, address, packets);
+  }
+
+  #sendTo(number: number, address: Endpoint, packets: readonly Packet[]): void {
+    const { unicast } = this.#options;
     if (unicast === undefined) return;
-    for (const [number, address] of this.#addresses) {
-      for (const { octets } of this.#covering(packets, number)) {
-        unicast(octets, address);
-        this.#options.onSent(1, octets.length);
-      }
+    for (const { octets } of this.#covering(packets, number)) {
+      unicast(octets, address);
+      this.#options.onSent(1, octets.length);
     }
   }
 

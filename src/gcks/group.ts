@@ -2,6 +2,7 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider, Signer } from "../crypto/index.js";
 import {
+  GROUP_LIMITS,
   type GroupPolicies,
   type GroupPolicy,
   type GsaContent,
@@ -264,9 +265,9 @@ export class Group {
 
   /**
    * A report (docs/protocol.md §18). @param from where a datagram came from
-   * @returns what to answer: a GSA where the member is behind
+   * @returns what to answer, a GSA where the member is behind; undefined for a report that is not good
    */
-  async report(report: ReceivedReport, from: Endpoint | undefined): Promise<Uint8Array | undefined> {
+  async report(report: ReceivedReport, from: Endpoint | undefined): Promise<{ readonly answer?: Uint8Array } | undefined> {
     const { crypto, count } = this.#context;
     const member = this.member(report.member);
     const good =
@@ -288,9 +289,12 @@ export class Group {
     // Without a rekey SA every report asks for the keys of now (docs/protocol.md §18).
     const behind = this.#state.tree === undefined || (report.kekSpi !== this.#state.kekSpi && !this.#waits(member));
     const { keys } = member;
-    return behind && keys !== undefined && this.member(member.number) === member
-      ? this.gsa(member.number, keys.downKey)
-      : undefined;
+    if (!behind || keys === undefined || this.member(member.number) !== member) return {};
+    const answer = this.gsa(member.number, keys.downKey);
+    if (from === undefined || answer.length <= GROUP_LIMITS.rekeyPacketOctets) return { answer };
+    // Too long for a datagram. Without a dialog or session the member hears of what it misses by a heartbeat, and registers.
+    this.#distribution.deliverTo(member.number, answer);
+    return {};
   }
 
   async close(): Promise<void> {

@@ -69,8 +69,10 @@ export interface GroupMembership {
   readonly streams: readonly GroupStream[];
   /** Sequence of the newest message that was installed. */
   readonly sequence: number | undefined;
-  /** URI of the multicast group of rekey messages: `udp://239.0.0.1:2269`; undefined where they come in the dialog or session. */
+  /** URI of the multicast group of rekey messages: `udp://239.0.0.1:2269`; undefined where they come by unicast, or in the dialog or session. */
   readonly control: string | undefined;
+  /** URI of the rekey server address, `udp://192.0.2.1:2269`, where rekey messages come from by unicast, because reports go there. */
+  readonly server: string | undefined;
 }
 
 /** One registration: membership in one or several groups of one key server. */

@@ -1,2 +1,2 @@
 export * from "./contracts.js";
-export { createGroupMember, type GroupMemberOptions, type GroupToJoin } from "./member.js";
+export { createGroupMember, type GroupMemberOptions, type GroupToJoin, type UnicastOptions } from "./member.js";

@@ -4,6 +4,7 @@ import { type CryptoProvider, defaultCrypto, type PublicKey } from "../crypto/in
 import {
   createSecurityAssociationDatabase,
   createSecurityPolicyDatabase,
+  GROUP_LIMITS,
   type GroupRegistration,
   type GsaExpectation,
   type MemberRole,
@@ -60,6 +61,8 @@ export interface GroupMemberOptions extends Pick<InitiatorOptions, "policy"> {
   readonly minimum?: MinimumGroupPolicy;
   /** How often a sender reports, milliseconds. Default 60 s. */
   readonly reportIntervalMs?: number;
+  /** Rekey messages by unicast UDP, from key servers that offer it. Default: in the dialog or session where there is no multicast. */
+  readonly unicast?: UnicastOptions;
   /** A membership entered another state, and why. */
   readonly onState?: (membership: GroupMembership, state: MembershipState, reason: string) => void;
   /** New keys were installed, by a rekey message or a later GSA; addresses may be others. */
@@ -68,13 +71,20 @@ export interface GroupMemberOptions extends Pick<InitiatorOptions, "policy"> {
   readonly onFailure?: (error: unknown) => void;
 }
 
+/** How a member gets rekey messages by unicast (docs/protocol.md §18). */
+export interface UnicastOptions {
+  /** Sends a datagram to `udp://192.0.2.1:2269`. What comes back to the same socket goes to `receiveControl`. */
+  readonly send: (server: string, datagram: Uint8Array) => void;
+  /** Where the group has multicast too: this member has none. Default false. */
+  readonly always?: boolean;
+}
+
 const REPORT_INTERVAL_MS = 60_000;
 /** How often the delay before a new registration doubles (docs/protocol.md §20.2: up to 64 times the delay). */
 const MOST_DOUBLINGS = 6;
 const LEAST_DELAY_MS = 250;
 /** Octets of data that wait to be judged. */
 const MOST_WAITING = 64;
-const LARGEST_DATAGRAM = 1200;
 
 /** @throws WatchwordError `member.groups` */
 export function createGroupMember(options: GroupMemberOptions): GroupMember {
@@ -118,7 +128,8 @@ class Member implements GroupMember {
       onState: (membership, state, reason) => options.onState?.(membership, state, reason),
       onRekey: (membership) => options.onRekey?.(membership),
       onMissing: (_, delayMs) => this.#registerLater(delayMs),
-      report: (octets) => this.#report(octets),
+      unicast: options.unicast === undefined ? "never" : options.unicast.always === true ? "always" : "without-multicast",
+      report: (octets, server) => this.#report(octets, server),
       expire: () => this.#expire(),
     };
     this.memberships = groups.map(({ group, ownerKey }) => new Membership(context, group, ownerKey));
@@ -147,7 +158,7 @@ class Member implements GroupMember {
   }
 
   receiveControl(datagram: Uint8Array): void {
-    if (datagram.length <= LARGEST_DATAGRAM) this.#receive(datagram);
+    if (datagram.length <= GROUP_LIMITS.rekeyPacketOctets) this.#receive(datagram);
   }
 
   async leave(): Promise<ProofVerdict> {
@@ -308,7 +319,11 @@ class Member implements GroupMember {
     waiting.find(({ group }) => equalBytes(group, gsa.constants.group))?.install(gsa, registration);
   }
 
-  #report(octets: Uint8Array): void {
+  #report(octets: Uint8Array, server: string | undefined): void {
+    if (server !== undefined) {
+      this.#options.unicast?.send(server, octets);
+      return;
+    }
     this.#options.carrier
       .send(octets)
       .then((answer) => {

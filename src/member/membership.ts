@@ -45,8 +45,10 @@ export interface MembershipContext {
   onRekey(membership: Membership): void;
   /** The member has to register again, after a random delay of at most so many milliseconds. */
   onMissing(membership: Membership, delayMs: number): void;
-  /** Carries a report; failures are the carrier's business. */
-  report(octets: Uint8Array): void;
+  /** Which groups rekey this member by unicast UDP, of those that offer it. */
+  readonly unicast: "never" | "without-multicast" | "always";
+  /** Carries a report by UDP to a rekey server address, otherwise in the dialog or session; failures are the carrier's business. */
+  report(octets: Uint8Array, server: string | undefined): void;
   /** Removes the keys of all groups that have expired. */
   expire(): void;
 }
@@ -59,6 +61,8 @@ const DEFAULT_DELAYS = { activationDelayMs: 2000, deactivationDelayMs: 10_000, r
 /** How much earlier than the end of a lifetime a member renews. */
 const RENEW_AT = 0.9;
 const REPORT_AT = 0.5;
+/** How often a member says where it is reached by unicast (docs/protocol.md §18): translators of addresses forget within 30 s. */
+const LOCATE_MS = 15_000;
 /** Longest wait of a timer: Node takes 32 bits. */
 const LONGEST_MS = 0x7fff_ffff;
 
@@ -78,6 +82,8 @@ export class Membership implements GroupMembership {
   #sequence: number | undefined;
   #kept: Uint8Array[] = [];
   #counter = 0;
+  /** Reports that follow the first one by UDP, which may be lost. */
+  #repeats = 0;
   #tokens: number = TOKENS.most;
   #tokensAtMs: number;
 
@@ -115,7 +121,14 @@ export class Membership implements GroupMembership {
   }
 
   get control(): string | undefined {
-    return this.#policies?.rekey?.controlAddress;
+    return this.server === undefined ? this.#policies?.rekey?.controlAddress : undefined;
+  }
+
+  get server(): string | undefined {
+    const { unicast } = this.#context;
+    const { controlAddress, serverAddress } = this.#policies?.rekey ?? {};
+    if (unicast === "never" || serverAddress === undefined || !serverAddress.startsWith("udp://")) return undefined;
+    return unicast === "always" || controlAddress === undefined ? serverAddress : undefined;
   }
 
   get constants(): GroupConstants | undefined {
@@ -166,7 +179,10 @@ export class Membership implements GroupMembership {
     const nowMs = steady.now();
     const fresh = registration !== this.#registration;
     const first = this.#constants === undefined;
-    if (fresh) this.#counter = 0;
+    if (fresh) {
+      this.#counter = 0;
+      this.#repeats = gsa.policies.rekey?.retransmission.count ?? 0;
+    }
     this.#registration = registration;
     associations.putRegistration(this.group, registration);
     this.#constants = gsa.constants;
@@ -198,7 +214,8 @@ export class Membership implements GroupMembership {
     this.#renewKeys();
     this.#heard();
     this.enter(rekey === undefined || gsa.kek !== undefined ? "in-step" : "waiting", "GSA installed");
-    if (fresh && (gsa.policies.group.confirmation || this.role?.send === true)) this.report();
+    const reports = gsa.policies.group.confirmation || this.role?.send === true || this.server !== undefined;
+    if (fresh && reports) this.report();
     this.#inStep();
     if (!first) this.#context.onRekey(this);
   }
@@ -225,6 +242,7 @@ export class Membership implements GroupMembership {
     if (this.#registration === undefined || this.#constants === undefined || member === undefined) return;
     this.#counter++;
     const streams = this.media.running();
+    const { server } = this;
     report(
       sealReport(crypto, this.#registration.upKey, this.#constants, {
         counter: this.#counter,
@@ -232,8 +250,17 @@ export class Membership implements GroupMembership {
         kekSpi: this.#rekey?.kekSpi,
         streams,
       }),
+      server,
     );
-    if (streams.length > 0) this.#after("report", reportIntervalMs, () => this.report());
+    if (server !== undefined) this.#after("report", this.#locateAfter(), () => this.report());
+    else if (streams.length > 0) this.#after("report", reportIntervalMs, () => this.report());
+  }
+
+  /** At first as rekey messages are repeated: before the key server knows the address, nothing comes. */
+  #locateAfter(): number {
+    if (this.#repeats === 0) return Math.min(LOCATE_MS, this.#context.reportIntervalMs);
+    const { count, firstMs } = this.#policies?.rekey?.retransmission ?? { count: 0, firstMs: 0 };
+    return firstMs * 2 ** (count - this.#repeats--);
   }
 
   /** The dialog or session with the key server has gone. */

@@ -26,10 +26,11 @@ describe("the configuration of a key server", () => {
   });
 
   it("takes every line of the example that is commented out", () => {
-    const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:))/gm, "$1");
+    const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:|server:))/gm, "$1");
     const config = parseGcksConfig(everything, "/etc/watchword");
     expect(config.sip.map(({ transport }) => transport)).toEqual(["udp", "tls", "ws"]);
     expect(config.outside).toBe("/etc/watchword/expulsions.db");
+    expect(config.groups[0]?.rekey?.serverAddress).toBe("udp://gcks.example.org:2269");
     expect(config.credentials.get("blue")).toBe("/etc/watchword/blue.credential");
   });
 
@@ -43,8 +44,15 @@ describe("the configuration of a key server", () => {
     ["key: { file: store.key }", "key: { file: store.key, environment: KEY }", "config.store.key names a file or"],
     ["port: 5004", "port: 5005", "config.groups[0].streams[0].port"],
     ["role: both", "role: boss", "config.groups[0].members[0].role"],
+    ["# server: gcks.example.org:2269", "server: 239.0.0.1:2269", "config.groups[0].rekey.server"],
+    ["# server: gcks.example.org:2269", "server: gcks.example.org", "config.groups[0].rekey.server"],
   ])("says what is wrong with %s as %s", (from, to, message) => {
     expect(() => parseGcksConfig(changed(from, to))).toThrow(message);
+  });
+
+  it("has a socket for reports where a group says that they go there", () => {
+    const config = changed("# server:", "server:").replace('  listen: "127.0.0.1:2269"', "");
+    expect(() => parseGcksConfig(config)).toThrow("config.groups[0].rekey.server needs control.listen");
   });
 
   it("is YAML, without aliases that grow", () => {

@@ -43,6 +43,8 @@ export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions
   readonly login?: Credentials;
   /** Name or address of the network interface for multicast. Default: the system's choice. */
   readonly interface?: string;
+  /** Rekey messages by unicast UDP even where the group has multicast, from key servers that offer it. Default false. */
+  readonly unicast?: boolean;
   /** Plain RTP of the m= line i comes in at port + 2 i, RTCP on the next port. */
   readonly input?: Endpoint;
   /** Plain RTP of the m= line i goes to port + 2 i, RTCP to the next port. */
@@ -111,6 +113,7 @@ class Joined implements JoinedGroup {
   readonly #datagrams: DatagramsFactory;
   #bridges: StreamBridge[] = [];
   #control: { readonly socket: Datagrams; readonly address: string } | undefined;
+  #server: { readonly socket: Promise<Datagrams>; readonly address: string } | undefined;
   /** What follows new keys, one at a time. */
   #following: Promise<void> = Promise.resolve();
   #joined = false;
@@ -132,6 +135,7 @@ class Joined implements JoinedGroup {
       steady: steadyClock,
       timers: systemTimers,
       crypto: defaultCrypto,
+      unicast: { send: (server, datagram) => this.#tell(server, datagram), always: options.unicast === true },
       minimum: { ...(ownerKey === undefined ? {} : { credential: true }), ...minimum },
       ...(policy === undefined ? {} : { policy }),
       ...(reportIntervalMs === undefined ? {} : { reportIntervalMs }),
@@ -198,6 +202,7 @@ class Joined implements JoinedGroup {
     await this.#following;
     for (const bridge of this.#bridges) bridge.close();
     this.#control?.socket.close();
+    this.#closeServer();
     await this.#way.close();
   }
 
@@ -214,7 +219,37 @@ class Joined implements JoinedGroup {
     });
   }
 
-  /** The multicast group of rekey messages; where there is none they come in the dialog or session. */
+  /** A report by UDP. Rekey messages come back to the socket that it left by, through whatever translates addresses on the way. */
+  #tell(server: string, datagram: Uint8Array): void {
+    if (this.#closing !== undefined) return;
+    const octets = datagram.slice();
+    let to: Endpoint;
+    try {
+      to = parseAddress(server);
+    } catch (error) {
+      this.#options.onFailure?.(error);
+      return;
+    }
+    if (this.#server?.address !== server) {
+      this.#closeServer();
+      const socket = this.#datagrams.bind({ host: to.host.includes(":") ? "::" : "0.0.0.0", port: 0 });
+      this.#server = { socket, address: server };
+      socket.then(
+        (bound) => {
+          bound.onDatagram = (received) => this.member.receiveControl(received);
+        },
+        (error: unknown) => this.#options.onFailure?.(error),
+      );
+    }
+    this.#server.socket.then((socket) => socket.send(octets, to)).catch(() => undefined);
+  }
+
+  #closeServer(): void {
+    this.#server?.socket.then((socket) => socket.close()).catch(() => undefined);
+    this.#server = undefined;
+  }
+
+  /** The multicast group of rekey messages; where there is none they come by unicast, or in the dialog or session. */
   async #listen(): Promise<void> {
     const address = this.membership.control;
     if (address === this.#control?.address) return;
