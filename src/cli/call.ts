@@ -54,7 +54,7 @@ Exit status: 0 the call stood and ended, 1 it was refused or failed, 2 wrong usa
 
 async function call(target: string, flags: CallFlags): Promise<void> {
   checkSipOptions(flags);
-  if (flags.mode === "pk" && flags.peerCert === undefined && flags.lateOffer !== true)
+  if (flags.mode?.[0] === "pk" && flags.peerCert === undefined && flags.lateOffer !== true)
     throw new UsageError("--mode pk encrypts to the other party: give its certificate by --peer-cert");
   const agent = await startAgent(flags, endpointOfAddress(target), {
     onKeyed: reportKeys,

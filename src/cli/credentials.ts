@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { formatHex } from "../bytes/index.js";
 import { type CertificateVerifier, certificatesOf, type PrivateKey, parsePem } from "../crypto/index.js";
-import type { Credential, KeyPairCredential, MikeyPolicy, ModeName } from "../mikey/index.js";
+import { type Credential, type KeyPairCredential, type MikeyPolicy, type ModeName, RFC_3830_ALGORITHMS } from "../mikey/index.js";
 import { type Psk, UsageError } from "./options.js";
 import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
 
@@ -10,7 +10,13 @@ const MODES = { psk: "PSK", pk: "PK", dh: "DH", dhhmac: "DHHMAC", "rsa-r": "RSA-
   Record<string, ModeName>
 >;
 type ModeOption = keyof typeof MODES;
+const PSK_MODES = ["DHHMAC", "PSK"] as const satisfies readonly ModeName[];
 type KeyPairMode = "PK" | "DH" | "RSA-R";
+
+/** Whether a mode stands on a pre-shared key, and not on key pairs. */
+function isSharedKeyMode(mode: ModeOption): boolean {
+  return mode === "psk" || mode === "dhhmac";
+}
 
 /** What says who we are, and whom to believe. */
 export interface CredentialFlags {
@@ -22,21 +28,46 @@ export interface CredentialFlags {
   readonly ca?: string;
   readonly peerCert?: readonly (readonly Uint8Array[])[];
   readonly peer?: readonly string[];
-  readonly mode?: ModeOption;
+  /** In the order of preference. */
+  readonly mode?: readonly ModeOption[];
+  readonly algorithms?: "current" | "rfc3830";
+}
+
+interface ModeChoice {
+  readonly mode?: CredentialFlags["mode"] | undefined;
 }
 
 /** The options that the commands have in common; `--psk` and `--ca` are each command's own. */
 export function addCredentialOptions(command: Command): Command {
   return command
-    .option("--key <file>", "our private key, PEM; in place of a pre-shared key", readPrivateKeyFile)
+    .option("--key <file>", "our private key, PEM", readPrivateKeyFile)
     .option("--cert <file>", "its certificate and those that lead to the root, PEM; it says who we are", readCertificateFile)
     .option("--peer-cert <file>", "the other party's certificate, which mode pk needs of who begins; repeatable", collectChain)
     .option("--peer <who>", "who the other party has to be, as its certificate names it; repeatable", collect)
     .addOption(
-      new Option("--mode <mode>", "how keys are exchanged: no other way is taken, and this is how we begin").choices(
-        Object.keys(MODES),
-      ),
+      new Option(
+        "--mode <modes>",
+        `how keys are exchanged, one or several of ${Object.keys(MODES).join(", ")}: no other way is taken, and the first that the credentials allow is how we begin`,
+      ).argParser(parseModes),
+    )
+    .addOption(
+      new Option(
+        "--algorithms <which>",
+        "with --key: current, or rfc3830 for peers that know RFC 3830 alone: SHA-1 in signatures, and RSAES-PKCS1-v1_5 too",
+      )
+        .choices(["current", "rfc3830"])
+        .default("current"),
     );
+}
+
+/** @throws InvalidArgumentError listing the names */
+function parseModes(text: string): readonly ModeOption[] {
+  const names = Object.keys(MODES) as readonly ModeOption[];
+  return text.split(",").map((part) => {
+    const mode = names.find((name) => name === part.trim());
+    if (mode === undefined) throw new InvalidArgumentError(`known modes: ${names.join(", ")}`);
+    return mode;
+  });
 }
 
 function collect(text: string, previous: readonly string[] = []): readonly string[] {
@@ -53,31 +84,45 @@ export function pskOf({ psk, pskFile = [] }: CredentialFlags): readonly Psk[] {
   return [...(psk === undefined ? [] : [psk].flat()), ...pskFile];
 }
 
-/** @throws UsageError for options that do not belong together */
-export function checkCredentials(flags: CredentialFlags): void {
-  const { key, cert, ca, peerCert, mode } = flags;
+/**
+ * @param kinds whether the command takes pre-shared keys and a key pair at once
+ * @throws UsageError for options that do not belong together
+ */
+export function checkCredentials(flags: CredentialFlags, kinds: "one" | "several" = "one"): void {
+  const { key, cert, ca, peerCert, mode: modes = [], algorithms } = flags;
   const psks = pskOf(flags);
   if ((key === undefined) !== (cert === undefined)) throw new UsageError("--key and --cert go together");
-  if (key !== undefined && psks.length > 0) throw new UsageError("give --psk or --key, not both");
+  if (key !== undefined && psks.length > 0 && kinds === "one") throw new UsageError("give --psk or --key, not both");
   if (key !== undefined && ca === undefined)
     throw new UsageError("with --key, --ca says whose certificates are good: make one with `watchword cert ca`");
   if (key === undefined && peerCert !== undefined) throw new UsageError("--peer-cert and --key go together");
-  if (mode === undefined) return;
-  const byPsk = mode === "psk" || mode === "dhhmac";
-  if (byPsk && psks.length === 0) throw new UsageError(`--mode ${mode} needs --psk or --psk-file`);
-  if (!byPsk && key === undefined) throw new UsageError(`--mode ${mode} needs --key, --cert and --ca`);
-  if (!byPsk && mode !== "dh" && key?.publicKey.kind !== "rsa")
-    throw new UsageError(`--mode ${mode} needs an RSA key: other keys do not decrypt`);
+  if (key === undefined && algorithms === "rfc3830") throw new UsageError("--algorithms rfc3830 and --key go together");
+  for (const mode of modes) {
+    const byPsk = isSharedKeyMode(mode);
+    if (byPsk && psks.length === 0) throw new UsageError(`--mode ${mode} needs --psk or --psk-file`);
+    if (!byPsk && key === undefined) throw new UsageError(`--mode ${mode} needs --key, --cert and --ca`);
+    if (!byPsk && mode !== "dh" && key?.publicKey.kind !== "rsa")
+      throw new UsageError(`--mode ${mode} needs an RSA key: other keys do not decrypt`);
+  }
+  if (modes.length === 0) return;
+  if (key !== undefined && modes.every(isSharedKeyMode)) throw new UsageError(`--key is of no use with --mode ${modes.join(",")}`);
+  if (psks.length > 0 && !modes.some(isSharedKeyMode))
+    throw new UsageError(`a pre-shared key is of no use with --mode ${modes.join(",")}`);
 }
 
-/** Pre-shared keys are used in this mode. */
-export function pskMode({ mode }: CredentialFlags): "PSK" | "DHHMAC" {
-  return mode === "dhhmac" ? "DHHMAC" : "PSK";
+/** The mode that pre-shared keys are offered in: the first of them that `--mode` names. */
+export function pskMode({ mode = [] }: ModeChoice): "PSK" | "DHHMAC" {
+  return mode.find(isSharedKeyMode) === "dhhmac" ? "DHHMAC" : "PSK";
+}
+
+/** Whether exchanges are begun under a pre-shared key where there is a key pair as well: `--mode` says so. */
+export function prefersPsk({ mode: [first] = [] }: ModeChoice): boolean {
+  return first !== undefined && isSharedKeyMode(first);
 }
 
 /** What is acceptable of key messages where there is no key pair: what `--mode` says, or everything. */
-export function pskPolicy({ mode }: CredentialFlags): { readonly policy?: MikeyPolicy } {
-  return mode === undefined ? {} : { policy: { modes: [MODES[mode]] } };
+export function pskPolicy({ mode }: ModeChoice): { readonly policy?: MikeyPolicy } {
+  return mode === undefined ? {} : { policy: { modes: mode.map((name) => MODES[name]) } };
 }
 
 /** Our key pair, ready for use. */
@@ -107,7 +152,7 @@ export async function loadKeyPair(
   report: (line: string) => void,
   expected: readonly string[] = [],
 ): Promise<KeyPairIdentity | undefined> {
-  const { key, cert, ca, peerCert = [], mode } = flags;
+  const { key, cert, ca, peerCert = [], mode, algorithms } = flags;
   if (key === undefined || cert === undefined || ca === undefined) return undefined;
   // ASN.1 is read where there are certificates, and nowhere else.
   const { createCertificateVerifier, readCertificate } = await import("../crypto/x509/index.js");
@@ -126,15 +171,17 @@ export async function loadKeyPair(
     names: own.identities,
     standard,
     policy: {
-      modes: mode === undefined ? ["DH", "RSA-R", "PK"] : [MODES[mode]],
+      modes: mode?.map((name) => MODES[name]) ?? ["DH", "RSA-R", "PK", ...(pskOf(flags).length > 0 ? PSK_MODES : [])],
       certificates,
+      ...(algorithms === "rfc3830" ? RFC_3830_ALGORITHMS : {}),
       // Who signs by a curve agrees over one.
       ...(standard ? {} : { groups: ["x25519", "p256", "modp1536"] as const }),
       // Reasons may quote what the peer wrote.
       onRefusal: (reason) => report(`key message not accepted: ${reason.replace(/[^ -~]/g, "?").slice(0, 200)}`),
     },
     credentialFor(party, usual) {
-      const chosen = mode === undefined ? (standard ? usual : "DH") : (MODES[mode] as KeyPairMode);
+      const named = mode?.find((name) => !isSharedKeyMode(name));
+      const chosen = named === undefined ? (standard ? usual : "DH") : (MODES[named] as KeyPairMode);
       if (chosen !== "PK") return { mode: chosen, keyPair };
       const peer = peers.length === 1 ? peers[0] : peers.find(({ names: named }) => named.some((name) => party.includes(name)));
       return peer === undefined ? undefined : { mode: chosen, keyPair, peer: { chain: peer.chain } };

@@ -311,7 +311,7 @@ export function clientKeying(flags: KeyingFlags, exportKeys?: KeyExport): Client
       allowNullKeying: allowNullKeying ?? false,
       ...(psk === undefined
         ? {}
-        : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }), ...pskPolicy({ mode } as CredentialFlags) }),
+        : { identity: identityOf(psk.id), findCredential: () => ({ psk: psk.key }), ...pskPolicy({ mode }) }),
       ...(keyPair === undefined
         ? {}
         : { identity: identityNamed(keyPair.names[0] as string), keyPairs: [keyPair.keyPair], policy: keyPair.policy }),
@@ -320,9 +320,10 @@ export function clientKeying(flags: KeyingFlags, exportKeys?: KeyExport): Client
   const scope = formatHex(defaultCrypto.randomBytes(8));
   // RFC 7826 appendix C.1.4.1: RSA-R is the mode that every client and server of RTSP 2.0 has.
   const credential: Credential | undefined =
-    psk === undefined ? keyPair?.credentialFor(peer ?? [], "RSA-R") : { psk: psk.key, mode: pskMode({ mode } as CredentialFlags) };
+    psk === undefined ? keyPair?.credentialFor(peer ?? [], "RSA-R") : { psk: psk.key, mode: pskMode({ mode }) };
   // DHHMAC names its Responder (RFC 4650 §3): by default a server of ours.
-  const responderId = psk !== undefined && mode === "dhhmac" ? { responderId: identityOf(peer?.[0] ?? SERVER_NAME) } : {};
+  const responderId =
+    psk !== undefined && pskMode({ mode }) === "DHHMAC" ? { responderId: identityNamed(peer?.[0] ?? SERVER_NAME) } : {};
   const beginning = credential === undefined ? {} : { credential, ...responderId };
   if (profile === "auto") {
     const onStep = (name: string): void => status(`keying as towards ${name}`);

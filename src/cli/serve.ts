@@ -164,6 +164,8 @@ Examples:
   watchword keygen psk --id viewer > keys.txt
   watchword serve --psk-file keys.txt --rekey 60
   watchword serve --key camera.key --cert camera.pem --ca ca.pem --rekey 60
+  watchword serve --key camera.key --cert camera.pem --ca ca.pem --psk-file keys.txt
+  watchword serve --key camera.key --cert camera.pem --ca ca.pem --algorithms rfc3830
   watchword serve --profile gstreamer --allow-null-keying --path /gst
   watchword serve --profile auto --tls-cert cert.pem --tls-key key.pem --psk-file keys.txt
   watchword serve --source rtp --sdp camera.sdp --tls-cert cert.pem --tls-key key.pem --profile onvif
@@ -210,7 +212,7 @@ function checkConnections({ maxConnections }: RtspService, options: ServeOptions
 
 /** @throws UsageError for options that do not belong together */
 function checkTogether(options: ServeOptions): void {
-  checkCredentials(options);
+  checkCredentials(options, "several");
   const psks = pskOf(options);
   const keyed = psks.length > 0 || options.key !== undefined;
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
@@ -228,9 +230,14 @@ function checkTogether(options: ServeOptions): void {
   if (keyed && options.allowNullKeying === true) {
     throw new UsageError("a path with a credential never takes NULL keying; leave --allow-null-keying out");
   }
-  if (options.multicast !== undefined && (options.mode === "dh" || options.mode === "dhhmac" || options.mode === "rsa-r"))
-    throw new UsageError(`--multicast has one key for all: --mode ${options.mode} cannot tell it`);
-  if (options.multicast !== undefined && options.key !== undefined && (options.mode !== "pk" || options.peerCert === undefined))
+  const untold = options.mode?.find((mode) => mode !== "psk" && mode !== "pk");
+  if (options.multicast !== undefined && untold !== undefined)
+    throw new UsageError(`--multicast has one key for all: --mode ${untold} cannot tell it`);
+  if (
+    options.multicast !== undefined &&
+    options.key !== undefined &&
+    (options.mode === undefined || options.peerCert === undefined)
+  )
     throw new UsageError("--multicast with --key goes together with --mode pk and --peer-cert");
   if (options.multicast === undefined) {
     for (const name of ["ttl", "interface", "rekeyOnLeave"] as const) {
@@ -314,7 +321,7 @@ export interface KeyedPresentationOptions {
   readonly profile: MediaProfile;
   readonly dialect: PeerProfile;
   readonly suite: SuiteName;
-  /** Empty: a key pair, or NULL keying. */
+  /** Beside a key pair or in place of it; neither: NULL keying. */
   readonly psks: readonly Psk[];
   readonly pskMode?: "PSK" | "DHHMAC";
   readonly keyPair?: KeyPairIdentity | undefined;
@@ -351,14 +358,14 @@ export function keyedPresentation(options: KeyedPresentationOptions): Presentati
     dialect,
     requirePsk: required,
     identity: keyPair === undefined ? identityOf(SERVER_NAME) : identityNamed(keyPair.names[0] as string),
-    // A NULL-keyed client keys its RTCP itself and chooses the suite for that: rtspsrc always AES_CM_128_HMAC_SHA1_80.
-    ...(required ? { policyAccepted: (policy) => policy.suite === options.suite } : {}),
     findCredential: (identity) => {
       const psk = directory.find(nameOfIdentity(identity) ?? "");
       return psk === undefined ? undefined : { psk };
     },
     ...(keyPair === undefined ? {} : { keyPairs: [keyPair.keyPair] }),
-    ...(keyPolicy === undefined ? {} : { policy: keyPolicy }),
+    // A NULL-keyed client keys its RTCP itself and chooses the suite for that: rtspsrc always AES_CM_128_HMAC_SHA1_80. Everywhere else
+    // what refuses a proposal says what to propose instead (RFC 3830 §5.1.1).
+    policy: { ...keyPolicy, ...(required ? { suites: [options.suite] } : {}) },
   });
   const anyClient = anyClientProfile();
   const open =
@@ -393,10 +400,14 @@ function credentialsOf(
   directory: PskDirectory,
 ): Partial<MikeyServerKeyingOptions> {
   if (keyPair !== undefined) {
+    const byPsk = pskCredentialFor(directory, mode);
     return {
-      credentialFor: ({ user, from }) => {
+      credentialFor: (peer) => {
+        const names = [peer.user, peer.from].filter((name) => name !== undefined);
+        // Who is called by the name of a pre-shared key has that key; anybody else has to have a certificate.
+        if (names.some((name) => directory.find(name) !== undefined)) return byPsk(peer);
         // A description is for somebody who has not announced anything yet: other signatures than RSA's have to wait.
-        const credential = keyPair.standard ? keyPair.credentialFor([user ?? "", from ?? ""], "DH") : undefined;
+        const credential = keyPair.standard ? keyPair.credentialFor(names, "DH") : undefined;
         return credential && { credential };
       },
     };

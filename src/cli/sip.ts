@@ -1,5 +1,5 @@
 import { writeFileSync } from "node:fs";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { OfferTerms } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
@@ -31,6 +31,7 @@ import {
   checkCredentials,
   type KeyPairIdentity,
   loadKeyPair,
+  prefersPsk,
   pskMode,
   pskOf,
   pskPolicy,
@@ -59,7 +60,7 @@ export interface SipFlags extends CredentialFlags {
   readonly user?: User;
   readonly register?: true;
   readonly psk?: readonly Psk[];
-  readonly suite: SuiteName;
+  readonly suite: readonly SuiteName[];
   readonly ca?: string;
   readonly insecure?: true;
   readonly tlsCert?: string;
@@ -101,7 +102,11 @@ export function addSipOptions(command: Command): Command {
       collectPsk,
     )
     .option("--psk-file <file>", "file of WHO:HEX lines", readPskFile)
-    .option("--suite <name>", "SRTP suite", parseSuite, "AES_CM_128_HMAC_SHA1_80")
+    .addOption(
+      new Option("--suite <names>", "SRTP suites, in the order of preference, with commas between")
+        .argParser((text) => text.split(",").map((name) => parseSuite(name.trim())))
+        .default(["AES_CM_128_HMAC_SHA1_80"], "AES_CM_128_HMAC_SHA1_80"),
+    )
     .option(
       "--ca <file>",
       "PEM certificates of the issuers to trust: in TLS instead of the system's, and for the other party's key messages",
@@ -127,7 +132,7 @@ export function addSipOptions(command: Command): Command {
 /** @throws UsageError for options that do not belong together */
 export function checkSipOptions(flags: SipFlags): void {
   const { transport, proxy } = flags;
-  checkCredentials(flags);
+  checkCredentials(flags, "several");
   if (pskOf(flags).length === 0 && flags.key === undefined)
     throw new UsageError("nothing would protect the keys: give --psk or --psk-file, or --key, --cert and --ca");
   if ((flags.source === "rtp") !== (flags.sdp !== undefined)) throw new UsageError("--source rtp and --sdp FILE go together");
@@ -252,21 +257,21 @@ function tlsOf({ ca, insecure, tlsCert, tlsKey }: SipFlags) {
 /** Keys under the SIP addresses of both parties: by a pre-shared key, or by our key pair. */
 function keyingOf(address: string, flags: SipFlags, keyPair: KeyPairIdentity | undefined): SipKeying {
   const psks = new Map(pskOf(flags).map(({ id, key }) => [id.replace(/^sips:/i, "sip:"), key]));
+  const findPsk = (party: string): Uint8Array | undefined => namesOf(party).flatMap((name) => psks.get(name) ?? [])[0];
   const find = (party: string): Credential | undefined => {
-    const names = namesOf(party);
-    if (keyPair !== undefined) return keyPair.credentialFor(names, flags.peerCert === undefined ? "DH" : "PK");
-    const psk = names.flatMap((name) => psks.get(name) ?? [])[0];
-    return psk && { psk, mode: pskMode(flags) };
+    const psk = findPsk(party);
+    const byPsk = psk && { psk, mode: pskMode(flags) };
+    const byKeyPair = keyPair?.credentialFor(namesOf(party), flags.peerCert === undefined ? "DH" : "PK");
+    return prefersPsk(flags) ? (byPsk ?? byKeyPair) : (byKeyPair ?? byPsk);
   };
   return createCredentialSipKeying({
     uri: address,
-    credentials: { find },
+    credentials: { find, findPsk },
     keyPairs: keyPair === undefined ? [] : [keyPair.keyPair],
-    keyPolicy: keyPair?.policy ?? pskPolicy(flags).policy ?? {},
+    // What refuses a proposal says what to propose instead, and what is proposed next is the next of these (RFC 3830 §5.1.1).
+    keyPolicy: { ...(keyPair?.policy ?? pskPolicy(flags).policy), suites: flags.suite },
     clock: systemClock,
     timers: systemTimers,
-    policy: { suite: flags.suite },
-    policyAccepted: (policy) => policy.suite === flags.suite,
     ...(flags.keepKeys === true ? { refusedRekey: "keep" as const } : {}),
     ...(flags.acap === true ? { offerAs: "capability" as const } : {}),
   });

@@ -35,7 +35,7 @@ import {
   type TheirExchange,
 } from "./exchange.js";
 import { answerPart, type Endpoint, type Group, offerPart, proposedPolicy, scopeOf, sectionsToOffer } from "./parts.js";
-import { readPeerRefusal } from "./peer-refusal.js";
+import { type PeerRefusal, type RefusingResponse, readPeerRefusal } from "./peer-refusal.js";
 import { refusalOf, SipRefusal } from "./refusal.js";
 import { GatedStream } from "./stream.js";
 
@@ -69,6 +69,8 @@ class Dialog implements SipDialog {
   readonly #groups = new Map<SdpSection, Group>();
   readonly #profiles: readonly string[];
   #exchange: Exchange | undefined;
+  /** The offer of ours whose refusal is being read. */
+  #reading: { readonly exchange: OwnExchange; void: boolean } | undefined;
   #refusedOffer: RefusedOffer | undefined;
   /** Between the steps of one call that takes a while. */
   #busy = false;
@@ -248,14 +250,26 @@ class Dialog implements SipDialog {
   async refused(status: number, body?: ReceivedBody, warnings: readonly string[] = []): Promise<RefusalAdvice> {
     const { options } = this.#endpoint;
     const exchange = this.#exchange?.by === "us" ? this.#exchange : undefined;
-    const refusal = await readPeerRefusal(exchange?.parts ?? [], { status, body, warnings });
-    const { report, aboutTheOffer, aboutTheKeys } = refusal;
+    const { report, aboutTheOffer, aboutTheKeys } = await this.#readRefusal(exchange, { status, body, warnings });
     const terms = exchange !== undefined && aboutTheOffer ? this.#secondOffer(exchange, report) : undefined;
     if (exchange !== undefined && this.#exchange === exchange) this.#void();
     const abort = exchange?.first === false && aboutTheKeys && options.refusedRekey !== "keep";
     if (abort) this.#abort();
     const { errorNos = [], authenticated = false } = report ?? {};
     return { retry: terms !== undefined, ...terms, abort, errorNos, authenticated };
+  }
+
+  /** A stack may close the dialog as soon as it has the refusal: what verifies an error in it is kept until it was read. */
+  async #readRefusal(exchange: OwnExchange | undefined, response: RefusingResponse): Promise<PeerRefusal> {
+    if (exchange === undefined) return readPeerRefusal([], response);
+    const reading = { exchange, void: false };
+    this.#reading = reading;
+    try {
+      return await readPeerRefusal(exchange.parts, response);
+    } finally {
+      if (this.#reading === reading) this.#reading = undefined;
+      if (reading.void) for (const part of exchange.parts) part.abandon();
+    }
   }
 
   /** What offers to this party differ in from now on; undefined where another one is no use. */
@@ -482,9 +496,11 @@ class Dialog implements SipDialog {
   /** The exchange under way comes to nothing. */
   #void(): void {
     const exchange = this.#exchange;
+    const reading = this.#reading;
     this.#exchange = undefined;
     if (exchange === undefined) return;
-    if (exchange.by === "us") for (const part of exchange.parts) part.abandon();
+    if (exchange === reading?.exchange) reading.void = true;
+    else if (exchange.by === "us") for (const part of exchange.parts) part.abandon();
     else for (const part of exchange.parts) part.rollback();
     if (this.#groups.size === 0 && this.#family.branches.size === 0)
       for (const stream of this.#family.streams) stream.forgetEarly();

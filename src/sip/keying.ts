@@ -61,7 +61,10 @@ function boundedMap<V>(size: number): Map<string, V> {
 
 /** Credentials by the URI of the other party. */
 export interface SipCredentials {
+  /** What a party is called with. */
   find(uri: string): Credential | undefined;
+  /** The pre-shared key that a party may call with, where it is called with something else. Default: those that `find` has. */
+  findPsk?(uri: string): Uint8Array | undefined;
 }
 
 /** What a user agent is, apart from its credentials. */
@@ -77,7 +80,7 @@ interface AgentOptions
 
 /** A user agent whose calls are keyed under credentials. */
 export interface CredentialSipKeyingOptions extends AgentOptions, Pick<MediaKeyingOptions, "keyPairs"> {
-  /** What a party is called with, in whatever mode; the pre-shared keys among them are also what it may call with. */
+  /** By which parties are called, in whatever mode, and pre-shared keys that they call with; with `keyPairs` they may call by certificates. */
   readonly credentials: SipCredentials;
   /** What is acceptable in key messages, and how certificates are judged. Default: every mode, and no certificate. */
   readonly keyPolicy?: MikeyPolicy;
@@ -98,7 +101,9 @@ export function createCredentialSipKeying(options: CredentialSipKeyingOptions): 
     requirePsk: true,
     findCredential: (identity) => {
       const party = identity === undefined ? undefined : utf8Text(identity.data);
-      const credential = party === undefined ? undefined : credentials.find(party);
+      if (party === undefined) return undefined;
+      const psk = credentials.findPsk?.(party);
+      const credential = psk === undefined ? credentials.find(party) : { psk };
       return credential !== undefined && "psk" in credential ? credential : undefined;
     },
     ...(keyPairs === undefined ? {} : { keyPairs }),

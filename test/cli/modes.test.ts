@@ -157,7 +157,83 @@ describe("serve and play", () => {
   });
 });
 
+describe("several kinds of credentials, and of peers", () => {
+  const psk = ["--psk", `viewer:${KEY}`];
+  const serving = (...args: readonly string[]) =>
+    started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", "--path", "/both", ...as("camera"), ...args);
+
+  it("serve takes a pre-shared key or a certificate, and offers who is named in the keys what it has", async () => {
+    const server = await serving(...psk);
+    const plays = async (...args: readonly string[]) => json(await run("play", server.where, ...args, "--packets", "20", "--json"));
+    const proven = { lost: 0, authenticationFailures: 0, teardownProof: "verified" };
+    expect(await plays(...psk)).toMatchObject({ keyedBy: "psk", ...proven });
+    expect(await plays(...as("viewer"))).toMatchObject({ keyedBy: "dh", ...proven });
+    expect(await plays(...as("viewer"), "--rtsp", "2.0")).toMatchObject({ keyedBy: "rsa-r", ...proven });
+    expect(await plays(...psk, "--mode", "dhhmac", "--rtsp", "2.0", "--peer", "127.0.0.1")).toMatchObject({
+      keyedBy: "dhhmac",
+      ...proven,
+    });
+    expect((await run("play", server.where, "--packets", "1", "--allow-null-keying")).code).toBe(1);
+    const other = ["--psk", `viewer:${KEY.replace("00", "ff")}`];
+    expect((await run("play", server.where, ...other, "--packets", "1")).stderr).toContain("[mikey.authentication]");
+  });
+
+  it("serve takes the modes that are listed and no other", async () => {
+    const server = await serving(...psk, "--mode", "rsa-r,dhhmac");
+    const codes = [
+      await run("play", server.where, ...psk, "--mode", "dhhmac", "--packets", "5", "--rtsp", "1.0"),
+      await run("play", server.where, ...as("viewer"), "--mode", "rsa-r", "--packets", "5", "--rtsp", "2.0"),
+      await run("play", server.where, ...as("viewer"), "--mode", "dh", "--packets", "5", "--rtsp", "2.0"),
+      await run("play", server.where, ...psk, "--mode", "psk", "--packets", "5", "--rtsp", "2.0"),
+    ].map(({ code }) => code);
+    expect(codes).toEqual([0, 0, 1, 1]);
+  });
+
+  it("peers of RFC 3830 alone, who sign with SHA-1, are known where both ends say so and refused elsewhere", async () => {
+    const old = ["--algorithms", "rfc3830"];
+    const [server, modern] = await Promise.all([serving(...old), serving()]);
+    const plays = (where: string, ...args: readonly string[]) =>
+      run("play", where, ...as("viewer"), ...args, "--packets", "10", "--json");
+    for (const version of ["1.0", "2.0"]) {
+      expect(json(await plays(server.where, ...old, "--rtsp", version))).toMatchObject({ teardownProof: "verified" });
+      expect(await plays(modern.where, ...old, "--rtsp", version)).toMatchObject({ code: 1 });
+      expect(await plays(server.where, "--rtsp", version), "what it signs").toMatchObject({ code: 1 });
+    }
+  });
+});
+
 describe("call and answer", () => {
+  it("agree under a pre-shared key: dhhmac, rekeyed, and refused in any other mode", async () => {
+    const psk = ["--psk", `default:${KEY}`];
+    const answering = await started(
+      /^answering (\S+)$/m,
+      ...["answer", "--listen", "127.0.0.1:0", ...psk, "--mode", "dhhmac", "--calls", "1", "--json"],
+    );
+    const other = await run("call", answering.where, ...psk, "--packets", "1");
+    expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining("[node.sip-status-488]") });
+    const args = ["--mode", "dhhmac", "--packets", "60", "--rekey", "0.3", "--json"];
+    const called = json(await run("call", answering.where, ...psk, ...args));
+    expect(called).toMatchObject({ keyedBy: "dhhmac", lost: 0, authenticationFailures: 0, teardownProof: "verified" });
+    expect(called["rekeys"]).toBeGreaterThan(0);
+    expect(json(await answering.ended)).toMatchObject({ keyedBy: "dhhmac", teardownProof: "verified" });
+  });
+
+  it("take either credential at once, and call once more with the suite that the other party names", async () => {
+    const answering = await started(
+      /^answering (\S+)$/m,
+      ...["answer", "--listen", "127.0.0.1:0", ...as("bob"), "--psk", `default:${KEY}`, "--calls", "2", "--json"],
+      ...["--suite", "AES_256_CM_HMAC_SHA1_80,AES_CM_128_HMAC_SHA1_80"],
+    );
+    const suites = ["--suite", "AEAD_AES_256_GCM,AES_CM_128_HMAC_SHA1_80"];
+    const shared = ["--psk", `default:${KEY}`, ...suites];
+    const first = await run("call", answering.where, ...shared, "--packets", "20", "--json");
+    expect(json(first)).toMatchObject({ keyedBy: "psk", suite: "AES_CM_128_HMAC_SHA1_80", teardownProof: "verified" });
+    expect(first.stderr).toContain("once more, with AES_CM_128_HMAC_SHA1_80");
+    const second = await run("call", answering.where, ...as("alice"), "--packets", "20", "--json");
+    expect(json(second)).toMatchObject({ keyedBy: "dh", teardownProof: "verified" });
+    expect((await answering.ended).code).toBe(0);
+  });
+
   it.each([
     ["dh", []],
     ["rsa-r", []],
@@ -211,7 +287,10 @@ describe("wrong usage", () => {
   it.each([
     ["a key without its certificate", ["serve", "--key", "camera.key"], "--key and --cert go together"],
     ["a key without authorities", ["serve", "--key", "camera.key", "--cert", "camera.pem"], "--ca says whose certificates"],
-    ["two kinds of credentials", ["serve", ...as("camera"), "--psk", `viewer:${KEY}`], "not both"],
+    ["two kinds of credentials of a player", ["play", "rtsp://127.0.0.1/", ...as("camera"), "--psk", `viewer:${KEY}`], "not both"],
+    ["a key pair that no mode uses", ["serve", ...as("camera"), "--psk", `v:${KEY}`, "--mode", "psk"], "--key is of no use"],
+    ["a pre-shared key that no mode uses", ["serve", ...as("camera"), "--psk", `v:${KEY}`, "--mode", "dh,pk"], "is of no use"],
+    ["algorithms of signatures without a key", ["serve", "--psk", `v:${KEY}`, "--algorithms", "rfc3830"], "--algorithms rfc3830"],
     [
       "a key of another certificate",
       ["serve", "--key", "viewer.key", "--cert", "camera.pem", "--ca", "ca.pem"],
@@ -219,7 +298,7 @@ describe("wrong usage", () => {
     ],
     ["a mode without its credential", ["play", "rtsp://127.0.0.1/", "--mode", "dh"], "--mode dh needs --key"],
     ["a pre-shared mode without a key", ["serve", ...as("camera"), "--mode", "psk"], "--mode psk needs --psk"],
-    ["a mode that is none", ["serve", "--mode", "kms"], "Allowed choices"],
+    ["a mode that is none", ["serve", "--mode", "dh,kms"], "known modes"],
     [
       "RSA-R with a key that does not decrypt",
       ["play", "rtsp://127.0.0.1/", ...as("curve"), "--mode", "rsa-r"],

@@ -204,6 +204,15 @@ describe("a suite that is refused", () => {
     expect(await call.caller.refused(error.status, error.body)).toMatchObject({ retry: false, errorNos: [ErrorNo.INVALID_SP_PAR] });
   });
 
+  it("is learnt although the stack closes the dialog at once", async () => {
+    const world = { ...party([GCM, AES80]), bob: party([AES80]).bob };
+    const call = dialogs(world);
+    const error = await refusal(call.callee.acceptOffer(await call.caller.createOffer(sdpOf())));
+    const advice = call.caller.refused(error.status, error.body);
+    call.caller.close();
+    expect(await advice).toMatchObject({ retry: true, authenticated: true });
+  });
+
   it("is not replaced where nobody vouches for the error", async () => {
     const world = { ...party([GCM, AES80]), bob: party([AES80]).bob };
     const call = dialogs(world);
