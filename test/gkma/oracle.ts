@@ -53,10 +53,18 @@ export function closure(rules: readonly Rule[], known: Iterable<string>): Set<st
  * They have kept everything that they were ever told, and recorded all traffic.
  */
 export function firstBreach({ told, rules, epochs }: History): { version: number; outsiders: readonly number[] } | undefined {
+  const known = new Map<string, Set<string>>();
   for (const { version, key, members } of epochs) {
     const outsiders = [...told.keys()].filter((member) => !members.has(member));
-    const known = outsiders.flatMap((member) => told.get(member) ?? []);
-    if (closure(rules, known).has(key)) return { version, outsiders };
+    const name = outsiders.join();
+    const found =
+      known.get(name) ??
+      closure(
+        rules,
+        outsiders.flatMap((member) => told.get(member) ?? []),
+      );
+    known.set(name, found);
+    if (found.has(key)) return { version, outsiders };
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 /** A key server and its members on a simulated network: rekey messages by multicast datagrams, everything else by a carrier of calls. */
 import { utf8 } from "../../src/bytes/index.js";
-import { defaultCrypto, type Signer } from "../../src/crypto/index.js";
+import { type CryptoProvider, defaultCrypto, type Signer } from "../../src/crypto/index.js";
 import {
   type AuditEvent,
   type Gcks,
@@ -49,6 +49,7 @@ export interface Rig {
   readonly disk: MemoryDisk;
   readonly audit: AuditEvent[];
   gcks: Gcks;
+  readonly observer: RigObserver | undefined;
   /** Every rekey message and heartbeat that went to the control group. */
   readonly control: Uint8Array[];
   /** kill -9 and start again: what was not durable is gone. @param changes what is different then */
@@ -75,7 +76,7 @@ export interface RigMember {
   readonly states: { readonly state: MembershipState; readonly reason: string }[];
   readonly carrier: RigCarrier;
   /** Sends a packet with this sequence number to the group. */
-  speak(sequence: number): boolean;
+  speak(sequence: number, onPacket?: (packet: Uint8Array) => void): boolean;
 }
 
 export interface RigCarrier extends MemberCarrier {
@@ -92,6 +93,18 @@ export interface RigOptions {
   readonly definitions?: readonly Record<string, unknown>[];
   readonly gcks?: Partial<GcksOptions>;
   readonly signed?: "ed25519" | "ec-p256" | "none";
+  /** Sees what the key server computes and says. */
+  readonly observer?: (network: SimulatedNetwork) => RigObserver;
+}
+
+export interface RigObserver {
+  /** The key server's. */
+  readonly crypto: CryptoProvider;
+  audit(event: AuditEvent): void;
+  /** A message to the control group. */
+  control(octets: Uint8Array): void;
+  /** A message to one member. */
+  told(octets: Uint8Array): void;
 }
 
 /** The same pre-shared key for everybody: who is who says the identity. */
@@ -106,6 +119,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
   let sending: Datagrams = await server.datagrams.bindMulticast({ group: CONTROL.host, port: 0 });
   const signer = await signerOf(options.signed ?? "ed25519");
   const definitions = (options.definitions ?? [definition()]).map((value) => readGroupDefinition(value));
+  const observer = options.observer?.(network);
   const start = (changes: Partial<GcksOptions> = {}): Promise<Gcks> =>
     openGcks({
       store: createMemoryStore({ clock: network.clock, timers: network.timers, disk }),
@@ -115,11 +129,16 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
       groups: definitions,
       findCredential: () => ({ psk: PSK }),
       ...(signer === undefined ? {} : { signer }),
+      ...(observer === undefined ? {} : { crypto: observer.crypto }),
       multicast: (_address, datagram) => {
+        observer?.control(datagram);
         control.push(datagram.slice());
         sending.send(datagram, CONTROL);
       },
-      audit: (event) => audit.push(event),
+      audit: (event) => {
+        observer?.audit(event);
+        audit.push(event);
+      },
       ...options.gcks,
       ...changes,
     });
@@ -128,6 +147,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
     disk,
     audit,
     control,
+    observer,
     gcks: await start(),
     async restart(changes) {
       // The one before goes on in memory, as a process that was killed does not: it may say nothing more.
@@ -180,9 +200,12 @@ async function join(rig: Rig, name: string, options: JoinOptions): Promise<RigMe
     heard,
     states,
     carrier,
-    speak(sequence) {
+    speak(sequence, onPacket) {
       const packet = member.memberships[0]?.streams[0]?.protect(rtp(sequence));
-      if (packet !== undefined) media.send(packet, MEDIA);
+      if (packet !== undefined) {
+        onPacket?.(packet);
+        media.send(packet, MEDIA);
+      }
       return packet !== undefined;
     },
   };
@@ -245,10 +268,14 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
           scope,
           streams: 1,
           channel: {
-            deliver: async (message) => carrier.onMessage?.(message),
+            deliver: async (message) => {
+              rig.observer?.told(message);
+              carrier.onMessage?.(message);
+            },
             close: () => carrier.onLost?.(),
           },
         });
+        rig.observer?.told(answer.response);
         carrier.session = answer.session;
         server = rig.gcks;
         carrier.policies = answer.groups[0]?.policies;
@@ -261,7 +288,9 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
     },
     async send(message) {
       carrier.sent.reports.push(message.slice());
-      return known()?.receive(message);
+      const answer = await known()?.receive(message);
+      if (answer !== undefined) rig.observer?.told(answer);
+      return answer;
     },
     async end(proof) {
       return (await known()?.end(proof))?.acknowledgement;
