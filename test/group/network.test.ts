@@ -9,7 +9,7 @@ import { type AccessPromise, type Flaw, Witness } from "./witness.js";
 /** One thing that happens to a group. */
 type Event =
   | { readonly kind: "join"; readonly name: number }
-  | { readonly kind: "leave" | "expel"; readonly which: number }
+  | { readonly kind: "leave" | "expel" | "make room for another"; readonly which: number }
   | { readonly kind: "rekey" | "restart" | "replace" | "begin again" | "speak" }
   | { readonly kind: "cut" | "heal" | "lose the dialog"; readonly which: number }
   | { readonly kind: "replay" | "flip" | "pose as the key server"; readonly which: number; readonly at: number }
@@ -18,7 +18,10 @@ type Event =
 const which = fc.nat(7);
 const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("join" as const), name: fc.nat(3) }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom("leave" as const, "expel" as const), which }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constantFrom("leave" as const, "expel" as const, "make room for another" as const), which }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -90,6 +93,9 @@ async function step(world: World, happening: Event): Promise<void> {
       gone.push(chosen);
       return;
     }
+    case "make room for another":
+      await step(world, { kind: "leave", which: happening.which });
+      return step(world, { kind: "join", name: 0 });
     case "rekey":
       return rig.gcks.rekey("blue");
     case "replace":
@@ -123,9 +129,11 @@ async function step(world: World, happening: Event): Promise<void> {
       const chosen = pick(happening.which) ?? speaker;
       const octets = await hostile(world, happening, pick(happening.which + 1));
       if (octets === undefined) return;
+      await rig.settle(0);
       const before = belief(chosen);
       chosen.member.receiveControl(octets);
-      await rig.settle(1);
+      // No time passes: nothing else arrives.
+      await rig.settle(0);
       const after = belief(chosen);
       if (happening.kind === "replay") expect(after.sequence ?? 0).toBeGreaterThanOrEqual(before.sequence ?? 0);
       else expect(after).toEqual(before);
