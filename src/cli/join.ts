@@ -22,7 +22,7 @@ import {
   type User,
 } from "./options.js";
 import { readPublicKeyFile } from "./pem.js";
-import { describeProof } from "./play.js";
+import { describeProof, parseVersion } from "./play.js";
 
 interface JoinFlags {
   readonly identity?: string;
@@ -38,6 +38,7 @@ interface JoinFlags {
   readonly tone?: true;
   readonly interface?: string;
   readonly unicast?: true;
+  readonly rtsp: "1.0" | "2.0" | "auto";
   readonly user?: User;
   readonly ca?: string;
   readonly insecure?: true;
@@ -75,6 +76,7 @@ export function joinCommand(): Command {
     .option("--tone", "send the built-in tone")
     .option("--interface <name>", "network interface of the multicast groups")
     .option("--unicast", "get rekey messages by unicast UDP where the group has multicast too")
+    .option("--rtsp <version>", "1.0, 2.0, or auto: 2.0 where the key server speaks it", parseVersion, "1.0")
     .option("--user <name:password>", "digest authentication", parseUser)
     .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
     .option("--insecure", "accept any certificate")
@@ -114,6 +116,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     identity,
     credential: flags.mode === "dhhmac" ? { psk, mode: "DHHMAC" } : { psk },
     role: roleOf(flags.role),
+    rtspVersion: flags.rtsp,
     ...(flags.gcks === undefined ? {} : { gcks: flags.gcks }),
     ...(flags.ownerKey === undefined ? {} : { ownerKey: flags.ownerKey }),
     ...(flags.unsigned === true ? { minimum: { signed: false } } : {}),

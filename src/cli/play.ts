@@ -431,7 +431,7 @@ function status(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-function parseVersion(text: string): PlayFlags["rtsp"] {
+export function parseVersion(text: string): PlayFlags["rtsp"] {
   if (text === "1.0" || text === "2.0" || text === "auto") return text;
   throw new InvalidArgumentError("expected 1.0, 2.0 or auto");
 }

@@ -7,6 +7,8 @@ import type { MemberRole, ProofVerdict, ProvisionedRegistration } from "../gsa/i
 export interface MemberCarrier {
   /** Whether TLS protects the channel end to end. Known before anything is sent. */
   readonly secure: boolean;
+  /** Whether there is a dialog or session, as far as this end knows. */
+  readonly open: boolean;
   /**
    * Carries an I_MESSAGE: INVITE or re-INVITE, SETUP. @returns the R_MESSAGE
    * @throws (rejects) MikeyPeerError where an ERR message came; WatchwordError of the carrier otherwise

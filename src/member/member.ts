@@ -329,7 +329,12 @@ class Member implements GroupMember {
       .then((answer) => {
         if (answer !== undefined) this.#receive(answer);
       })
-      .catch((error: unknown) => this.#options.onFailure?.(error));
+      .catch((error: unknown) => {
+        this.#options.onFailure?.(error);
+        if (this.#options.carrier.open) return;
+        // Without a dialog or session nothing that this member has to say is heard, and its membership ends at its lifetime.
+        for (const membership of this.memberships) membership.unheard();
+      });
   }
 
   #expire(): void {

@@ -82,6 +82,8 @@ export class Membership implements GroupMembership {
   #sequence: number | undefined;
   #kept: Uint8Array[] = [];
   #counter = 0;
+  /** A report did not get through, because there is no dialog or session: only a registration helps, whatever comes meanwhile. */
+  #unheard = false;
   /** Reports that follow the first one by UDP, which may be lost. */
   #repeats = 0;
   #tokens: number = TOKENS.most;
@@ -181,6 +183,7 @@ export class Membership implements GroupMembership {
     const first = this.#constants === undefined;
     if (fresh) {
       this.#counter = 0;
+      this.#unheard = false;
       this.#repeats = gsa.policies.rekey?.retransmission.count ?? 0;
     }
     this.#registration = registration;
@@ -267,6 +270,12 @@ export class Membership implements GroupMembership {
   lost(): void {
     if (this.#state === "ended" || this.#state === "idle" || this.#state === "joining") return;
     this.miss("the dialog or session with the key server ended");
+  }
+
+  /** What it reported did not reach the key server, and nothing will. */
+  unheard(): void {
+    this.#unheard = true;
+    this.lost();
   }
 
   /** Has lost the key server, or is about to lose its keys: registers again. What it has goes on opening packets. */
@@ -399,6 +408,7 @@ export class Membership implements GroupMembership {
   #inStep(): void {
     this.media.resume();
     this.#cancel("span");
+    if (this.#unheard) return;
     if (this.#state === "behind" || this.#state === "missing" || (this.#state === "waiting" && this.#rekey?.kekSpi !== undefined))
       this.enter("in-step", "in step");
   }

@@ -22,8 +22,8 @@ export interface RtspMemberCarrierOptions {
   readonly timers: Timers;
   readonly crypto: CryptoProvider;
   readonly credentials?: Credentials;
-  /** Default 1.0. */
-  readonly version?: "1.0" | "2.0";
+  /** `auto`: 2.0 where the server speaks it. Default 1.0. */
+  readonly version?: "1.0" | "2.0" | "auto";
   /** Milliseconds. Default 10 s. */
   readonly requestTimeout?: number;
 }
@@ -72,6 +72,10 @@ class Carrier implements RtspMemberCarrier {
     this.#options = options;
     this.#uri = text;
     this.secure = secure;
+  }
+
+  get open(): boolean {
+    return this.#session !== undefined && this.#connection?.closed === false;
   }
 
   async describe(): Promise<GroupDescription> {
@@ -180,6 +184,7 @@ class Carrier implements RtspMemberCarrier {
     this.#connection = connection;
     this.#described = undefined;
     this.#session = undefined;
+    if (version === "auto") await connection.negotiate(this.#uri);
     return connection;
   }
 

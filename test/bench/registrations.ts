@@ -110,6 +110,7 @@ async function register(gcks: Gcks, index: number): Promise<void> {
 function carrierTo(gcks: Gcks, scope: string): MemberCarrier {
   return {
     secure: false,
+    open: true,
     onMessage: undefined,
     onLost: undefined,
     async register(iMessage) {

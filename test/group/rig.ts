@@ -252,6 +252,9 @@ function createCarrier(rig: Rig, host: string): RigCarrier {
   const carrier: RigCarrier = {
     host,
     secure: false,
+    get open() {
+      return carrier.session !== undefined;
+    },
     session: undefined,
     policies: undefined,
     sent: { iMessages: [], reports: [], responses: [] },

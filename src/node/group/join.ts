@@ -39,6 +39,8 @@ export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions
   readonly minimum?: MinimumGroupPolicy;
   /** By SIP: m= lines of the offer. Default: one of audio. By RTSP the description says what there is. */
   readonly streams?: readonly GroupOfferStream[];
+  /** Version of RTSP; `auto`: 2.0 where the key server speaks it. Default 1.0. */
+  readonly rtspVersion?: "1.0" | "2.0" | "auto";
   /** Name and password for Digest authentication. */
   readonly login?: Credentials;
   /** Name or address of the network interface for multicast. Default: the system's choice. */
@@ -268,7 +270,7 @@ class Joined implements JoinedGroup {
   }
 }
 
-async function rtspWay({ uri, login, ca, insecure, connectTimeout }: JoinGroupOptions): Promise<Way> {
+async function rtspWay({ uri, rtspVersion, login, ca, insecure, connectTimeout }: JoinGroupOptions): Promise<Way> {
   const { host, port, secure } = parseRtspUri(uri);
   const tls = { ...(ca === undefined ? {} : { ca }), ...(insecure === undefined ? {} : { insecure }) };
   const carrier = createRtspMemberCarrier({
@@ -276,6 +278,7 @@ async function rtspWay({ uri, login, ca, insecure, connectTimeout }: JoinGroupOp
     connect: () => connectStream({ host, port }, { ...tls, ...(connectTimeout === undefined ? {} : { connectTimeout }), secure }),
     timers: systemTimers,
     crypto: defaultCrypto,
+    ...(rtspVersion === undefined ? {} : { version: rtspVersion }),
     ...(login === undefined ? {} : { credentials: login }),
   });
   try {

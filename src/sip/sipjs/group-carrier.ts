@@ -152,8 +152,12 @@ class Carrier implements SipMemberCarrier {
     this.secure = options.secure;
   }
 
+  get open(): boolean {
+    return this.#session?.state === "Established";
+  }
+
   async register(iMessage: Uint8Array): Promise<Uint8Array> {
-    const handler = this.#session?.state === "Established" ? await this.#reinvite(iMessage) : await this.#invite(iMessage);
+    const handler = (this.open ? await this.#reinvite(iMessage) : undefined) ?? (await this.#invite(iMessage));
     if (handler.answer === undefined) throw new WatchwordError("sip.group-answer", "the key server's answer is not acceptable");
     this.streams = handler.answer.streams;
     return handler.answer.response;
@@ -241,15 +245,23 @@ class Carrier implements SipMemberCarrier {
     return handler;
   }
 
-  async #reinvite(iMessage: Uint8Array): Promise<OfferHandler> {
+  /** @returns undefined where the key server does not know the dialog any more, which is then forgotten here too (RFC 3261 §12.2.1.2) */
+  async #reinvite(iMessage: Uint8Array): Promise<OfferHandler | undefined> {
     const session = this.#established();
     const handler = this.#handler as OfferHandler;
     handler.iMessage = iMessage;
-    await new Promise<void>((resolve, reject) => {
-      const refused = (response: Core.IncomingResponse): void => reject(refusalIn(response));
-      session.invite({ requestDelegate: { onAccept: () => resolve(), onReject: refused, onRedirect: refused } }).catch(reject);
+    const known = await new Promise<boolean>((resolve, reject) => {
+      const refused = (response: Core.IncomingResponse): void => {
+        const { statusCode } = response.message;
+        if (statusCode === 481 || statusCode === 408) resolve(false);
+        else reject(refusalIn(response));
+      };
+      session.invite({ requestDelegate: { onAccept: () => resolve(true), onReject: refused, onRedirect: refused } }).catch(reject);
     });
-    return handler;
+    if (known) return handler;
+    if (session === this.#session) this.#session = undefined;
+    session.dispose().catch(() => undefined);
+    return undefined;
   }
 
   #watch(session: Inviter): void {

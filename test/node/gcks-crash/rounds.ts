@@ -170,7 +170,7 @@ class Carrier implements MemberCarrier {
     this.#identity = identity;
   }
 
-  get stands(): boolean {
+  get open(): boolean {
     return this.#life !== undefined && !this.#life.dead && this.scope !== undefined;
   }
 
@@ -371,8 +371,7 @@ class Rounds {
       const { name } = GROUPS[Math.floor(Math.random() * GROUPS.length)] as { name: string };
       // Who waits for a batch has no key to leave with (docs/protocol.md §19).
       const there = [...this.#participants].filter(
-        ({ group, busy, carrier, member }) =>
-          group === name && !busy && carrier.stands && member.memberships[0]?.state === "in-step",
+        ({ group, busy, carrier, member }) => group === name && !busy && carrier.open && member.memberships[0]?.state === "in-step",
       );
       const size = [...this.#participants].filter(({ group }) => group === name).length;
       const chance = Math.random();
@@ -480,6 +479,7 @@ class Rounds {
     const scope = `expelled ${this.#count++}`;
     const carrier: MemberCarrier = {
       secure: false,
+      open: true,
       onMessage: undefined,
       onLost: undefined,
       register: (iMessage) => this.life.call({ op: "register", scope, iMessage: iMessage.slice() }),
@@ -519,7 +519,7 @@ class Rounds {
       if (late.length > 0) continue;
       for (const speaker of there) this.#speak(speaker, there);
       // Some dialogs of before are used now, and turn out to be gone.
-      for (const { carrier } of there) if (!carrier.stands && Math.random() < 0.5) carrier.onLost?.();
+      for (const { carrier } of there) if (!carrier.open && Math.random() < 0.5) carrier.onLost?.();
     }
   }
 

@@ -1,3 +1,4 @@
+import { type AddressInfo, connect, createServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { JoinGroupOptions } from "../../../src/node/group/index.js";
 import { makeSelfSigned } from "../self-signed.js";
@@ -72,6 +73,42 @@ describe("a key server with SIP and RTSP members", () => {
     expect(listener.joined.membership.streams[0]?.statistics.unknownKey).toBeGreaterThan(0);
     expect(listener.states).toEqual(["joining: asked to join", "in-step: GSA installed"]);
     expect(server.service.gcks.metrics.registrations).toBe(2);
+  });
+
+  it.each(["2.0", "auto"] as const)("speaks RTSP 2.0 with members that want %s", async (rtspVersion) => {
+    // Without a control group: rekey messages come by SET_PARAMETER.
+    server = await startServer({ groups: [definitionOn(47_040, {}, { address: undefined })] });
+    const { service } = server;
+    const url = new URL(service.urisOf("blue")[1] ?? "");
+    const [host, port] = [url.hostname, Number(url.port)];
+    const lines: string[] = [];
+    const between = createServer((near) => {
+      const far = connect(port, host);
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        from.on("data", (octets) => {
+          lines.push(...(octets.toString("latin1").match(/^(?:[A-Z_]+ \S+ RTSP\/\d\.\d|RTSP\/\d\.\d \d+)/gm) ?? []));
+        });
+        from.on("error", () => to.destroy());
+        from.pipe(to);
+      }
+    });
+    await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+    try {
+      url.port = String((between.address() as AddressInfo).port);
+      const { joined } = await joining(url.href, "listener", { rtspVersion });
+      await service.gcks.rekey("blue");
+      await until(() => joined.membership.sequence === service.gcks.groups[0]?.sequence);
+      expect(await joined.leave()).toBe("verified");
+    } finally {
+      between.close();
+    }
+    expect(lines.filter((line) => !line.includes("RTSP/2.0"))).toEqual([]);
+    for (const method of ["DESCRIBE", "SETUP", "SET_PARAMETER", "TEARDOWN"])
+      expect(lines.some((line) => line.startsWith(method))).toBe(true);
+    expect(service.gcks.members("blue")).toEqual([]);
   });
 
   it("serves TLS, WebSocket and RTSPS beside TCP, in one process", async () => {
