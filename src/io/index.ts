@@ -1,2 +1,3 @@
 export * from "./contracts.js";
 export * from "./simulated.js";
+export * from "./token-bucket.js";

@@ -22,7 +22,7 @@ import {
   sealReport,
   wipeDataKeys,
 } from "../gsa/index.js";
-import type { Clock, Timer, Timers } from "../io/index.js";
+import { type Clock, createTokenBucket, type Timer, type Timers, type TokenBucket } from "../io/index.js";
 import type { Identity } from "../mikey/index.js";
 import type { GroupMembership, GroupStream, MembershipState } from "./contracts.js";
 import { GroupMedia } from "./group-media.js";
@@ -55,7 +55,7 @@ export interface MembershipContext {
 
 /** docs/protocol.md §21. */
 const MOST_KEPT = 16;
-const TOKENS = { most: 10, perSecond: 2 } as const;
+const RATE = { burst: 10, perSecond: 2 } as const;
 /** Where a group has no rekey SA and so no delays of its own. */
 const DEFAULT_DELAYS = { activationDelayMs: 2000, deactivationDelayMs: 10_000, resynchronisationDelayMs: 5000 } as const;
 /** How much earlier than the end of a lifetime a member renews. */
@@ -86,14 +86,13 @@ export class Membership implements GroupMembership {
   #unheard = false;
   /** Reports that follow the first one by UDP, which may be lost. */
   #repeats = 0;
-  #tokens: number = TOKENS.most;
-  #tokensAtMs: number;
+  readonly #tokens: TokenBucket;
 
   constructor(context: MembershipContext, group: Uint8Array, ownerKey: PublicKey | undefined) {
     this.#context = context;
     this.group = group;
     this.#ownerKey = ownerKey;
-    this.#tokensAtMs = context.steady.now();
+    this.#tokens = createTokenBucket(context.steady, RATE);
     this.media = new GroupMedia({
       crypto: context.crypto,
       gcks: context.gcks,
@@ -230,7 +229,7 @@ export class Membership implements GroupMembership {
     const outcome = await rekey.receive(octets, {
       nowMs: this.#context.steady.now(),
       wallClockMs: this.#context.clock.now(),
-      takeToken: () => this.#takeToken(),
+      takeToken: () => this.#tokens.take(),
     });
     // Another GSA took its place meanwhile.
     if (rekey !== this.#rekey) return;
@@ -456,15 +455,6 @@ export class Membership implements GroupMembership {
 
   #resynchronisationDelay(): number {
     return this.#policies?.rekey?.resynchronisationDelayMs ?? DEFAULT_DELAYS.resynchronisationDelayMs;
-  }
-
-  #takeToken(): boolean {
-    const now = this.#context.steady.now();
-    this.#tokens = Math.min(TOKENS.most, this.#tokens + ((now - this.#tokensAtMs) / 1000) * TOKENS.perSecond);
-    this.#tokensAtMs = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
-    return true;
   }
 
   #after(name: TimerName, milliseconds: number, callback: () => void): void {

@@ -33,5 +33,6 @@ export {
 export type { ConnectionLimits } from "./server-connection.js";
 export type { MulticastDelivery } from "./server-group.js";
 export type { RtspSessionInfo, RtspTrackInfo, SessionEnd, SessionState } from "./server-session.js";
+export type { StrangerLimits } from "./strangers.js";
 export * from "./transport.js";
 export * from "./uri.js";

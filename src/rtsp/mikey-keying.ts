@@ -20,6 +20,7 @@ import {
   type Identity,
   IdType,
   MikeyError,
+  modeNameOf,
 } from "../mikey/index.js";
 import { isNullKeyedMessage } from "../peers/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
@@ -32,6 +33,7 @@ import type {
   KeyingStream,
   ServerKeying,
 } from "./keying.js";
+import { createStrangerGate, type StrangerLimits } from "./strangers.js";
 
 /** The only key management protocol that we put into descriptions (RFC 4567 §9.3). */
 const PROTOCOLS = ["mikey"] as const;
@@ -87,6 +89,8 @@ export interface MikeyServerKeyingOptions {
   readonly level?: "session" | "media";
   /** Hands the SRTP master keys of every session out; `stream` is the index of the m= line. Default: they never leave. */
   readonly exportKeys?: (keys: ExportedKeys, peer: KeyingPeer) => void;
+  /** Bounds offers that cost public-key operations, to clients who have not authenticated by RTSP. */
+  readonly strangers?: StrangerLimits;
 }
 
 /** The keys of an exchange under the indices of the m= lines that it covers. */
@@ -102,6 +106,7 @@ function exportUnder(streams: readonly KeyingStream[], exportKeys: KeyExport | u
 export function createMikeyServerKeying(options: MikeyServerKeyingOptions): ServerKeying {
   const { keying, policy, directory, open, habits, level } = options;
   const credentialFor = options.credentialFor ?? (directory && pskCredentialFor(directory));
+  const admitStranger = createStrangerGate(keying.options.clock, options.strangers);
   const exportTo = (peer: KeyingPeer): KeyExport | undefined => {
     const { exportKeys } = options;
     return exportKeys && ((keys) => exportKeys(keys, peer));
@@ -120,6 +125,9 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
     const spare = open !== undefined && (secure || open.keying.options.allowNullKeying === true) ? open : undefined;
     const found = credentialFor(peer);
     if (found === undefined && spare === undefined && directory !== undefined) throw unknownClient();
+    // Whoever asks for the message of now has a session, and so a key.
+    if (found !== undefined && isCostly(found) && peer.user === undefined && first?.unanswered !== true)
+      admitStranger(peer.remote.host);
     // Both lines are of one protocol; the list says that there are two (RFC 4567 §4.1.4).
     const sdpIds = spare === undefined ? PROTOCOLS : [...PROTOCOLS, ...PROTOCOLS];
     const keyed = found === undefined ? undefined : await keying.offer({ ...found, streams: proposals, secure, ...facts, sdpIds });
@@ -156,6 +164,11 @@ export function createMikeyServerKeying(options: MikeyServerKeyingOptions): Serv
       return createSharedSender({ policy, mkiLength: dialect.mkiLength, fixed, ...(crypto === undefined ? {} : { crypto }) });
     },
   };
+}
+
+/** Whether an offer takes a Diffie-Hellman value or a signature. */
+function isCostly({ credential }: MeantCredential): boolean {
+  return modeNameOf(credential) !== "PSK";
 }
 
 /** Who joins a shared stream late has to know how often its sequence numbers wrapped (RFC 3711 §3.3.1). */

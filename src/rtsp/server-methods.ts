@@ -195,6 +195,7 @@ async function describeKeys(
     }
   } catch (error) {
     for (const offer of described.offers) offer?.abandon();
+    if (error instanceof RtspRefusal) throw error;
     // RFC 4567 has no status for a description that cannot be keyed; the reason is not the client's to see.
     throw new RtspRefusal(403, [], { cause: error });
   }

@@ -48,7 +48,7 @@ export async function announce(exchange: Exchange): Promise<Answer> {
     }
   } catch (error) {
     for (const offer of announced.offers) offer?.abandon();
-    throw new RtspRefusal(403, [], { cause: error });
+    throw error instanceof RtspRefusal ? error : new RtspRefusal(403, [], { cause: error });
   }
   if (connection.closed) for (const offer of announced.offers) offer?.abandon();
   else connection.announced = announced;
