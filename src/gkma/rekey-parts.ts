@@ -2,7 +2,7 @@ import { WatchwordError } from "../bytes/index.js";
 import { edgeOctets, type RekeyPart } from "./contracts.js";
 import { copyOctets, writeId } from "./derivation.js";
 import { firstLeaf, lastLeaf, leafBefore, leftmostLeaf } from "./heap.js";
-import { type ComputedRekey, EdgeSource, RekeyWalk } from "./rekey-walk.js";
+import { type ComputedRekey, RekeyPlaces } from "./rekey-walk.js";
 import { REFRESHED } from "./touched-nodes.js";
 import type { TreeState } from "./tree-state.js";
 
@@ -17,8 +17,6 @@ interface Waypoint {
   readonly isRefreshed: boolean;
   /** Octets that it adds to a part. */
   readonly size: number;
-  /** The last part that it was put into. */
-  part: number;
 }
 
 type Part = Pick<RekeyPart, "first" | "last" | "edges" | "refreshed">;
@@ -26,83 +24,115 @@ type Part = Pick<RekeyPart, "first" | "last" | "edges" | "refreshed">;
 /**
  * Cuts a rekey into parts that each have, for every leaf they are for, all edges from that leaf to the root. What is on the way from the root
  * to the current place is repeated in every part: some ten edges, as few as can be when a part is to suffice by itself.
- * @throws WatchwordError `gkma.part-size`
  */
-export function* cutIntoParts(state: TreeState, computed: ComputedRekey, limit = Number.POSITIVE_INFINITY): Generator<Part> {
-  const { arity, keyLength } = state;
-  const { touched, nodes, flags } = computed;
-  const edgeSize = edgeOctets(keyLength);
-  const edges = new Uint8Array(Math.min(limit, computed.wraps * edgeSize));
-  const refreshed = new Uint8Array(Math.min(limit, computed.refreshes * REFRESH_OCTETS));
-  let edgesEnd = 0;
-  let refreshedEnd = 0;
-  let parts = 0;
-  let first = firstLeaf(arity, nodes);
+export class RekeyParts {
+  readonly #state: TreeState;
+  readonly #computed: ComputedRekey;
+  readonly #limit: number;
+  readonly #edgeSize: number;
+  readonly #edges: Uint8Array;
+  readonly #refreshed: Uint8Array;
+  #edgesEnd = 0;
+  #refreshedEnd = 0;
+  #parts = 0;
+  #first: number;
+  readonly #way: Waypoint[];
+  /** The edges of the way. */
+  readonly #held: Uint8Array;
+  /** Waypoints that are in the part already. */
+  #written = 0;
 
-  const waypoint = (index: number, id: number, isSent: boolean): Waypoint => {
-    const isRefreshed = ((flags[index] as number) & REFRESHED) !== 0;
-    return { id, isSent, isRefreshed, size: (isSent ? edgeSize : 0) + (isRefreshed ? REFRESH_OCTETS : 0), part: -1 };
-  };
-  const way: Waypoint[] = [waypoint(touched.ids.length - 1, 0, false)];
-  /** The edges of the way, and behind them that of the place where the walk is. */
-  const held = new Uint8Array((MAX_DEPTH + 1) * edgeSize);
-  const put = (depth: number): void => {
-    copyOctets(held, depth * edgeSize, edges, edgesEnd, edgeSize);
-    edgesEnd += edgeSize;
-  };
-  const finish = (last: number): Part => {
-    // The memory is not needed again where it is full, since it is as large as a part may be or as all edges are: those of the only part.
-    const whole = parts === 0 && edgesEnd === computed.wraps * edgeSize;
-    const part = { first, last, edges: whole ? edges : edges.slice(0, edgesEnd), refreshed: refreshed.slice(0, refreshedEnd) };
-    edgesEnd = 0;
-    refreshedEnd = 0;
-    parts++;
-    return part;
-  };
+  /** @param limit octets of edges and refreshed ids in one part */
+  constructor(state: TreeState, computed: ComputedRekey, limit: number) {
+    const edgeSize = edgeOctets(state.keyLength);
+    this.#state = state;
+    this.#computed = computed;
+    this.#limit = limit;
+    this.#edgeSize = edgeSize;
+    this.#edges = new Uint8Array(Math.min(limit, computed.wraps * edgeSize));
+    this.#refreshed = new Uint8Array(Math.min(limit, computed.refreshes * REFRESH_OCTETS));
+    this.#first = firstLeaf(state.arity, computed.nodes);
+    this.#way = [this.#waypoint(computed.touched.ids.length - 1, 0, false)];
+    this.#held = new Uint8Array(MAX_DEPTH * edgeSize);
+  }
+
+  /** @throws WatchwordError `gkma.part-size` */
+  *cut(): Generator<Part> {
+    const { arity } = this.#state;
+    const { nodes } = this.#computed;
+    const limit = this.#limit;
+    const places = new RekeyPlaces(this.#state, this.#computed);
+    while (places.next()) {
+      const { id, index, isSent, depth } = places;
+      if (index >= 0) {
+        if (isSent) places.writeEdge(this.#held, depth * this.#edgeSize);
+        this.#way[depth] = this.#waypoint(index, id, isSent);
+        this.#written = Math.min(this.#written, depth);
+        continue;
+      }
+      const own = isSent ? this.#edgeSize : 0;
+      const held = this.#edgesEnd + this.#refreshedEnd;
+      if (held > 0 && held + this.#needed(depth, own) > limit) {
+        const start = leftmostLeaf(arity, nodes, id);
+        yield this.#finish(leafBefore(arity, nodes, start));
+        this.#first = start;
+      }
+      if (this.#edgesEnd + this.#refreshedEnd === 0) this.#checkFits(id, this.#needed(depth, own));
+      this.#writeWay(depth);
+      if (!isSent) continue;
+      places.writeEdge(this.#edges, this.#edgesEnd);
+      this.#edgesEnd += own;
+    }
+    yield this.#finish(lastLeaf(arity, nodes));
+  }
+
+  #waypoint(index: number, id: number, isSent: boolean): Waypoint {
+    const isRefreshed = ((this.#computed.flags[index] as number) & REFRESHED) !== 0;
+    return { id, isSent, isRefreshed, size: (isSent ? this.#edgeSize : 0) + (isRefreshed ? REFRESH_OCTETS : 0) };
+  }
+
   /** Octets that a place and what is above it and not yet in the part add to it. */
-  const needed = (depth: number, own: number): number => {
+  #needed(depth: number, own: number): number {
     let size = own;
-    for (let i = 0; i < depth; i++) {
-      const above = way[i] as Waypoint;
-      if (above.part !== parts) size += above.size;
-    }
+    for (let i = this.#written; i < depth; i++) size += (this.#way[i] as Waypoint).size;
     return size;
-  };
+  }
 
-  const source = new EdgeSource(state, computed);
-  const walk = new RekeyWalk(state, computed);
-  while (walk.next()) {
-    const { id, index, isSent, depth } = walk;
-    if (isSent) source.take(held, depth * edgeSize);
-    if (index >= 0) {
-      way[depth] = waypoint(index, id, isSent);
-      continue;
-    }
-    const own = isSent ? edgeSize : 0;
-    let size = needed(depth, own);
-    if (edgesEnd + refreshedEnd + size > limit && edgesEnd + refreshedEnd > 0) {
-      const start = leftmostLeaf(arity, nodes, id);
-      yield finish(leafBefore(arity, nodes, start));
-      first = start;
-      size = needed(depth, own);
-    }
-    if (size > limit) {
-      throw new WatchwordError(
-        "gkma.part-size",
-        `the keys of leaf ${leftmostLeaf(arity, nodes, id)} need ${size} octets, not ${limit}`,
-      );
-    }
-    for (let i = 0; i < depth; i++) {
-      const above = way[i] as Waypoint;
-      if (above.part === parts) continue;
-      above.part = parts;
-      if (above.isSent) put(i);
-      if (above.isRefreshed) {
-        writeId(above.id, refreshed, refreshedEnd);
-        refreshedEnd += REFRESH_OCTETS;
+  #checkFits(id: number, size: number): void {
+    if (size <= this.#limit) return;
+    const leaf = leftmostLeaf(this.#state.arity, this.#computed.nodes, id);
+    throw new WatchwordError("gkma.part-size", `the keys of leaf ${leaf} need ${size} octets, not ${this.#limit}`);
+  }
+
+  /** Puts what is above a place of this depth into the part. */
+  #writeWay(depth: number): void {
+    for (; this.#written < depth; this.#written++) {
+      const { id, isSent, isRefreshed } = this.#way[this.#written] as Waypoint;
+      if (isSent) {
+        copyOctets(this.#held, this.#written * this.#edgeSize, this.#edges, this.#edgesEnd, this.#edgeSize);
+        this.#edgesEnd += this.#edgeSize;
+      }
+      if (isRefreshed) {
+        writeId(id, this.#refreshed, this.#refreshedEnd);
+        this.#refreshedEnd += REFRESH_OCTETS;
       }
     }
-    if (isSent) put(depth);
   }
-  yield finish(lastLeaf(arity, nodes));
+
+  #finish(last: number): Part {
+    const edges = this.#edges;
+    // The memory is not needed again where it is full, since it is as large as a part may be or as all edges are: those of the only part.
+    const isWhole = this.#parts === 0 && this.#edgesEnd === this.#computed.wraps * this.#edgeSize;
+    const part = {
+      first: this.#first,
+      last,
+      edges: isWhole ? edges : edges.slice(0, this.#edgesEnd),
+      refreshed: this.#refreshed.slice(0, this.#refreshedEnd),
+    };
+    this.#edgesEnd = 0;
+    this.#refreshedEnd = 0;
+    this.#written = 0;
+    this.#parts++;
+    return part;
+  }
 }

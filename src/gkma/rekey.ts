@@ -2,7 +2,7 @@ import { WatchwordError, wipe } from "../bytes/index.js";
 import type { GkmaName, MembershipChange, PreparedRekey, RekeyInputs, RekeyPart } from "./contracts.js";
 import { copyOctets } from "./derivation.js";
 import { internalNodes, leftmostLeaf } from "./heap.js";
-import { cutIntoParts } from "./rekey-parts.js";
+import { RekeyParts } from "./rekey-parts.js";
 import type { ComputedRekey } from "./rekey-walk.js";
 import {
   ADMITTED,
@@ -30,7 +30,7 @@ const METHODS: Readonly<Record<GkmaName, { readonly chains: boolean; readonly re
 
 /** @throws WatchwordError `gkma.change`, `gkma.version`, `gkma.seed`, `gkma.leaf`, `gkma.full` */
 export function prepareRekey(state: TreeState, change: MembershipChange, { version, seed }: RekeyInputs): PreparedRekey {
-  const { revision, version: previous, keyLength } = state;
+  const { version: previous } = state;
   if (!Number.isInteger(version) || version <= previous || version > 0xffff_ffff) {
     throw new WatchwordError("gkma.version", `version ${version} cannot follow version ${previous}`);
   }
@@ -39,41 +39,64 @@ export function prepareRekey(state: TreeState, change: MembershipChange, { versi
   const seating = seat(state, leave, join);
   const leaves = touchedLeaves(state, seating, replace);
   if (leaves.length === 0 && !replace) throw new WatchwordError("gkma.change", "nobody joins, leaves or waits for keys");
-  const computed = compute(state, seating, leaves, { version, seed, replace });
+  return new Rekey(state, seating, compute(state, seating, leaves, { version, seed, replace }), version);
+}
+
+/** A rekey that was computed but not taken. */
+class Rekey implements PreparedRekey {
+  readonly version: number;
+  readonly previous: number;
+  readonly largestId: number;
+  readonly joined: Uint32Array;
+  readonly moved: Uint32Array;
+  readonly groupKey: Uint8Array;
+  readonly wraps: number;
+  readonly refreshes: number;
+  readonly #state: TreeState;
+  readonly #revision: number;
+  readonly #seating: Seating;
   /** Until the step is taken or dropped; then no key of it is held any more. */
-  let open: ComputedRekey | undefined = computed;
-  const opened = (): ComputedRekey => {
-    if (open === undefined || state.revision !== revision) {
+  #open: ComputedRekey | undefined;
+
+  constructor(state: TreeState, seating: Seating, computed: ComputedRekey, version: number) {
+    this.version = version;
+    this.previous = state.version;
+    this.largestId = seating.nodes - 1;
+    this.joined = seating.seats;
+    this.moved = seating.moved;
+    this.groupKey = computed.keys.slice(-state.keyLength);
+    this.wraps = computed.wraps;
+    this.refreshes = computed.refreshes;
+    this.#state = state;
+    this.#revision = state.revision;
+    this.#seating = seating;
+    this.#open = computed;
+  }
+
+  *parts(limit = Number.POSITIVE_INFINITY): IterableIterator<RekeyPart> {
+    const { version, previous, largestId } = this;
+    for (const { first, last, edges, refreshed } of new RekeyParts(this.#state, this.#computed(), limit).cut()) {
+      yield { version, previous, largestId, first, last, edges, refreshed };
+      this.#computed();
+    }
+  }
+
+  commit(): void {
+    take(this.#state, this.#seating, this.#computed(), this.version);
+    this.drop();
+  }
+
+  drop(): void {
+    wipe(this.#open?.keys, this.#open?.payloads, this.#open?.leafKeys);
+    this.#open = undefined;
+  }
+
+  #computed(): ComputedRekey {
+    if (this.#open === undefined || this.#state.revision !== this.#revision) {
       throw new WatchwordError("gkma.stale", "a change that was taken, dropped or overtaken");
     }
-    return open;
-  };
-  const end = (): void => {
-    wipe(open?.keys, open?.payloads, open?.leafKeys);
-    open = undefined;
-  };
-  const largestId = seating.nodes - 1;
-  return {
-    version,
-    previous,
-    largestId,
-    joined: seating.seats,
-    moved: seating.moved,
-    groupKey: computed.keys.slice(-keyLength),
-    wraps: computed.wraps,
-    refreshes: computed.refreshes,
-    *parts(limit): IterableIterator<RekeyPart> {
-      for (const { first, last, edges, refreshed } of cutIntoParts(state, opened(), limit)) {
-        yield { version, previous, largestId, first, last, edges, refreshed };
-        opened();
-      }
-    },
-    commit() {
-      take(state, seating, opened(), version);
-      end();
-    },
-    drop: end,
-  };
+    return this.#open;
+  }
 }
 
 /** The keys of newcomers' leaves, in the order of the leaves given. */

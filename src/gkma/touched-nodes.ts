@@ -51,25 +51,30 @@ export function touchedLeaves(state: TreeState, seating: Seating, replace: boole
   const freed = left.length - reused;
   const touched = new Uint32Array(freed + seats.length + (replace ? state.members - left.length : state.pending.length));
   let count = 0;
-  const touch = (leaf: number, event: number): void => {
-    touched[count++] = (leaf << EVENT_BITS) | event;
-  };
   // Where leaves stay free the tree has not grown.
-  for (let i = reused; i < left.length; i++) touch(left[i] as number, LEFT);
-  for (let i = 0; i < seats.length; i++) touch(seats[i] as number, i < reused ? REJOINED : JOINED);
+  for (let i = reused; i < left.length; i++) touched[count++] = touchedLeaf(left[i] as number, LEFT);
+  for (let i = 0; i < seats.length; i++) touched[count++] = touchedLeaf(seats[i] as number, i < reused ? REJOINED : JOINED);
   if (replace) {
     forEachStaying(state, leftSorted, state.nodes, (leaf) => {
-      touch(leftmostLeaf(state.arity, nodes, leaf), isPending(state, leaf) ? INCLUDED : STAYS);
+      touched[count++] = touchedLeaf(leftmostLeaf(state.arity, nodes, leaf), isPending(state, leaf) ? INCLUDED : STAYS);
     });
   } else {
-    for (const leaf of stillPending(state, leftSorted)) touch(leftmostLeaf(state.arity, nodes, leaf), INCLUDED);
+    for (const leaf of stillPending(state, leftSorted)) {
+      touched[count++] = touchedLeaf(leftmostLeaf(state.arity, nodes, leaf), INCLUDED);
+    }
   }
-  return touched.subarray(0, count).sort().reverse();
+  return count > 1 ? touched.subarray(0, count).sort().reverse() : touched.subarray(0, count);
+}
+
+function touchedLeaf(leaf: number, event: number): number {
+  return (leaf << EVENT_BITS) | event;
 }
 
 /** Admitted members that wait for a rekey and do not leave in this one. */
 export function stillPending(state: TreeState, leftSorted: Uint32Array): Uint32Array {
-  return leftSorted.length === 0 ? state.pending : state.pending.filter((leaf) => !includes(leftSorted, leaf));
+  return leftSorted.length === 0 || state.pending.length === 0
+    ? state.pending
+    : state.pending.filter((leaf) => !includes(leftSorted, leaf));
 }
 
 function includes(sorted: Uint32Array, value: number): boolean {

@@ -92,8 +92,8 @@ export function seat(state: TreeState, leave: ArrayLike<number>, count: number):
   for (let i = 0; i < leave.length; i++) {
     if (!isOccupied(state, leave[i] as number)) throw new WatchwordError("gkma.leaf", `nobody has leaf ${leave[i]}`);
   }
-  const left = Uint32Array.from(leave);
-  const leftSorted = left.slice().sort();
+  const left = new Uint32Array(leave);
+  const leftSorted = left.length > 1 ? left.slice().sort() : left;
   for (let i = 1; i < leftSorted.length; i++) {
     if (leftSorted[i] === leftSorted[i - 1]) throw new WatchwordError("gkma.leaf", `leaf ${leftSorted[i]} is to be left twice`);
   }
@@ -124,8 +124,11 @@ export function forEachStaying(state: TreeState, leftSorted: Uint32Array, end: n
   }
 }
 
+const NOBODY = new Uint32Array(0);
+
 /** Leaves that have children when the tree has grown (`TreeExtent`). */
 function movedMembers(state: TreeState, nodes: number, leftSorted: Uint32Array): Uint32Array {
+  if (nodes === state.nodes) return NOBODY;
   const moved: number[] = [];
   forEachStaying(state, leftSorted, Math.min(state.nodes, internalNodes(state.arity, nodes)), (leaf) => {
     moved.push(leaf, leftmostLeaf(state.arity, nodes, leaf));

@@ -15,7 +15,7 @@ import {
   entryOf,
   type GkmaData,
   GkmaFlag,
-  type Header,
+  type KeyId,
   KeyIdType,
   MacAlg,
   type Payload,
@@ -23,6 +23,7 @@ import {
   type SyncData,
   type SyncEntry,
   sealKeyData,
+  type Timestamp,
   wipeMessageKeys,
 } from "../mikey/index.js";
 import { dataKeyData, extension } from "./group-gsa.js";
@@ -104,7 +105,7 @@ export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): 
     ...(content.credential === undefined ? [] : [extension(ExtensionType.CREDENTIAL, encodeCredential(content.credential))]),
     kemac,
   ];
-  const sealer = createSealer(crypto, content, sequence, content.dataKeys);
+  const sealer = new RekeySealer(crypto, content, sequence, content.dataKeys);
   try {
     const message = sealer.encode(common);
     if (change === undefined) return [await sealer.seal(message)];
@@ -150,7 +151,7 @@ async function sealSync(
   sealing: RekeySealing & { readonly sequence: number },
   sync: SyncData,
 ): Promise<Uint8Array> {
-  const sealer = createSealer(crypto, sealing, sealing.sequence, []);
+  const sealer = new RekeySealer(crypto, sealing, sealing.sequence, []);
   try {
     return await sealer.seal(sealer.encode([extension(ExtensionType.SYNC, encodeSync(sync))]));
   } finally {
@@ -158,72 +159,93 @@ async function sealSync(
   }
 }
 
-interface Sealer {
+/** Puts the payloads of one sequence into messages, and seals them. */
+class RekeySealer {
+  readonly #crypto: CryptoProvider;
+  readonly #constants: GroupConstants;
+  readonly #signer: Signer | undefined;
+  readonly #signx: ReturnType<typeof signxOf>;
+  readonly #authAlg: number;
+  readonly #macOctets: number;
+  readonly #timestamp: Timestamp;
+  readonly #keyIds: Uint8Array;
+  readonly #vKey: Uint8Array;
+
+  constructor(crypto: CryptoProvider, sealing: RekeySealing, sequence: number, dataKeys: readonly DataKey[]) {
+    const { constants, rekey, kek, signer } = sealing;
+    this.#crypto = crypto;
+    this.#constants = constants;
+    this.#signer = signer;
+    this.#signx = signer === undefined ? undefined : signxOf(signer.publicKey);
+    if (signxAlgOf(rekey.signature) !== (this.#signx?.alg ?? 0)) throw contentError("the signer is not the one of the policy");
+    this.#authAlg = macAlgOf(rekey);
+    this.#macOctets = entryOf(MacAlg, this.#authAlg)?.octets ?? 0;
+    this.#timestamp = sequenceTimestamp(sequence);
+    const ids: KeyId[] = [{ type: KeyIdType.KEK_SPI, id: bigEndian(kek.spi, 4) }];
+    for (const { mki, dataSa } of dataKeys) ids.push({ type: KeyIdType.MKI, id: mkiOfDataSa(mki, dataSa) });
+    this.#keyIds = encodeKeyIds(ids);
+    this.#vKey = verificationKeyOf(crypto, constants.group, kek);
+  }
+
   /** Header, T and Key ID, the payloads, then V and SIGNX without their values. */
-  encode(payloads: readonly Payload[]): Uint8Array;
+  encode(content: readonly Payload[]): Uint8Array {
+    const payloads: Payload[] = [
+      { kind: "T", ...this.#timestamp },
+      extension(ExtensionType.KEY_ID, this.#keyIds),
+      ...content,
+      { kind: "V", authAlg: this.#authAlg, data: new Uint8Array(this.#macOctets) },
+    ];
+    if (this.#signer !== undefined && this.#signx !== undefined) {
+      const keyId = publicKeyId(this.#crypto, this.#signer.publicKey);
+      payloads.push({ kind: "SIGNX", alg: this.#signx.alg, keyId, signature: new Uint8Array(SIGNATURE_OCTETS) });
+    }
+    return encodeMessage({ header: groupHeader(this.#constants, DataType.REKEY), payloads });
+  }
+
   /** An encoded message with a GKMA extension behind Key ID: what differs from packet to packet, put into what does not. */
-  withGkma(message: Uint8Array, head: Uint8Array, edges: Uint8Array): Uint8Array;
+  withGkma(message: Uint8Array, head: Uint8Array, edges: Uint8Array): Uint8Array {
+    const prefix = KEY_ID_NEXT + EXTENSION_HEAD + this.#keyIds.length;
+    const data = prefix + EXTENSION_HEAD;
+    const length = head.length + edges.length;
+    const octets = new Uint8Array(data + length + message.length - prefix);
+    octets.set(message);
+    octets.copyWithin(data + length, prefix, message.length);
+    octets[prefix] = message[KEY_ID_NEXT] as number;
+    octets[prefix + 1] = ExtensionType.GKMA;
+    octets[prefix + 2] = length >> 8;
+    octets[prefix + 3] = length;
+    octets.set(head, data);
+    octets.set(edges, data + head.length);
+    octets[KEY_ID_NEXT] = PayloadType.EXT;
+    return octets;
+  }
+
   /** Fills in the values of V and SIGNX. */
-  seal(message: Uint8Array): Promise<Uint8Array>;
-  wipe(): void;
+  async seal(octets: Uint8Array): Promise<Uint8Array> {
+    if (octets.length > GROUP_LIMITS.rekeyPacketOctets) throw contentError(`a packet of ${octets.length} octets`);
+    // From the V value to the end: the value, then all of SIGNX.
+    const v = octets.length - (this.#signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS) - this.#macOctets;
+    const tag = this.#crypto.hmacOnce("sha256", this.#vKey, octets.subarray(0, v));
+    for (let i = 0; i < this.#macOctets; i++) octets[v + i] = tag[i] as number;
+    if (this.#signer !== undefined && this.#signx !== undefined) {
+      const covered = octets.subarray(0, octets.length - SIGNATURE_OCTETS);
+      const signed = concatBytes(signatureHead(this.#constants.group), covered);
+      octets.set(await this.#signer.sign(this.#signx.scheme, signed), covered.length);
+    }
+    return octets;
+  }
+
+  wipe(): void {
+    wipe(this.#vKey);
+  }
 }
 
-function createSealer(crypto: CryptoProvider, sealing: RekeySealing, sequence: number, dataKeys: readonly DataKey[]): Sealer {
-  const { constants, rekey, kek, signer } = sealing;
-  const signx = signer === undefined ? undefined : signxOf(signer.publicKey);
-  if (signxAlgOf(rekey.signature) !== (signx?.alg ?? 0)) throw contentError("the signer is not the one of the policy");
-  const header: Header = groupHeader(constants, DataType.REKEY);
-  const { tsType, value } = sequenceTimestamp(sequence);
-  const ids = [
-    { type: KeyIdType.KEK_SPI, id: bigEndian(kek.spi, 4) },
-    ...dataKeys.map(({ mki, dataSa }) => ({ type: KeyIdType.MKI, id: Uint8Array.of(...bigEndian(mki, 4), dataSa) })),
-  ];
-  const keyIds = encodeKeyIds(ids);
-  const before: Payload[] = [{ kind: "T", tsType, value }, extension(ExtensionType.KEY_ID, keyIds)];
-  const authAlg = macAlgOf(rekey);
-  const macOctets = entryOf(MacAlg, authAlg)?.octets ?? 0;
-  const after: Payload[] = [{ kind: "V", authAlg, data: new Uint8Array(macOctets) }];
-  if (signer !== undefined && signx !== undefined) {
-    const keyId = publicKeyId(crypto, signer.publicKey);
-    after.push({ kind: "SIGNX", alg: signx.alg, keyId, signature: new Uint8Array(SIGNATURE_OCTETS) });
-  }
-  const vKey = verificationKeyOf(crypto, constants.group, kek);
-  /** Where the GKMA extension stands. */
-  const prefix = KEY_ID_NEXT + EXTENSION_HEAD + keyIds.length;
-  const signedHead = signatureHead(constants.group);
-  /** From the V value to the end: the value, then all of SIGNX. */
-  const signxOctets = signer === undefined ? 0 : SIGNX_HEAD + SIGNATURE_OCTETS;
-  return {
-    encode(payloads) {
-      return encodeMessage({ header, payloads: [...before, ...payloads, ...after] });
-    },
-    withGkma(message, head, edges) {
-      const data = prefix + EXTENSION_HEAD;
-      const length = head.length + edges.length;
-      const octets = new Uint8Array(data + length + message.length - prefix);
-      octets.set(message);
-      octets.copyWithin(data + length, prefix, message.length);
-      octets.set([message[KEY_ID_NEXT] as number, ExtensionType.GKMA, length >> 8, length & 0xff], prefix);
-      octets.set(head, data);
-      octets.set(edges, data + head.length);
-      octets[KEY_ID_NEXT] = PayloadType.EXT;
-      return octets;
-    },
-    async seal(octets) {
-      if (octets.length > GROUP_LIMITS.rekeyPacketOctets) throw contentError(`a packet of ${octets.length} octets`);
-      const v = octets.length - signxOctets - macOctets;
-      const tag = crypto.hmacOnce("sha256", vKey, octets.subarray(0, v));
-      octets.set(tag.subarray(0, macOctets), v);
-      if (signer !== undefined && signx !== undefined) {
-        const covered = octets.subarray(0, octets.length - SIGNATURE_OCTETS);
-        octets.set(await signer.sign(signx.scheme, concatBytes(signedHead, covered)), covered.length);
-      }
-      return octets;
-    },
-    wipe() {
-      wipe(vKey);
-    },
-  };
+/** The id of a data key in Key ID: MKI, then the number of the data SA (docs/protocol.md §16.1). */
+function mkiOfDataSa(mki: number, dataSa: number): Uint8Array {
+  const id = new Uint8Array(5);
+  new DataView(id.buffer).setUint32(0, mki);
+  id[4] = dataSa;
+  return id;
 }
 
 /** Octets of SIGNX before the signature: next payload, alg, key-id, length. */
