@@ -11,7 +11,7 @@ export interface Timer {
 
 /** Delayed and repeated calls. A callback must not throw. */
 export interface Timers {
-  /** Calls once after `milliseconds`. */
+  /** Calls once after `milliseconds`, never before: whoever looks at a clock then finds that they have passed. */
   after(milliseconds: number, callback: () => void): Timer;
   /** Calls every `milliseconds` until cancelled. */
   every(milliseconds: number, callback: () => void): Timer;

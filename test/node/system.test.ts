@@ -43,6 +43,22 @@ describe("systemTimers", () => {
     expect([once, often]).toEqual([1, seen]);
   });
 
+  it("never call before the time, whatever this turn of the event loop has taken", async () => {
+    const early: number[] = [];
+    let called = 0;
+    for (let round = 0; round < 10; round++) {
+      const begun = steadyClock.now();
+      while (steadyClock.now() < begun + 4);
+      const due = steadyClock.now() + 5.5;
+      systemTimers.after(5.5, () => {
+        called++;
+        if (steadyClock.now() < due) early.push(due - steadyClock.now());
+      });
+      await waitFor(() => called === round + 1);
+    }
+    expect(early).toEqual([]);
+  });
+
   it("do not call what was cancelled", async () => {
     let called = false;
     systemTimers
