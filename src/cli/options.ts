@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
-import { parseHex, wipe } from "../bytes/index.js";
+import { parseHex, WatchwordError, wipe } from "../bytes/index.js";
 import { type Endpoint, isMulticast } from "../io/index.js";
+import { readPrivateFile } from "../node/index.js";
 import { type PeerProfile, peerProfile, peerProfileNames } from "../peers/index.js";
 import { isSuiteName, type SuiteName, suiteNames } from "../srtp/index.js";
 import { type ExportFormat, exportFormats } from "../tools/index.js";
@@ -63,19 +64,28 @@ export function collectPsk(text: string, previous: readonly Psk[] | undefined): 
 
 /** A file of `ID:HEX` lines; empty lines and lines that begin with `#` are skipped. @throws InvalidArgumentError */
 export function readPskFile(path: string): readonly Psk[] {
-  const keys = readTextFile(path)
+  return parseLines(readTextFile(path), path, parsePsk);
+}
+
+/**
+ * One thing a line; empty lines and lines that begin with `#` are skipped.
+ * @param path names the file in messages
+ * @throws InvalidArgumentError
+ */
+export function parseLines<T>(text: string, path: string, parse: (line: string) => T): readonly T[] {
+  const found = text
     .split(/\r?\n/)
     .map((line, index) => ({ line: line.trim(), number: index + 1 }))
     .filter(({ line }) => line !== "" && !line.startsWith("#"))
     .map(({ line, number }) => {
       try {
-        return parsePsk(line);
+        return parse(line);
       } catch (error) {
         throw new InvalidArgumentError(`${path}, line ${number}: ${(error as Error).message}`);
       }
     });
-  if (keys.length === 0) throw new InvalidArgumentError(`${path} holds no key`);
-  return keys;
+  if (found.length === 0) throw new InvalidArgumentError(`${path} holds nothing`);
+  return found;
 }
 
 /** @throws InvalidArgumentError naming the file */
@@ -84,6 +94,16 @@ export function readTextFile(path: string): string {
     return readFileSync(path, "utf8");
   } catch (error) {
     throw new InvalidArgumentError(`cannot read ${path}: ${(error as NodeJS.ErrnoException).code ?? "unknown error"}`);
+  }
+}
+
+/** A file that nobody else may read. @throws InvalidArgumentError naming the file */
+export function readSecretFile(path: string): string {
+  try {
+    return new TextDecoder().decode(readPrivateFile(path));
+  } catch (error) {
+    if (error instanceof WatchwordError) throw new InvalidArgumentError(error.message);
+    throw error;
   }
 }
 

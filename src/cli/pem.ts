@@ -2,11 +2,11 @@ import { rmSync, writeFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { WatchwordError, wipe } from "../bytes/index.js";
 import { defaultCrypto, formatPem, type PemBlock, type PrivateKey, type PublicKey, parsePem } from "../crypto/index.js";
-import { readTextFile, UsageError } from "./options.js";
+import { readSecretFile, readTextFile, UsageError } from "./options.js";
 
 /** @throws InvalidArgumentError naming the file, whose text never holds what is in it */
-function readPemFile(path: string): readonly PemBlock[] {
-  const text = readTextFile(path);
+function readPemFile(path: string, read: (path: string) => string = readTextFile): readonly PemBlock[] {
+  const text = read(path);
   try {
     return parsePem(text);
   } catch (error) {
@@ -14,19 +14,20 @@ function readPemFile(path: string): readonly PemBlock[] {
   }
 }
 
-function blockOf(path: string, ...labels: readonly string[]): PemBlock {
-  const block = readPemFile(path).find(({ label }) => labels.includes(label));
+function blockOf(path: string, read: (path: string) => string, ...labels: readonly string[]): PemBlock {
+  const blocks = readPemFile(path, read);
+  const block = blocks.find(({ label }) => labels.includes(label));
   if (block !== undefined) return block;
-  const others = readPemFile(path).map(({ label }) => label);
+  const others = blocks.map(({ label }) => label);
   const hint = others.some((label) => / PRIVATE KEY$/.test(label))
     ? `; turn ${others[0]} into PKCS#8 with \`openssl pkcs8 -topk8 -nocrypt -in ${path}\``
     : "";
   throw new InvalidArgumentError(`${path} holds no ${labels.join(" and no ")}${hint}`);
 }
 
-/** The private key of a PEM file, PKCS#8 and not encrypted. @throws InvalidArgumentError */
+/** The private key of a PEM file that nobody else may read, PKCS#8 and not encrypted. @throws InvalidArgumentError */
 export function readPrivateKeyFile(path: string): PrivateKey {
-  const { der } = blockOf(path, "PRIVATE KEY");
+  const { der } = blockOf(path, readKeyText, "PRIVATE KEY");
   try {
     return defaultCrypto.importPrivateKey(der);
   } catch (error) {
@@ -36,9 +37,20 @@ export function readPrivateKeyFile(path: string): PrivateKey {
   }
 }
 
+/** A file in which something else is than a key is not what it should be, whoever may read it. @throws InvalidArgumentError */
+function readKeyText(path: string): string {
+  try {
+    return readSecretFile(path);
+  } catch (error) {
+    const text = readTextFile(path);
+    if (/PRIVATE KEY-----/.test(text)) throw error;
+    return text;
+  }
+}
+
 /** The public key of a PEM file that holds it, or the private key to it. @throws InvalidArgumentError */
 export function readPublicKeyFile(path: string): PublicKey {
-  const { label, der } = blockOf(path, "PUBLIC KEY", "PRIVATE KEY");
+  const { label, der } = blockOf(path, readTextFile, "PUBLIC KEY", "PRIVATE KEY");
   if (label === "PRIVATE KEY") return readPrivateKeyFile(path).publicKey;
   try {
     return defaultCrypto.importPublicKey(der);

@@ -3,6 +3,7 @@ export * from "./datagrams.js";
 export * from "./descriptors.js";
 export * from "./json-logger.js";
 export * from "./media.js";
+export { readPrivateFile } from "./private-file.js";
 export * from "./random.js";
 export * from "./rtp-forwarder.js";
 export * from "./rtp-source.js";

@@ -3,6 +3,7 @@ import { closeSync, fsyncSync, linkSync, openSync, type Stats, statfsSync, statS
 import { dirname } from "node:path";
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import { nodeError } from "./errors.js";
+import { checkPrivate } from "./private-file.js";
 
 /** Magic numbers (statfs(2)) of file systems whose locks or shared memory do not reach the other machine: SQLite's WAL is for local files. */
 const REMOTE_FILE_SYSTEMS: Readonly<Record<number, string>> = {
@@ -35,21 +36,6 @@ export function prepareStoreFile(path: string): void {
     checkPrivate(path, found);
   } catch (error) {
     throw nodeError(error, `open the store ${path}`);
-  }
-}
-
-/** That a file with secrets is an ordinary one, ours, and closed to others. @throws WatchwordError `node.store-file` */
-export function checkPrivate(path: string, stats: Stats): void {
-  const refuse = (why: string): never => {
-    throw new WatchwordError("node.store-file", `${path} ${why}`);
-  };
-  if (!stats.isFile()) refuse("is not an ordinary file");
-  const user = process.geteuid?.();
-  // Windows has neither owners nor modes of this kind.
-  if (user === undefined) return;
-  if (stats.uid !== user && stats.uid !== 0) refuse("belongs to another user");
-  if ((stats.mode & 0o077) !== 0) {
-    refuse(`has mode ${(stats.mode & 0o777).toString(8)}: others may read or change it (chmod 600 ${path})`);
   }
 }
 

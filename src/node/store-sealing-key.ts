@@ -1,24 +1,19 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { parseBase64, parseHex, utf8Text, WatchwordError, wipe } from "../bytes/index.js";
 import { SEALING_KEY_OCTETS } from "../store/index.js";
-import { nodeError } from "./errors.js";
-import { checkPrivate } from "./store-file.js";
+import { readPrivateFile } from "./private-file.js";
 
 /** Where a sealing key is: in a file, or in a variable of the environment. */
 export type SealingKeySource = { readonly file: string } | { readonly environment: string };
 
-/** Octets that are read of a file: the longest form of a key is far shorter. */
-const MOST_OCTETS = 256;
-
 /**
- * Reads the key that seals a store: 32 octets, as they are (in a file), as 64 hexadecimal digits, or in base64. A file has to be an ordinary one
+ * Reads the key that seals a store: 32 octets, as they are (in a file), as 64 hexadecimal digits, or in base64. A file has to be one
  * that belongs to this user or to root and that nobody else may read.
  * @throws WatchwordError `node.store-file`: the file is open to others; `node.sealing-key`: there is no such variable, or no key in it;
  * `node.file`, `node.permission`
  */
 export function readSealingKey(source: SealingKeySource): Uint8Array {
   if ("file" in source) {
-    const octets = readPrivate(source.file);
+    const octets = readPrivateFile(source.file);
     try {
       if (octets.length === SEALING_KEY_OCTETS) return octets.slice();
       return parseKey(utf8Text(octets) ?? "", source.file);
@@ -29,21 +24,6 @@ export function readSealingKey(source: SealingKeySource): Uint8Array {
   const text = process.env[source.environment];
   if (text === undefined) throw new WatchwordError("node.sealing-key", `the environment has no ${source.environment}`);
   return parseKey(text, source.environment);
-}
-
-function readPrivate(path: string): Uint8Array {
-  try {
-    const descriptor = openSync(path, "r");
-    try {
-      checkPrivate(path, fstatSync(descriptor));
-      const octets = new Uint8Array(MOST_OCTETS);
-      return octets.subarray(0, readSync(descriptor, octets));
-    } finally {
-      closeSync(descriptor);
-    }
-  } catch (error) {
-    throw nodeError(error, `read the sealing key ${path}`);
-  }
 }
 
 function parseKey(text: string, where: string): Uint8Array {

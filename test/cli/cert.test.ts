@@ -246,11 +246,18 @@ describe("cert", () => {
 
   it("tells how to turn an older form of key into the one it reads, and does not repeat the key", async () => {
     const old = createPrivateKey(text("alice.key")).export({ type: "sec1", format: "pem" }) as string;
-    writeFileSync(join(folder, "old.key"), old);
+    writeFileSync(join(folder, "old.key"), old, { mode: 0o600 });
     const outcome = await run("cert", "ca", "--key", "old.key", "--out", "x.pem");
     expect(outcome.code).toBe(2);
     expect(outcome.stderr).toContain("openssl pkcs8 -topk8 -nocrypt");
     expect(outcome.stderr).not.toContain(old.split("\n")[1]);
+  });
+
+  it.runIf(process.platform !== "win32")("takes no private key that others may read", async () => {
+    writeFileSync(join(folder, "open.key"), text("alice.key"), { mode: 0o644 });
+    const outcome = await run("cert", "ca", "--key", "open.key", "--out", "x.pem");
+    expect(outcome.code).toBe(2);
+    expect(outcome.stderr).toContain("chmod 600 open.key");
   });
 
   it.each([
