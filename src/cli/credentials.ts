@@ -5,16 +5,18 @@ import { type Credential, type KeyPairCredential, type MikeyPolicy, type ModeNam
 import { type Psk, UsageError } from "./options.js";
 import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
 
-/** Modes of MIKEY as the command line calls them. */
-const MODES = { psk: "PSK", pk: "PK", dh: "DH", dhhmac: "DHHMAC", "rsa-r": "RSA-R" } as const satisfies Readonly<
+/** Modes of MIKEY as command lines and configurations call them. */
+export const MODES = { psk: "PSK", pk: "PK", dh: "DH", dhhmac: "DHHMAC", "rsa-r": "RSA-R" } as const satisfies Readonly<
   Record<string, ModeName>
 >;
-type ModeOption = keyof typeof MODES;
-const PSK_MODES = ["DHHMAC", "PSK"] as const satisfies readonly ModeName[];
+export type ModeOption = keyof typeof MODES;
+export const MODE_NAMES = Object.keys(MODES) as readonly ModeOption[];
+const KEY_PAIR_MODES: readonly ModeOption[] = ["dh", "rsa-r", "pk"];
+const PSK_MODES: readonly ModeOption[] = ["dhhmac", "psk"];
 type KeyPairMode = "PK" | "DH" | "RSA-R";
 
 /** Whether a mode stands on a pre-shared key, and not on key pairs. */
-function isSharedKeyMode(mode: ModeOption): boolean {
+export function isSharedKeyMode(mode: ModeOption): boolean {
   return mode === "psk" || mode === "dhhmac";
 }
 
@@ -47,7 +49,7 @@ export function addCredentialOptions(command: Command): Command {
     .addOption(
       new Option(
         "--mode <modes>",
-        `how keys are exchanged, one or several of ${Object.keys(MODES).join(", ")}: no other way is taken, and the first that the credentials allow is how we begin`,
+        `how keys are exchanged, one or several of ${MODE_NAMES.join(", ")}: no other way is taken, and the first that the credentials allow is how we begin`,
       ).argParser(parseModes),
     )
     .addOption(
@@ -62,10 +64,9 @@ export function addCredentialOptions(command: Command): Command {
 
 /** @throws InvalidArgumentError listing the names */
 function parseModes(text: string): readonly ModeOption[] {
-  const names = Object.keys(MODES) as readonly ModeOption[];
   return text.split(",").map((part) => {
-    const mode = names.find((name) => name === part.trim());
-    if (mode === undefined) throw new InvalidArgumentError(`known modes: ${names.join(", ")}`);
+    const mode = MODE_NAMES.find((name) => name === part.trim());
+    if (mode === undefined) throw new InvalidArgumentError(`known modes: ${MODE_NAMES.join(", ")}`);
     return mode;
   });
 }
@@ -152,36 +153,74 @@ export async function loadKeyPair(
   report: (line: string) => void,
   expected: readonly string[] = [],
 ): Promise<KeyPairIdentity | undefined> {
-  const { key, cert, ca, peerCert = [], mode, algorithms } = flags;
+  const { key, cert, ca, peer, peerCert, mode, algorithms } = flags;
   if (key === undefined || cert === undefined || ca === undefined) return undefined;
+  return openKeyPair(
+    {
+      key,
+      chain: cert,
+      roots: certificatesIn(ca),
+      expected: peer ?? expected,
+      modes: mode ?? (pskOf(flags).length > 0 ? [...KEY_PAIR_MODES, ...PSK_MODES] : KEY_PAIR_MODES),
+      ...(mode === undefined ? {} : { begin: mode.find((name) => !isSharedKeyMode(name)) }),
+      ...(peerCert === undefined ? {} : { peers: peerCert }),
+      ...(algorithms === "rfc3830" ? { algorithms: RFC_3830_ALGORITHMS } : {}),
+    },
+    report,
+  );
+}
+
+/** Our key pair, and whom we believe. */
+export interface KeyPairFiles {
+  readonly key: PrivateKey;
+  /** Our certificate first. */
+  readonly chain: readonly Uint8Array[];
+  readonly roots: readonly Uint8Array[];
+  readonly revocations?: readonly Uint8Array[];
+  /** Who the other party has to be; empty for everybody whom the roots vouch for. */
+  readonly expected: readonly string[];
+  /** Certificates that mode PK encrypts to. */
+  readonly peers?: readonly (readonly Uint8Array[])[];
+  /** What is acceptable, in the order of preference. */
+  readonly modes: readonly ModeOption[];
+  /** The mode of key pairs that is begun by. Default: as usual where it is used. */
+  readonly begin?: ModeOption | undefined;
+  readonly algorithms?: Pick<MikeyPolicy, "signatureSchemes" | "encryptionSchemes">;
+}
+
+/** @throws UsageError, CertificateError */
+export async function openKeyPair(files: KeyPairFiles, report: (line: string) => void): Promise<KeyPairIdentity> {
+  const { key, chain, roots, revocations = [], expected: names, modes, begin, algorithms } = files;
   // ASN.1 is read where there are certificates, and nowhere else.
   const { createCertificateVerifier, readCertificate } = await import("../crypto/x509/index.js");
-  const [own] = cert.map((der) => readCertificate(der)) as [ReturnType<typeof readCertificate>];
-  if (formatHex(own.spki) !== formatHex(key.publicKey.spki)) throw new UsageError("--key is not the key of --cert");
-  if (own.identities.length === 0) throw new UsageError("--cert names nobody: issue it with --uri, --dns, --email or --ip");
-  const roots = certificatesIn(ca);
-  const peers = peerCert.map((chain) => ({ chain, names: readCertificate(chain[0] as Uint8Array).identities }));
-  const names = flags.peer ?? expected;
-  const verifier = createCertificateVerifier({ roots });
+  const [own] = chain.map((der) => readCertificate(der)) as [ReturnType<typeof readCertificate>];
+  if (formatHex(own.spki) !== formatHex(key.publicKey.spki))
+    throw new UsageError("the private key is not the key of the certificate");
+  if (own.identities.length === 0)
+    throw new UsageError("the certificate names nobody: issue it with --uri, --dns, --email or --ip");
+  const peers = (files.peers ?? []).map((certificates) => ({
+    chain: certificates,
+    names: readCertificate(certificates[0] as Uint8Array).identities,
+  }));
+  const verifier = createCertificateVerifier({ roots, crls: revocations });
   const certificates: CertificateVerifier = names.length === 0 ? verifier : certificatesOf(verifier, names);
-  const keyPair: KeyPairCredential = { privateKey: key, chain: cert };
+  const keyPair: KeyPairCredential = { privateKey: key, chain };
   const standard = key.publicKey.kind === "rsa";
   return {
     keyPair,
     names: own.identities,
     standard,
     policy: {
-      modes: mode?.map((name) => MODES[name]) ?? ["DH", "RSA-R", "PK", ...(pskOf(flags).length > 0 ? PSK_MODES : [])],
+      modes: modes.map((name) => MODES[name]),
       certificates,
-      ...(algorithms === "rfc3830" ? RFC_3830_ALGORITHMS : {}),
+      ...algorithms,
       // Who signs by a curve agrees over one.
       ...(standard ? {} : { groups: ["x25519", "p256", "modp1536"] as const }),
       // Reasons may quote what the peer wrote.
       onRefusal: (reason) => report(`key message not accepted: ${reason.replace(/[^ -~]/g, "?").slice(0, 200)}`),
     },
     credentialFor(party, usual) {
-      const named = mode?.find((name) => !isSharedKeyMode(name));
-      const chosen = named === undefined ? (standard ? usual : "DH") : (MODES[named] as KeyPairMode);
+      const chosen = begin === undefined ? (standard ? usual : "DH") : (MODES[begin] as KeyPairMode);
       if (chosen !== "PK") return { mode: chosen, keyPair };
       const peer = peers.length === 1 ? peers[0] : peers.find(({ names: named }) => named.some((name) => party.includes(name)));
       return peer === undefined ? undefined : { mode: chosen, keyPair, peer: { chain: peer.chain } };

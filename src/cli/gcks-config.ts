@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
 import { parse } from "yaml";
 import { parseBase64, utf8Text, WatchwordError } from "../bytes/index.js";
+import { defaultCrypto } from "../crypto/index.js";
 import { definitionFields, type GroupDefinition, readGroupDefinition } from "../gcks/index.js";
 import type { Endpoint } from "../io/index.js";
 import { type CredentialData, decodeCredential } from "../mikey/index.js";
@@ -15,8 +16,9 @@ import type {
 import { openSqliteStore, readSealingKey, type SealingKeySource, systemClock, systemTimers } from "../node/index.js";
 import { createSipDirectory, partyOf } from "../sip/index.js";
 import { createMemoryStore, openSealedStore, type Store } from "../store/index.js";
-import { parseEndpoint, readPskFile, readTextFile } from "./options.js";
-import { readPrivateKeyFile } from "./pem.js";
+import { isSharedKeyMode, type KeyPairIdentity, MODE_NAMES, MODES, type ModeOption, openKeyPair } from "./credentials.js";
+import { parseEndpoint, parseLines, parsePsk, readSecretFile, readTextFile, UsageError } from "./options.js";
+import { readCertificateFile, readPrivateKeyFile, readRevocationListFile } from "./pem.js";
 
 type Fields = ReturnType<typeof definitionFields>;
 
@@ -30,7 +32,10 @@ export interface GcksConfig {
   /** Files of owners' credentials by name of the group. */
   readonly credentials: ReadonlyMap<string, string>;
   /** A file of ID:HEX lines. */
-  readonly keys: string;
+  readonly keys: string | undefined;
+  readonly certificates: CertificateFiles | undefined;
+  /** How registrations may be keyed. */
+  readonly modes: readonly ModeOption[];
   readonly signingKey: string | undefined;
   readonly store: { readonly file: string; readonly key: SecretSource } | undefined;
   readonly outside: string | undefined;
@@ -38,6 +43,15 @@ export interface GcksConfig {
   readonly rtsp: readonly (Omit<RtspListenerOptions, "tls"> & { readonly tls?: TlsFiles })[];
   readonly control: ControlOptions;
   readonly admin: { readonly local: Endpoint; readonly token: SecretSource } | undefined;
+}
+
+/** Our key pair, and whose certificates are good. */
+interface CertificateFiles {
+  readonly key: string;
+  readonly certificate: string;
+  /** Files by the name that rules of access have for them. */
+  readonly issuers: ReadonlyMap<string, string>;
+  readonly revocations: readonly string[];
 }
 
 interface TlsFiles {
@@ -65,10 +79,26 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
     if ((certificate === undefined) !== (key === undefined)) fields.fail("key", "and certificate go together");
     return certificate === undefined || key === undefined ? {} : { tls: { certificate, key } };
   };
+  const files = (fields: Fields, key: string, least: number): readonly string[] =>
+    fields.list(key, (item, path) => (typeof item === "string" && item !== "" ? item : notFile(path)), least, 64);
   const credentials = new Map<string, string>();
+  const keys = optionalFile(root, "keys");
+  const certificates = root.optional("certificates", (key): CertificateFiles => {
+    const fields = definitionFields(root.value(key), `config.${key}`);
+    const found = {
+      key: file(fields, "key"),
+      certificate: file(fields, "certificate"),
+      issuers: new Map(files(fields, "issuers", 1).map((name) => [name, resolve(folder, name)])),
+      revocations: fields.optional("revocations", (name) => files(fields, name, 0).map((list) => resolve(folder, list))) ?? [],
+    };
+    fields.finish();
+    return found;
+  });
   const config: GcksConfig = {
     identity: identityIn(root, "identity"),
-    keys: file(root, "keys"),
+    keys,
+    certificates,
+    modes: modesIn(root, keys !== undefined, certificates !== undefined),
     signingKey: optionalFile(root, "signingKey"),
     outside: optionalFile(root, "expulsions"),
     store: root.optional("store", (key) => {
@@ -148,9 +178,14 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
     credentials,
   };
   root.finish();
-  for (const [index, { rekey }] of config.groups.entries()) {
+  if (keys === undefined && certificates === undefined)
+    root.fail("keys", "or certificates is missing: nobody could prove who it is");
+  for (const [index, { rekey, access }] of config.groups.entries()) {
     if (rekey?.serverAddress !== undefined && config.control.local === undefined)
       root.fail(`groups[${index}].rekey.server`, "needs control.listen: reports come in there");
+    for (const [rule, { issuer }] of access.entries())
+      if (issuer !== undefined && certificates?.issuers.has(issuer) !== true)
+        root.fail(`groups[${index}].members[${rule}].issuer`, "is none of config.certificates.issuers");
   }
   if (config.sip.length + config.rtsp.length === 0) root.fail("sip", "or rtsp is missing: nobody could join");
   return config;
@@ -164,10 +199,15 @@ export interface OpenedConfig {
   close(): Promise<void>;
 }
 
-/** @throws (rejects) WatchwordError, InvalidArgumentError naming the file */
-export async function openGcksConfig(path: string): Promise<OpenedConfig> {
+/**
+ * @param report what is said of key messages that were not accepted, for the log
+ * @throws (rejects) WatchwordError, InvalidArgumentError naming the file
+ */
+export async function openGcksConfig(path: string, report: (line: string) => void): Promise<OpenedConfig> {
   const config = parseGcksConfig(readTextFile(path), dirname(resolve(path)));
-  const keys = createSipDirectory(readPskFile(config.keys).map(({ id, key }) => [id, key] as const));
+  const psks = config.keys === undefined ? [] : parseLines(readSecretFile(config.keys), config.keys, parsePsk);
+  const keys = createSipDirectory(psks.map(({ id, key }) => [id, key] as const));
+  const certified = config.certificates === undefined ? undefined : await openCertificates(config, config.certificates, report);
   const signer = config.signingKey === undefined ? undefined : readPrivateKeyFile(config.signingKey);
   const credentials = new Map([...config.credentials].map(([group, file]) => [group, readCredentialFile(file)]));
   const admin: AdminOptions | undefined =
@@ -195,6 +235,8 @@ export async function openGcksConfig(path: string): Promise<OpenedConfig> {
         const psk = identity === undefined ? undefined : keys.find(utf8Text(identity.data) ?? "");
         return psk === undefined ? undefined : { psk };
       },
+      policy: certified?.keyPair.policy ?? { modes: config.modes.map((mode) => MODES[mode]) },
+      ...(certified === undefined ? {} : { keyPairs: [certified.keyPair.keyPair], issuers: certified.issuers }),
       ...(signer === undefined ? {} : { signer }),
       ...(credentials.size === 0 ? {} : { credentials }),
       sip: config.sip.map(withTls),
@@ -207,6 +249,31 @@ export async function openGcksConfig(path: string): Promise<OpenedConfig> {
     await close();
     throw error;
   }
+}
+
+/** @throws InvalidArgumentError, UsageError */
+async function openCertificates(
+  { identity, modes }: GcksConfig,
+  files: CertificateFiles,
+  report: (line: string) => void,
+): Promise<{ readonly keyPair: KeyPairIdentity; readonly issuers: ReadonlyMap<string, readonly Uint8Array[]> }> {
+  const issuers = new Map([...files.issuers].map(([name, path]) => [name, readCertificateFile(path)]));
+  const keyPair = await openKeyPair(
+    {
+      key: readPrivateKeyFile(files.key),
+      chain: readCertificateFile(files.certificate),
+      roots: [...issuers.values()].flat(),
+      revocations: files.revocations.flatMap(readRevocationListFile),
+      expected: [],
+      modes,
+    },
+    report,
+  );
+  // Members take nothing else (RFC 4738 §3.2: the Responder is who the certificate names).
+  if (!keyPair.names.includes(identity))
+    throw new UsageError(`${files.certificate} does not name ${identity}: issue it with --uri ${identity}`);
+  const fingerprint = (der: Uint8Array): Uint8Array => defaultCrypto.hash("sha256", der);
+  return { keyPair, issuers: new Map([...issuers].map(([name, certificates]) => [name, certificates.map(fingerprint)])) };
 }
 
 /** An owner's credential as `watchword gcks credential` writes it: base64. @throws InvalidArgumentError */
@@ -222,17 +289,34 @@ function readCredentialFile(path: string): CredentialData {
 function withTls<T extends { readonly tls?: TlsFiles }>({ tls, ...listener }: T) {
   return {
     ...listener,
-    ...(tls === undefined ? {} : { tls: { cert: readTextFile(tls.certificate), key: readTextFile(tls.key) } }),
+    ...(tls === undefined ? {} : { tls: { cert: readTextFile(tls.certificate), key: readSecretFile(tls.key) } }),
   };
 }
 
 /** A secret in text. @throws InvalidArgumentError */
 function readSecret(source: SecretSource): string {
-  const text = "file" in source ? readTextFile(source.file).trim() : process.env[source.environment];
+  const text = "file" in source ? readSecretFile(source.file).trim() : process.env[source.environment];
   if (text === undefined || text === "") {
     throw new InvalidArgumentError(`there is nothing in ${"file" in source ? source.file : `the variable ${source.environment}`}`);
   }
   return text;
+}
+
+/** The modes that credentials allow, or those of them that are listed. */
+function modesIn(root: Fields, keys: boolean, certificates: boolean): readonly ModeOption[] {
+  const possible = MODE_NAMES.filter((mode) => (isSharedKeyMode(mode) ? keys : certificates));
+  const read = (item: unknown, path: string): ModeOption => {
+    const mode = MODE_NAMES.find((name) => name === item);
+    if (mode === undefined) throw new WatchwordError("gcks.definition", `${path} is one of ${MODE_NAMES.join(", ")}`);
+    if (!possible.includes(mode))
+      throw new WatchwordError("gcks.definition", `${path}: mode ${mode} needs ${isSharedKeyMode(mode) ? "keys" : "certificates"}`);
+    return mode;
+  };
+  return root.optional("modes", (key) => root.list(key, read, 1, MODE_NAMES.length)) ?? possible;
+}
+
+function notFile(path: string): never {
+  throw new WatchwordError("gcks.definition", `${path} is the name of a file`);
 }
 
 function secret(fields: Fields, key: string, folder: string): SecretSource {

@@ -63,7 +63,7 @@ async function run({ config, check, json, logLevel }: GcksFlags): Promise<void> 
   }
   const { startGcksService } = await loadGroup();
   const logger = createJsonLogger((line) => process.stderr.write(line), logLevel);
-  const opened = await openGcksConfig(config);
+  const opened = await openGcksConfig(config, (line) => logger.warn(line));
   try {
     if (!opened.durable) logger.warn("no store is configured: nothing survives the end of this process");
     const service = await startGcksService({ ...opened.options, logger });

@@ -4,32 +4,29 @@ import type { PublicKey } from "../crypto/index.js";
 import type { MemberRole, ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
 import type { GroupMembership } from "../member/index.js";
+import type { Credential, MikeyPolicy } from "../mikey/index.js";
 import type { JoinedGroup } from "../node/group/index.js";
 import { createToneSource } from "../node/index.js";
+import {
+  addCredentialOptions,
+  type CredentialFlags,
+  checkCredentials,
+  loadKeyPair,
+  pskMode,
+  pskOf,
+  pskPolicy,
+} from "./credentials.js";
 import { describeError } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
 import { loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
-import {
-  collectPsk,
-  type Psk,
-  parseEndpoint,
-  parseSeconds,
-  parseUser,
-  readPskFile,
-  readTextFile,
-  UsageError,
-  type User,
-} from "./options.js";
+import { collectPsk, parseEndpoint, parseSeconds, parseUser, readPskFile, readTextFile, UsageError, type User } from "./options.js";
 import { readPublicKeyFile } from "./pem.js";
 import { describeProof, parseVersion } from "./play.js";
 
-interface JoinFlags {
+interface JoinFlags extends CredentialFlags {
   readonly identity?: string;
   readonly gcks?: string;
-  readonly psk?: readonly Psk[];
-  readonly pskFile?: readonly Psk[];
-  readonly mode: "psk" | "dhhmac";
   readonly role: "sender" | "receiver" | "both";
   readonly ownerKey?: PublicKey;
   readonly unsigned?: true;
@@ -48,17 +45,12 @@ interface JoinFlags {
 
 /** `watchword join`: a member of a group, and a bridge for applications that speak plain RTP. */
 export function joinCommand(): Command {
-  return new Command("join")
-    .description("join a group by SIP or RTSP and bridge plain RTP into it and out of it")
+  const command = new Command("join").description("join a group by SIP or RTSP and bridge plain RTP into it and out of it");
+  return addCredentialOptions(command)
     .argument("<uri>", "sip:GROUP@HOST:PORT;transport=tcp, sips:…, rtsp://HOST:PORT/GROUP or rtsps://…")
-    .option("--identity <sip:uri>", "who we are (default: the name of the only key)", parseIdentity)
+    .option("--identity <sip:uri>", "who we are (default: as the only key is named, or as --cert names us)", parseIdentity)
     .option("--psk <who:hex>", "our key, under our identity; repeatable", collectPsk)
     .option("--psk-file <file>", "file of WHO:HEX lines", readPskFile)
-    .addOption(
-      new Option("--mode <name>", "how the registration is keyed: psk, or dhhmac, which keeps its secrecy when the key gets known")
-        .choices(["psk", "dhhmac"])
-        .default("psk"),
-    )
     .option("--gcks <sip:uri>", "who the key server has to be (default: sip:gcks@HOST)", parseIdentity)
     .option(
       "--owner-key <file>",
@@ -78,7 +70,11 @@ export function joinCommand(): Command {
     .option("--unicast", "get rekey messages by unicast UDP where the group has multicast too")
     .option("--rtsp <version>", "1.0, 2.0, or auto: 2.0 where the key server speaks it", parseVersion, "1.0")
     .option("--user <name:password>", "digest authentication", parseUser)
-    .option("--ca <file>", "PEM certificates of the issuers to trust instead of the system's", readTextFile)
+    .option(
+      "--ca <file>",
+      "PEM certificates of the issuers to trust: in TLS instead of the system's, and for the key server's messages",
+      readTextFile,
+    )
     .option("--insecure", "accept any certificate")
     .option("--duration <seconds>", "leave after this time", parseSeconds)
     .option("--json", "print what happens as JSON, one object a line")
@@ -89,6 +85,9 @@ Examples:
   watchword join rtsp://127.0.0.1:8554/blue --psk-file alice.txt --in rtp://127.0.0.1:5004
   ffmpeg -re -i film.mp4 -vn -c:a pcm_mulaw -ar 8000 -f rtp rtp://127.0.0.1:5004
   watchword join "sip:blue@127.0.0.1:5060;transport=tcp" --psk-file bob.txt --role receiver --out rtp://127.0.0.1:6004
+  watchword join rtsp://127.0.0.1:8554/blue --key bob.key --cert bob.pem --ca ca.pem --mode rsa-r --role receiver
+
+--psk-file with --mode dhhmac agrees on keys that stay secret when the pre-shared key gets known, --key with --mode dh likewise.
 
 Exit status: 0 left with a proof that the key server acknowledged, 1 refused or failed, 2 wrong usage.`,
     )
@@ -96,11 +95,8 @@ Exit status: 0 left with a proof that the key server acknowledged, 1 refused or 
 }
 
 async function join(uri: string, flags: JoinFlags): Promise<void> {
-  const keys = [...(flags.psk ?? []), ...(flags.pskFile ?? [])];
-  const identity = flags.identity ?? (keys.length === 1 ? identityOf(keys[0]?.id) : undefined);
-  if (identity === undefined) throw new UsageError("say who you are: --identity sip:NAME@HOST");
-  const psk = keys.find(({ id }) => identityOf(id) === identity)?.key;
-  if (psk === undefined) throw new UsageError(`there is no key for ${identity}: --psk ${identity}:HEX, or --psk-file`);
+  checkCredentials(flags);
+  const { identity, credential, policy } = await credentialOf(flags);
   if (flags.tone === true && flags.in !== undefined) throw new UsageError("--tone or --in");
   const { joinGroup } = await loadGroup();
   const waiting = untilStopped(flags.duration);
@@ -114,7 +110,8 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
   const joined = await joinGroup({
     uri,
     identity,
-    credential: flags.mode === "dhhmac" ? { psk, mode: "DHHMAC" } : { psk },
+    credential,
+    ...(policy === undefined ? {} : { policy }),
     role: roleOf(flags.role),
     rtspVersion: flags.rtsp,
     ...(flags.gcks === undefined ? {} : { gcks: flags.gcks }),
@@ -169,6 +166,36 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
   }
 }
 
+/** Who we are, and by what we prove it. @throws (rejects) UsageError, CertificateError */
+async function credentialOf(
+  flags: JoinFlags,
+): Promise<{ readonly identity: string; readonly credential: Credential; readonly policy?: MikeyPolicy }> {
+  const keyPair = await loadKeyPair(flags, (line) => process.stderr.write(`${line}\n`));
+  const psks = pskOf(flags);
+  const identity = flags.identity ?? soleIdentity(keyPair?.names ?? psks.map(({ id }) => id));
+  if (identity === undefined) throw new UsageError("say who you are: --identity sip:NAME@HOST");
+  if (keyPair === undefined) {
+    const psk = psks.find(({ id }) => identityOf(id) === identity)?.key;
+    if (psk === undefined) throw new UsageError(`there is no key for ${identity}: --psk ${identity}:HEX, or --psk-file`);
+    return { identity, credential: { psk, mode: pskMode(flags) }, ...pskPolicy(flags) };
+  }
+  const credential = keyPair.credentialFor(
+    flags.gcks === undefined ? [] : [flags.gcks],
+    flags.peerCert === undefined ? "DH" : "PK",
+  );
+  if (credential === undefined)
+    throw new UsageError(
+      "--mode pk encrypts to the key server: give its certificate by --peer-cert, and, where there are several, its name by --gcks",
+    );
+  return { identity, credential, policy: keyPair.policy };
+}
+
+/** The only one of some names that is a SIP URI. */
+function soleIdentity(names: readonly string[]): string | undefined {
+  const identities = new Set(names.flatMap((name) => identityOf(name) ?? []));
+  return identities.size === 1 ? [...identities][0] : undefined;
+}
+
 function roleOf(role: JoinFlags["role"]): MemberRole {
   return { send: role !== "receiver", receive: role !== "sender" };
 }
@@ -200,9 +227,9 @@ function mkiOf({ streams }: GroupMembership): string {
   return formatHex(octets);
 }
 
-function identityOf(id: string | undefined): string | undefined {
+function identityOf(id: string): string | undefined {
   try {
-    return id === undefined ? undefined : parseIdentity(id);
+    return parseIdentity(id);
   } catch {
     return undefined;
   }

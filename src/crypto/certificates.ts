@@ -35,6 +35,11 @@ export interface VerifiedCertificate {
   readonly notAfter: number;
   /** Why it is trusted: an anchor vouches for it; it is itself among the anchors; or it only has its own signature, where that is allowed. */
   readonly trust: "anchor" | "pinned" | "self-signed";
+  /**
+   * Who vouches for it: SHA-256 of the certificates above the holder's, the trust anchor's last; of its own where that is itself the anchor. Empty for
+   * one that only has its own signature.
+   */
+  readonly issuers: readonly Uint8Array[];
   /** The certificates from the holder's to the one below the trust anchor, in DER; URLs are resolved. */
   readonly chain: readonly Uint8Array[];
 }

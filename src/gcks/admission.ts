@@ -20,6 +20,7 @@ import {
   type GeneralExtensionPayload,
   type Identity,
   MikeyError,
+  type PeerKey,
   type ReplayCache,
   type ReplayClaim,
   type ResponderOptions,
@@ -39,11 +40,18 @@ export interface AdmissionOptions
   readonly identity: Identity;
   readonly groupNamed: (group: Uint8Array) => Group | undefined;
   /** Whether somebody may join any group at all. */
-  readonly isKnown: (identity: string) => boolean;
+  readonly isKnown: (joiner: Joiner) => boolean;
   /** What somebody may do in a group; undefined where it may not join. */
-  readonly roleIn: (group: Group, identity: string, request: RegistrationRequest) => Promise<MemberRole | undefined>;
+  readonly roleIn: (group: Group, joiner: Joiner, peer: RegistrationRequest["peer"]) => Promise<MemberRole | undefined>;
   /** Whether somebody has been expelled since `roleIn` was asked, which may take as long as a user thinks. */
   readonly expelledSince: (group: Group, identity: string) => Promise<boolean>;
+}
+
+/** Who registers, as the exchange proved it. */
+export interface Joiner {
+  readonly identity: string;
+  /** What signed, and whom its certificate names; absent where a shared key proved the identity. */
+  readonly peerKey?: PeerKey;
 }
 
 /** Memberships that one registration made. */
@@ -179,17 +187,20 @@ async function join(
     throw new GcksRefusal("gcks.no-group", "the message names no group, or not who sends it", { sip: 488, rtsp: 463 });
   const nonce = crypto.randomBytes(NONCE_OCTETS);
   pending.started = startGroupRegistration(crypto, csb, { role: "gcks", secure: request.secure, responderNonce: nonce });
-  const name = utf8Text(member.data) ?? "";
+  const joiner: Joiner = {
+    identity: utf8Text(member.data) ?? "",
+    ...(csb.peerKey === undefined ? {} : { peerKey: csb.peerKey }),
+  };
   const granted: { readonly group: Group; readonly role: MemberRole }[] = [];
   for (const hello of hellos.groups) {
     const group = options.groupNamed(hello.group);
-    const allowed = group === undefined ? undefined : await options.roleIn(group, name, request);
+    const allowed = group === undefined ? undefined : await options.roleIn(group, joiner, request.peer);
     const role = allowed === undefined ? undefined : granting(hello, allowed);
     if (group !== undefined && role !== undefined) granted.push({ group, role });
   }
   if (granted.length === 0) {
     // Names of groups cannot be probed: who may join no group of this key server is told the same of all (docs/protocol.md §22).
-    if (options.isKnown(name) && hellos.groups.every(({ group }) => options.groupNamed(group) === undefined))
+    if (options.isKnown(joiner) && hellos.groups.every(({ group }) => options.groupNamed(group) === undefined))
       throw new MikeyError("mikey.unknown-group", "there is no such group here");
     throw new MikeyError("mikey.not-a-member", "the sender may not join, or not as what it asks for");
   }
@@ -206,7 +217,8 @@ async function join(
     throw new GcksRefusal("gcks.overload", "the group cannot be changed now", OVERLOAD, { cause: failed.reason, retryAfter: 5 });
   // Whoever expels looks for members after it is durable: either it finds the new one, or this finds out.
   for (const { group } of pending.memberships)
-    if (await options.expelledSince(group, name)) throw new MikeyError("mikey.not-a-member", "the sender was expelled meanwhile");
+    if (await options.expelledSince(group, joiner.identity))
+      throw new MikeyError("mikey.not-a-member", "the sender was expelled meanwhile");
   const { downKey } = pending.started;
   return [
     ...groupHelloExtensions(

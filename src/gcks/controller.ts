@@ -13,9 +13,9 @@ import {
   wipeGroupRegistration,
 } from "../gsa/index.js";
 import type { Clock, Endpoint, Timers } from "../io/index.js";
-import { type CredentialData, DataType, type Identity, type ResponderOptions } from "../mikey/index.js";
+import { type CredentialData, DataType, type Identity, type PeerKey, type ResponderOptions } from "../mikey/index.js";
 import { createExpulsions, createReservations, type Expulsions, type Store, type WitnessedStore } from "../store/index.js";
-import { type AdmissionOptions, type Admitted, admit, type Membership, OVERLOAD, refusalOf } from "./admission.js";
+import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, OVERLOAD, refusalOf } from "./admission.js";
 import type {
   AuditEvent,
   Gcks,
@@ -41,6 +41,8 @@ export interface JoinRequest {
   readonly group: string;
   /** What the definition of the group lets it do. */
   readonly role: MemberRole;
+  /** What signed for the identity, and whom its certificate names; absent where a shared key proved it. */
+  readonly peerKey?: PeerKey;
 }
 
 export interface GcksOptions
@@ -59,6 +61,8 @@ export interface GcksOptions
   readonly signer?: Signer;
   /** The owner's statements, by name of the group. */
   readonly credentials?: ReadonlyMap<string, CredentialData>;
+  /** Authorities that rules of access name: SHA-256 of their certificates, by name. */
+  readonly issuers?: ReadonlyMap<string, readonly Uint8Array[]>;
   /** Certificates of the owner for members that know it by an authority, the owner's first. */
   readonly certificates?: readonly Uint8Array[];
   /**
@@ -95,7 +99,11 @@ const ACKNOWLEDGEMENT_MS = 32_000;
 export async function openGcks(options: GcksOptions): Promise<Gcks> {
   const names = new Set(options.groups.map(({ name }) => name));
   if (names.size < options.groups.length) throw new WatchwordError("gcks.definition", "two groups have one name");
-  for (const { name, rekey } of options.groups) {
+  for (const { name, rekey, access } of options.groups) {
+    for (const { issuer } of access) {
+      if (issuer !== undefined && options.issuers?.has(issuer) !== true)
+        throw new WatchwordError("gcks.definition", `group ${name} names ${issuer}, which is no authority of this key server`);
+    }
     const kind = options.signer?.publicKey.kind;
     const needed =
       rekey === undefined || rekey.signature === "none" ? undefined : rekey.signature === "ed25519" ? "ed25519" : "ec-p256";
@@ -247,9 +255,10 @@ class Controller implements Gcks {
       if (!equalBytes(registration.gcks.data, this.#options.identity.data))
         throw new GcksRefusal("gcks.refused", "the registration SA is of another key server", REFUSED);
       const { groupNamed, roleIn, expelledSince } = this.#admission();
+      const joiner = { identity: provisioned.member };
       for (const name of provisioned.groups) {
         const group = groupNamed(name);
-        const allowed = group === undefined ? undefined : await roleIn(group, provisioned.member, request);
+        const allowed = group === undefined ? undefined : await roleIn(group, joiner, request.peer);
         const role = { send: wanted.send && allowed?.send === true, receive: wanted.receive && allowed?.receive === true };
         if (group === undefined || !(role.send || role.receive))
           throw new GcksRefusal("gcks.refused", "the member may not join a group of its registration SA", REFUSED);
@@ -335,21 +344,29 @@ class Controller implements Gcks {
       ...(skewMs === undefined ? {} : { skewMs }),
       groupNamed: (group) =>
         [...this.#groups.values()].find(({ definition, ended }) => !ended && equalBytes(definition.group, group)),
-      isKnown: (name) => [...this.#groups.values()].some(({ definition }) => roleFor(definition, name) !== undefined),
-      roleIn: (group, name, request) => this.#roleIn(group, name, request),
+      isKnown: (joiner) => [...this.#groups.values()].some(({ definition }) => this.#roleBy(definition, joiner) !== undefined),
+      roleIn: (group, joiner, peer) => this.#roleIn(group, joiner, peer),
       expelledSince: async ({ definition }, name) =>
         this.#expelled !== expelled && (await this.#expulsions.isExpelled(definition.name, name)),
     };
   }
 
-  async #roleIn(group: Group, identity: string, request: RegistrationRequest): Promise<MemberRole | undefined> {
+  /** What the rules of a group say. */
+  #roleBy(definition: GroupDefinition, { identity, peerKey }: Joiner): MemberRole | undefined {
+    return roleFor(definition, identity, (issuer) => {
+      const certificates = this.#options.issuers?.get(issuer) ?? [];
+      return peerKey?.issuers.some((one) => certificates.some((certificate) => equalBytes(certificate, one))) === true;
+    });
+  }
+
+  async #roleIn(group: Group, joiner: Joiner, { name, remote }: RegistrationRequest["peer"]): Promise<MemberRole | undefined> {
     const { definition } = group;
-    const role = roleFor(definition, identity);
+    const { identity } = joiner;
+    const role = this.#roleBy(definition, joiner);
     if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity))) return undefined;
     if (group.size >= definition.mostMembers)
       throw new GcksRefusal("gcks.overload", "the group is full", OVERLOAD, { retryAfter: 60 });
-    const { name, remote } = request.peer;
-    const answer = (await this.#options.authorise?.({ identity, name, remote, group: definition.name, role })) ?? true;
+    const answer = (await this.#options.authorise?.({ ...joiner, name, remote, group: definition.name, role })) ?? true;
     if (answer === false) return undefined;
     return answer === true ? role : { send: role.send && answer.send, receive: role.receive && answer.receive };
   }

@@ -20,6 +20,8 @@ import type { GroupDescription, GroupStreamDescription } from "./contracts.js";
 export interface AccessRule {
   /** An identity, or a pattern with `*` for any characters. */
   readonly identity: RegExp;
+  /** The authority that has to vouch for its certificate, by its name in `GcksOptions.issuers`. Absent: whatever proved the identity. */
+  readonly issuer?: string;
   readonly role: MemberRole;
 }
 
@@ -138,21 +140,33 @@ export function describeGroup({ group, title, streams }: GroupDefinition): Group
   return { group, streams, ...(title === undefined ? {} : { title }) };
 }
 
-/** What an identity may do; undefined where it may not join. */
-export function roleFor({ access }: GroupDefinition, identity: string): MemberRole | undefined {
-  return access.find((rule) => rule.identity.test(identity))?.role;
+/**
+ * What an identity may do; undefined where it may not join.
+ * @param vouches whether an authority vouches for the certificate that the identity was proved by
+ */
+export function roleFor(
+  { access }: GroupDefinition,
+  identity: string,
+  vouches: (issuer: string) => boolean,
+): MemberRole | undefined {
+  return access.find((rule) => rule.identity.test(identity) && (rule.issuer === undefined || vouches(rule.issuer)))?.role;
 }
 
 function readRule(value: unknown, path: string): AccessRule {
   const rule = fields(value, path);
   const pattern = rule.text("identity");
+  const issuer = rule.optional("issuer", (key) => rule.text(key));
   const role = rule.choice("role", ["sender", "receiver", "both"], "receiver");
   rule.finish();
   const source = pattern
     .split("*")
     .map((part) => part.replace(/[.+?^${}()|[\]\\/]/g, "\\$&"))
     .join(".*");
-  return { identity: new RegExp(`^${source}$`, "s"), role: { send: role !== "receiver", receive: role !== "sender" } };
+  return {
+    identity: new RegExp(`^${source}$`, "s"),
+    ...(issuer === undefined ? {} : { issuer }),
+    role: { send: role !== "receiver", receive: role !== "sender" },
+  };
 }
 
 function readVisible(value: unknown, path: string): "members" | "owner" | "senders" | "title" {

@@ -15,6 +15,8 @@ export interface PeerKey {
   readonly chain: readonly CertificateReference[];
   /** SHA-256 of the certificate; undefined for a key that is known by identity. */
   readonly fingerprint: Uint8Array | undefined;
+  /** SHA-256 of the certificates of who vouches for it, as `VerifiedCertificate.issuers`. */
+  readonly issuers: readonly Uint8Array[];
 }
 
 /** Finds the keys of peers and judges them. */
@@ -45,7 +47,7 @@ export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
   function accept(publicKey: PublicKey, rest: Partial<PeerKey> = {}): PeerKey | undefined {
     if (publicKey.kind === "rsa" && publicKey.bits < leastRsaBits)
       return refuse(`an RSA key of ${publicKey.bits} bits, at least ${leastRsaBits} are accepted`);
-    return { publicKey, identities: [], chain: [], fingerprint: undefined, ...rest };
+    return { publicKey, identities: [], chain: [], fingerprint: undefined, issuers: [], ...rest };
   }
 
   function refuse(reason: string): undefined {
@@ -68,8 +70,8 @@ export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
       if (identity !== undefined && text === undefined) return refuse("an identity that no certificate can name");
       try {
         const verified = await certificates.verify(chain, { now, usage, ...(text === undefined ? {} : { identity: text }) });
-        const { publicKey, identities, fingerprint } = verified;
-        return accept(publicKey, { identities, fingerprint, chain: verified.chain });
+        const { publicKey, identities, fingerprint, issuers } = verified;
+        return accept(publicKey, { identities, fingerprint, issuers, chain: verified.chain });
       } catch (error) {
         if (!(error instanceof WatchwordError)) throw error;
         const { reason, detail = "" } = error as WatchwordError & { reason?: string; detail?: string };

@@ -26,17 +26,42 @@ describe("the configuration of a key server", () => {
   });
 
   it("takes every line of the example that is commented out", () => {
-    const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:|server:))/gm, "$1");
+    const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:|certificates:|modes:|server:))/gm, "$1");
     const config = parseGcksConfig(everything, "/etc/watchword");
     expect(config.sip.map(({ transport }) => transport)).toEqual(["udp", "tls", "ws"]);
     expect(config.outside).toBe("/etc/watchword/expulsions.db");
     expect(config.groups[0]?.rekey?.serverAddress).toBe("udp://gcks.example.org:2269");
     expect(config.credentials.get("blue")).toBe("/etc/watchword/blue.credential");
+    expect(config.certificates).toEqual({
+      key: "/etc/watchword/gcks.key",
+      certificate: "/etc/watchword/gcks.pem",
+      issuers: new Map([
+        ["ca.pem", "/etc/watchword/ca.pem"],
+        ["partners.pem", "/etc/watchword/partners.pem"],
+      ]),
+      revocations: ["/etc/watchword/ca.crl"],
+    });
+    expect(config.modes).toEqual(["dh", "rsa-r", "pk", "dhhmac"]);
+    expect(config.groups[0]?.access.map(({ issuer }) => issuer)).toEqual([undefined, undefined, "partners.pem"]);
   });
 
   it.each([
     ["identity: sip:gcks@example.org", "identity: nobody at all", "config.identity"],
-    ["keys: members.txt", "kees: members.txt", "config.keys is missing"],
+    ["keys: members.txt", "kees: members.txt", "config.kees is not known here"],
+    ["role: both }", "issuer: other.pem }", "config.groups[0].members[0].issuer is none of config.certificates.issuers"],
+    ["keys: members.txt", "keys: members.txt\nmodes: [dhx]", "config.modes[0] is one of psk, pk, dh, dhhmac, rsa-r"],
+    ["keys: members.txt", "keys: members.txt\nmodes: [psk, dh]", "config.modes[1]: mode dh needs certificates"],
+    [
+      "keys: members.txt",
+      "certificates: { key: a, certificate: b, issuers: [] }",
+      "config.certificates.issuers has 1 to 64 entries",
+    ],
+    [
+      "keys: members.txt",
+      "certificates: { key: a, certificate: b, issuers: [7] }",
+      "config.certificates.issuers[0] is the name of a file",
+    ],
+    ["keys: members.txt", "", "config.keys or certificates is missing"],
     ["ttl: 1", "tll: 1", "config.control.tll is not known here"],
     ['listen: "127.0.0.1:5060"', 'listen: "127.0.0.1:70000"', "config.sip[0].listen"],
     ["transport: udp", "transport: sctp", "config.sip[0].transport"],

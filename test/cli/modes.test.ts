@@ -294,7 +294,7 @@ describe("wrong usage", () => {
     [
       "a key of another certificate",
       ["serve", "--key", "viewer.key", "--cert", "camera.pem", "--ca", "ca.pem"],
-      "not the key of --cert",
+      "not the key of the certificate",
     ],
     ["a mode without its credential", ["play", "rtsp://127.0.0.1/", "--mode", "dh"], "--mode dh needs --key"],
     ["a pre-shared mode without a key", ["serve", ...as("camera"), "--mode", "psk"], "--mode psk needs --psk"],
@@ -333,6 +333,7 @@ describe("inspect --verify", () => {
     writeFileSync(
       join(folder, "vector-bob.key"),
       pem("PRIVATE KEY", pk?.credentials?.[first?.iMessage.envelope?.recipient ?? ""]?.pkcs8),
+      { mode: 0o600 },
     );
     writeFileSync(join(folder, "exchange.txt"), text([first?.iMessage.octets ?? "", first?.rMessage?.octets ?? ""]));
     const spoilt = (first?.iMessage.octets ?? "").replace(/..$/, (last) => (last === "00" ? "01" : "00"));

@@ -39,10 +39,11 @@ describe("the definition of a group", () => {
 
   it("lets in by the first rule that fits", () => {
     const definition = readGroupDefinition(good());
-    expect(roleFor(definition, "sip:alice@example.org")).toEqual({ send: true, receive: true });
-    expect(roleFor(definition, "sip:bob@example.org")).toEqual({ send: false, receive: true });
-    expect(roleFor(definition, "sip:bob@example.org.evil")).toBeUndefined();
-    expect(roleFor(definition, "xsip:bob@exampleXorg")).toBeUndefined();
+    const nobody = (): boolean => false;
+    expect(roleFor(definition, "sip:alice@example.org", nobody)).toEqual({ send: true, receive: true });
+    expect(roleFor(definition, "sip:bob@example.org", nobody)).toEqual({ send: false, receive: true });
+    expect(roleFor(definition, "sip:bob@example.org.evil", nobody)).toBeUndefined();
+    expect(roleFor(definition, "xsip:bob@exampleXorg", nobody)).toBeUndefined();
   });
 
   it.each<[string, Record<string, unknown>, string]>([

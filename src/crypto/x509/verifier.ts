@@ -172,6 +172,7 @@ function verified(path: Path, anchors: readonly Certificate[]): VerifiedCertific
     fingerprint: leaf.fingerprint.slice(),
     notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
     trust: path.length > 1 ? "anchor" : anchored ? "pinned" : "self-signed",
+    issuers: (path.length > 1 ? path.slice(1) : anchored ? path : []).map(({ fingerprint }) => fingerprint.slice()),
     chain: path.slice(0, Math.max(1, path.length - 1)).map(({ der }) => der.slice()),
   };
 }

@@ -51,6 +51,7 @@ export interface GcksServiceOptions
     | "policy"
     | "signer"
     | "credentials"
+    | "issuers"
     | "certificates"
     | "authorise"
     | "outside"
