@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { concatBytes, formatHex, parseHex, utf8, WatchwordError } from "../bytes/index.js";
-import type { PrivateKey } from "../crypto/index.js";
+import type { PrivateKey, PublicKey } from "../crypto/index.js";
 import { identityText, KeyDataType, type MikeyPolicy, nameOf } from "../mikey/index.js";
 import { systemClock } from "../node/index.js";
 import {
@@ -20,7 +20,7 @@ import {
 import { certificatesIn, collectChain } from "./credentials.js";
 import { describeError } from "./errors.js";
 import { collectPsk, type Psk, parseExportFormat, readPskFile, readTextFile, UsageError } from "./options.js";
-import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
+import { readCertificateFile, readPrivateKeyFile, readPublicKeyFile } from "./pem.js";
 
 interface InspectFlags extends VerifyFlags {
   readonly json?: boolean;
@@ -36,6 +36,7 @@ interface VerifyFlags {
   readonly cert?: readonly Uint8Array[];
   readonly ca?: string;
   readonly peerCert?: readonly (readonly Uint8Array[])[];
+  readonly peerKey?: readonly PublicKey[];
 }
 
 /** `watchword inspect`: shows what a MIKEY message says, octet by octet. Exit status 1 when one is invalid or none is there. */
@@ -53,6 +54,11 @@ export function inspectCommand(): Command {
     .option("--cert <file>", "its certificate: not needed to verify", readCertificateFile)
     .option("--ca <file>", "PEM certificates of the issuers to trust", readTextFile)
     .option("--peer-cert <file>", "certificate of a party whose messages carry none; repeatable", collectChain)
+    .option(
+      "--peer-key <file>",
+      "public key, PEM, of a party whose messages carry no certificate, whoever they say it is; repeatable",
+      (path: string, previous: readonly PublicKey[] = []) => [...previous, readPublicKeyFile(path)],
+    )
     .addHelpText(
       "after",
       `
@@ -102,20 +108,22 @@ async function exportKeys(inspections: readonly Inspection[], format: ExportForm
 }
 
 /** @throws UsageError for options that do not belong together */
-function checkVerify({ verify: wanted, export: format, psk, pskFile, key, cert, ca, peerCert }: InspectFlags): void {
-  const given = [psk, pskFile, key, ca, peerCert, cert].some((value) => value !== undefined);
+function checkVerify({ verify: wanted, export: format, cert, ...flags }: InspectFlags): void {
+  const credentials = [flags.psk, flags.pskFile, flags.key, flags.ca, flags.peerCert, flags.peerKey];
+  const given = [...credentials, cert].some((value) => value !== undefined);
   if (wanted !== true && given) throw new UsageError("a credential is there for --verify");
   if (wanted !== true) return;
   if (format !== undefined) throw new UsageError("give --verify or --export, not both");
-  if (psk === undefined && pskFile === undefined && key === undefined && ca === undefined && peerCert === undefined)
-    throw new UsageError("--verify needs --psk, --psk-file, --key, --ca or --peer-cert");
+  if (credentials.every((value) => value === undefined))
+    throw new UsageError("--verify needs --psk, --psk-file, --key, --ca, --peer-cert or --peer-key");
 }
 
 async function verify(inspections: readonly Inspection[], flags: VerifyFlags): Promise<readonly Verification[]> {
-  const { psk = [], pskFile = [], key, ca, peerCert = [] } = flags;
+  const { psk = [], pskFile = [], key, ca, peerCert = [], peerKey = [] } = flags;
   const { createCertificateVerifier, readCertificate } = await import("../crypto/x509/index.js");
   const roots = ca === undefined ? [] : certificatesIn(ca);
   const known = peerCert.map(([der]) => readCertificate(der as Uint8Array));
+  const bare = known.flatMap(({ publicKey, identities }) => (publicKey === undefined ? [] : [{ publicKey, identities }]));
   const policy: MikeyPolicy = {
     // Whatever was sent can be looked at: what is acceptable was for the parties to say.
     signatureSchemes: ["rsa-pss-sha256", "rsa-pkcs1-sha256", "rsa-pss-sha1", "rsa-pkcs1-sha1", "ecdsa-p256-sha256", "ed25519"],
@@ -132,6 +140,7 @@ async function verify(inspections: readonly Inspection[], flags: VerifyFlags): P
     {
       psks: [...psk, ...pskFile].map(({ key: octets }) => octets),
       keyPairs: key === undefined ? [] : [{ privateKey: key, chain: [] }],
+      peerKeys: [...bare, ...peerKey.map((publicKey) => ({ publicKey, identities: [] }))],
       policy,
       now: systemClock.now(),
     },

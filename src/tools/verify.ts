@@ -51,6 +51,11 @@ export interface VerifyOptions {
   readonly psks?: readonly Uint8Array[];
   /** Private keys that envelopes may be encrypted to. */
   readonly keyPairs?: readonly KeyPairCredential[];
+  /**
+   * Keys of parties whose messages carry no certificate, and that `findPublicKey` of the policy does not find by name: each is tried. One
+   * with identities is only for messages that name nobody.
+   */
+  readonly peerKeys?: readonly Pick<PeerKey, "publicKey" | "identities">[];
   /** How certificates are judged, at the time of the message; which algorithms are tried. */
   readonly policy?: MikeyPolicy;
   /** The parties, where no message names them (RFC 3830 §3: both know it from elsewhere). */
@@ -70,7 +75,7 @@ export interface Verification {
   readonly verdict: "authentic" | "false" | "unprotected" | "unknown";
   /** For people: by what, or why not. */
   readonly reason: string;
-  /** Whom the certificate names that signed it. */
+  /** Whom the certificate names that signed it; empty for a bare key. */
   readonly signer: readonly string[];
   /** The keys that it transports, where they could be decrypted. Secrets. */
   readonly keys: readonly KeyData[];
@@ -262,14 +267,20 @@ class Checker {
     const chain = chainsOf(message).signature;
     const before = by === "initiator" ? exchange.initiatorKey : exchange.responderKey;
     const now = isCounter(timestamp.tsType) ? this.#options.now : decodeNtp(timestamp.value, this.#options.now);
-    const key =
-      chain.length === 0 && before !== undefined ? before : await this.#policy.peerKeys.find(chain, claimed, "signature", now);
-    if (key === undefined) return { ...unknown(`its key is not good${this.#because()}`), verdict: "false" };
-    const id = claimed ?? identityOfKey(key);
-    const suffix = by === "responder" && mode.suffix ? verificationSuffix(exchange.initiatorId, id, timestamp) : [];
+    const candidates = chain.length === 0 && before !== undefined ? [before] : await this.#keysOf(chain, claimed, now);
+    if (candidates.length === 0) return { ...unknown(`its key is not good${this.#because()}`), verdict: "false" };
+    const idOf = (key: PeerKey): Identity | undefined => claimed ?? identityOfKey(key);
     const { signatureSchemes } = this.#policy;
-    const right = await verifySignature(this.#crypto, message, key.publicKey, signatureSchemes, createToleranceUse([]), suffix);
-    if (!right) return { ...unknown("the signature is wrong"), verdict: "false" };
+    let key: PeerKey | undefined;
+    for (const candidate of candidates) {
+      const suffix = by === "responder" && mode.suffix ? verificationSuffix(exchange.initiatorId, idOf(candidate), timestamp) : [];
+      const { publicKey } = candidate;
+      if (!(await verifySignature(this.#crypto, message, publicKey, signatureSchemes, createToleranceUse([]), suffix))) continue;
+      key = candidate;
+      break;
+    }
+    if (key === undefined) return { ...unknown("the signature is wrong"), verdict: "false" };
+    const id = idOf(key);
     const found: Exchange =
       by === "initiator"
         ? { ...exchange, initiatorId: id, initiatorKey: key }
@@ -286,6 +297,17 @@ class Checker {
       return authentic;
     }
     return this.#opened(message, found, authentic);
+  }
+
+  /** What a message may be signed with: by name or certificate, otherwise what we were told to try. */
+  async #keysOf(chain: PeerKey["chain"], claimed: Identity | undefined, now: number): Promise<readonly PeerKey[]> {
+    const found = await this.#policy.peerKeys.find(chain, claimed, "signature", now);
+    if (found !== undefined || chain.length > 0) return found === undefined ? [] : [found];
+    return (this.#options.peerKeys ?? []).flatMap(({ publicKey, identities }) => {
+      if (identities.length > 0 && claimed !== undefined) return [];
+      const accepted = this.#policy.peerKeys.accept(publicKey);
+      return accepted === undefined ? [] : [{ ...accepted, identities }];
+    });
   }
 
   /** Decrypts an envelope, if it is for one of our keys. */

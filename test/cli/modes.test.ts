@@ -312,7 +312,11 @@ describe("wrong usage", () => {
       "one key for all",
     ],
     ["a credential without --verify", ["inspect", "AQAFgM0XflABAAAA", "--psk", `v:${KEY}`], "--verify"],
-    ["--verify without a credential", ["inspect", "AQAFgM0XflABAAAA", "--verify"], "--verify needs"],
+    [
+      "--verify without a credential",
+      ["inspect", "AQAFgM0XflABAAAA", "--verify"],
+      "--verify needs --psk, --psk-file, --key, --ca, --peer-cert or --peer-key",
+    ],
   ] as const)("%s", async (_what, args, said) => {
     const { code, stderr } = await run(...args);
     expect(stderr).toContain(said);
@@ -354,6 +358,25 @@ describe("inspect --verify", () => {
       { verification: { verdict: "authentic", signer: ["sip:alice@example.org"], keys: [{ type: "TGK", key }] } },
       { verification: { verdict: "authentic", keys: [] } },
     ]);
+  });
+
+  it("checks messages without certificate by the keys of both parties", async () => {
+    const dh = vectorFiles.find(({ name }) => name === "mikey-dh.json");
+    const { iMessage, rMessage } = dh?.vectors.find(({ name }) => name === "dh-identities-only")?.exchanges[0] ?? {};
+    writeFileSync(join(folder, "bare.txt"), text([iMessage?.octets ?? "", rMessage?.octets ?? ""]));
+    for (const name of ["alice", "bob"]) {
+      const { spki, certificate } = dh?.credentials?.[name] ?? {};
+      writeFileSync(join(folder, `vector-${name}.pub`), formatPem("PUBLIC KEY", parseHex(spki ?? "")));
+      writeFileSync(join(folder, `vector-${name}.pem`), formatPem("CERTIFICATE", parseHex(certificate ?? "")));
+    }
+    const verdicts = async (...args: readonly string[]) => (await run("inspect", "--verify", "bare.txt", ...args)).stdout;
+    const keys = await verdicts("--peer-key", "vector-bob.pub", "--peer-key", "vector-alice.pub");
+    expect(keys).toContain("message 1 of 2: authentic: the signature is right");
+    expect(keys).toContain("message 2 of 2: authentic: the signature is right");
+    expect(await verdicts("--peer-cert", "vector-alice.pem", "--peer-cert", "vector-bob.pem")).toContain(
+      "message 2 of 2: authentic",
+    );
+    expect(await verdicts("--peer-key", "vector-bob.pub")).toContain("message 1 of 2: NOT AUTHENTIC: the signature is wrong");
   });
 
   it("without the private key sees that somebody else is meant, and without the authority believes nobody", async () => {

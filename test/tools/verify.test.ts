@@ -7,7 +7,7 @@ import { nodeCrypto } from "../../src/node/crypto.js";
 import { type Verification, type VerifyOptions, verifyMessages } from "../../src/tools/index.js";
 import { PSK } from "../mikey/exchange-fixture.js";
 import { type Vector, type VectorFile, type VectorMessage, vectorFiles } from "../mikey/mikey-vectors.js";
-import { credentialOf, MODE_CASES, modePair, modeRequest } from "../mikey/mode-fixture.js";
+import { credentialOf, keyPair, MODE_CASES, modePair, modeRequest } from "../mikey/mode-fixture.js";
 
 const NOW = Date.UTC(2026, 10, 28);
 
@@ -78,6 +78,55 @@ describe("the published vectors", () => {
       if (!agreed && found.length > 0) expect(found.map(({ key }) => formatHex(key))).toEqual(carried.map(({ key }) => key));
       if (agreed) expect(found).toEqual([]);
     }
+  });
+});
+
+describe("messages that carry no certificate", () => {
+  const file = vectorFiles.find(({ name }) => name === "mikey-dh.json") as VectorFile;
+  const vector = file.vectors.find(({ name }) => name === "dh-identities-only") as Vector;
+  const keyOf = (name: string): PeerKey => {
+    const publicKey = nodeCrypto.importPublicKey(parseHex(file.credentials?.[name]?.spki ?? ""));
+    return { publicKey, identities: [] };
+  };
+  const [ALICE, BOB] = [keyOf("alice"), keyOf("bob")];
+  const CAROL: PeerKey = { publicKey: keyPair(nodeCrypto, "alice-p256").privateKey.publicKey, identities: [] };
+  type PeerKey = NonNullable<VerifyOptions["peerKeys"]>[number];
+  const check = (octets: readonly Uint8Array[], peerKeys: readonly PeerKey[]) =>
+    verifyMessages(octets, {
+      now: NOW,
+      crypto: nodeCrypto,
+      peerKeys,
+      policy: { signatureSchemes: [...signatureSchemesOf("rsa")] },
+    });
+  const published = messagesOf(vector).map(({ octets }) => parseHex(octets));
+  /** One that names nobody, either. */
+  const unnamed = async (): Promise<Uint8Array> => {
+    const row = MODE_CASES.find(({ title }) => title === "DH") as (typeof MODE_CASES)[number];
+    const { privateKey } = keyPair(nodeCrypto, "alice");
+    const credential = { mode: "DH", keyPair: { privateKey, chain: [] } } as const;
+    const request = modeRequest(nodeCrypto, row, { credential, omitIdentities: true });
+    return (await modePair(row, nodeCrypto).initiator.begin(request)).octets;
+  };
+
+  it("are checked with the keys that are given, whichever it is, and never by a changed octet", async () => {
+    const all = await check(published, [CAROL, ALICE, BOB]);
+    expect(all.map(({ verdict, signer }) => [verdict, signer])).toEqual(published.map(() => ["authentic", []]));
+    expect((await check(published, [ALICE])).map(({ verdict }) => verdict).slice(0, 2)).toEqual(["authentic", "false"]);
+    expect(await check(published.slice(0, 1), [BOB, CAROL])).toMatchObject([
+      { verdict: "false", reason: "the signature is wrong" },
+    ]);
+    const changed = (published[0] as Uint8Array).slice();
+    changed[20] = (changed[20] as number) ^ 1;
+    expect(await check([changed], [ALICE, BOB])).toMatchObject([{ verdict: "false" }]);
+    expect(await check(published.slice(0, 1), [])).toMatchObject([
+      { verdict: "false", reason: expect.stringContaining("not good") },
+    ]);
+  });
+
+  it("that name somebody are not checked with the key of a certificate for another name", async () => {
+    const named = { ...ALICE, identities: ["sip:boss@example.org"] };
+    expect(await check(published.slice(0, 1), [named])).toMatchObject([{ verdict: "false" }]);
+    expect(await check([await unnamed()], [BOB, named])).toMatchObject([{ verdict: "authentic", signer: named.identities }]);
   });
 });
 
