@@ -1,17 +1,40 @@
 import { CodecError } from "./errors.js";
 
+/**
+ * Memory that one writer after the other takes and gives back wiped: memory of its own would cost it more than what it writes. A writer that finds
+ * it gone, since another is at work or came to no end, makes it anew.
+ */
+let spare: Uint8Array | undefined;
+const SPARE_OCTETS = 4096;
+
+function takeMemory(capacity: number): Uint8Array {
+  if (capacity > SPARE_OCTETS) return new Uint8Array(capacity);
+  const octets = spare ?? new Uint8Array(SPARE_OCTETS);
+  spare = undefined;
+  return octets;
+}
+
+/** @param used octets that were written */
+function giveBack(octets: Uint8Array, used: number): void {
+  if (octets.length !== SPARE_OCTETS) return;
+  octets.fill(0, 0, used);
+  spare = octets;
+}
+
 /** A growing octet string, network byte order. Values that do not fit their field throw instead of being cut. */
 export class Writer {
   readonly path: string;
   #octets: Uint8Array;
   #length = 0;
+  /** True where `#octets` is what `finish` gave: it is somebody else's, and does not change. */
+  #isHandedOut = false;
   /** Bits not yet making up an octet, and how many. */
   #held = 0;
   #heldBits = 0;
 
   constructor(path: string, capacity = 256) {
     this.path = path;
-    this.#octets = new Uint8Array(capacity);
+    this.#octets = takeMemory(capacity);
   }
 
   get length(): number {
@@ -61,6 +84,8 @@ export class Writer {
 
   /** Overwrites one octet already written, e.g. a next-payload field that becomes known later. */
   patchU8(offset: number, value: number): void {
+    if (this.#isHandedOut) this.#octets = this.#octets.slice();
+    this.#isHandedOut = false;
     this.#octets[offset] = value;
   }
 
@@ -77,7 +102,13 @@ export class Writer {
 
   /** A copy of what was written. */
   finish(): Uint8Array {
-    return this.#octets.slice(0, this.#length);
+    const octets = this.#octets;
+    const written = octets.slice(0, this.#length);
+    if (this.#isHandedOut) return written;
+    this.#octets = written;
+    this.#isHandedOut = true;
+    giveBack(octets, written.length);
+    return written;
   }
 
   error(code: string, name: string, detail: string): CodecError {
@@ -101,6 +132,8 @@ export class Writer {
     if (needed <= this.#octets.length) return;
     const grown = new Uint8Array(Math.max(needed, 2 * this.#octets.length));
     grown.set(this.#octets.subarray(0, this.#length));
+    if (!this.#isHandedOut) giveBack(this.#octets, this.#length);
+    this.#isHandedOut = false;
     this.#octets = grown;
   }
 }

@@ -228,12 +228,17 @@ function oaepFault(crypto: PaddingPrimitives, name: HashName, encoded: Uint8Arra
 /** XORs MGF1 of the seed over the octets (RFC 8017 B.2.1). */
 function applyMask({ hash }: PaddingPrimitives, name: HashName, octets: Uint8Array, seed: Uint8Array): void {
   const length = DIGEST_OCTETS[name];
+  const input = new Uint8Array(seed.length + 4);
+  input.set(seed);
   for (let at = 0, counter = 0; at < octets.length; at += length, counter++) {
-    const mask = hash(name, seed, Uint8Array.of(0, 0, counter >> 8, counter));
+    input[seed.length + 2] = counter >> 8;
+    input[seed.length + 3] = counter;
+    const mask = hash(name, input);
     const end = Math.min(length, octets.length - at);
     for (let i = 0; i < end; i++) octets[at + i] = (octets[at + i] as number) ^ (mask[i] as number);
     wipe(mask);
   }
+  wipe(input);
 }
 
 /** Whether a public number is below another of the same length. */

@@ -7,6 +7,7 @@ import { type CryptoSessionRequest, cryptoSessionsFor } from "./cs-map.js";
 import {
   type Credential,
   type Csb,
+  type CsbDraft,
   checkKeys,
   copyCredential,
   copyKeys,
@@ -157,11 +158,13 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
   const rand = request.rand ?? (request.group === true ? "responder" : crypto.randomBytes(16));
   const csbId = request.csbId ?? freshCsbId(options);
   const algorithms = algorithmsFor(mode, request, policy, announced);
-  const draft: Csb = {
+  const draft: CsbDraft = {
     mode: mode.name,
     csbId,
     role: "initiator",
-    ...algorithms,
+    prf: algorithms.prf,
+    encrAlg: algorithms.encrAlg,
+    macAlg: algorithms.macAlg,
     rand: rand === "responder" ? new Uint8Array(0) : rand.slice(),
     timestamp,
     initiatorId: request.initiatorId,
@@ -171,7 +174,6 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     policies,
     keys: mode.keys === "initiator" ? request.keys.map((key) => createKey(crypto, key, policies)) : [],
     credential: withGroup(credential, mode, policy, announced),
-    ...(mode.name === "PK" ? { envelope: freshEnvelope(engine, algorithms.encrAlg) } : {}),
     nullKeyed,
     peerAuthenticated: false,
     initiatorExtensions,
@@ -179,6 +181,7 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     tolerances: [],
     exchange: { ...EMPTY_EXCHANGE, initiatorExtensions },
   };
+  if (mode.name === "PK") draft.envelope = freshEnvelope(engine, algorithms.encrAlg);
   checkSessions(draft, mode.keys === "initiator");
   return propose(engine, mode, draft, request, {
     rand: rand === "responder" ? undefined : draft.rand,
@@ -296,11 +299,12 @@ async function propose(
       padKeyWrap: request.padKeyWrap ?? false,
       certificatesKnown: parts.identities === "static",
     });
-    const csb: Csb = {
+    const { timestamp, exchange } = draft;
+    const csb: CsbDraft = {
       ...draft,
-      exchange: updated?.exchange ?? { ...draft.exchange, dataType: mode.requestType, request: octets, timestamp: draft.timestamp },
-      ...(recipient === undefined ? {} : { peerKey: recipient.key }),
+      exchange: updated?.exchange ?? { ...exchange, dataType: mode.requestType, request: octets, timestamp },
     };
+    if (recipient !== undefined) csb.peerKey = recipient.key;
     if (messageKeys !== undefined && !answered) wipeMessageKeys(messageKeys);
     return createPendingExchange({
       crypto,

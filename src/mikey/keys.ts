@@ -1,4 +1,4 @@
-import { concatBytes, equalBytes, parseHex, wipe } from "../bytes/index.js";
+import { equalBytes, parseHex, wipe } from "../bytes/index.js";
 import type { CryptoProvider, HashName } from "../crypto/index.js";
 import { MikeyError } from "./errors.js";
 import { EncrAlg, entryOf, MacAlg, PrfFunc } from "./registry.js";
@@ -113,12 +113,14 @@ const CONSTANT = {
 const NO_CS = 0xff;
 
 function label(constant: Uint8Array, csId: number, csbId: number, rand: Uint8Array): Uint8Array {
-  const fixed = new Uint8Array(9);
-  fixed.set(constant);
-  const view = new DataView(fixed.buffer);
-  view.setUint8(4, csId);
-  view.setUint32(5, csbId);
-  return concatBytes(fixed, rand);
+  const octets = new Uint8Array(9 + rand.length);
+  for (let i = 0; i < 4; i++) {
+    octets[i] = constant[i] as number;
+    octets[5 + i] = csbId >>> (24 - 8 * i);
+  }
+  octets[4] = csId;
+  octets.set(rand, 9);
+  return octets;
 }
 
 /** RFC 3830 §6.11 recommends 16 octets of RAND; below, the freshness of derived keys rests on the credential alone. */
@@ -184,14 +186,17 @@ export function deriveMessageKeys(
   const mac = entryOf(MacAlg, macAlg);
   if (mac === undefined) throw new MikeyError("mikey.mac-algorithm", `MAC alg ${macAlg} is not supported`);
   const hash = prfHash(context.prf);
-  const derive = (constant: Uint8Array, octets: number): Uint8Array =>
-    octets === 0 ? new Uint8Array(0) : prf(crypto, hash, key, label(constant, NO_CS, context.csbId, context.rand), 8 * octets);
-  const keys = {
+  const labelled = label(CONSTANT.encryption, NO_CS, context.csbId, context.rand);
+  const derive = (constant: Uint8Array, octets: number): Uint8Array => {
+    if (octets === 0) return new Uint8Array(0);
+    for (let i = 0; i < constant.length; i++) labelled[i] = constant[i] as number;
+    return prf(crypto, hash, key, labelled, 8 * octets);
+  };
+  return {
     encryptionKey: derive(CONSTANT.encryption, encryption.keyOctets),
     salt: derive(CONSTANT.salt, encryption.saltOctets),
     authenticationKey: derive(CONSTANT.authentication, mac.keyOctets),
   };
-  return keys;
 }
 
 /** Overwrites message keys. */

@@ -154,8 +154,9 @@ export function policyNumber(value: Uint8Array): number | undefined {
 
 /** The shortest octet string of a policy parameter's number. @throws CodecError `bytes.range` for more than 32 bits */
 export function policyValue(number: number): Uint8Array {
-  const writer = new Writer("mikey.SP.params.value", 4);
-  writer.u32("", number);
-  const octets = writer.finish();
-  return octets.subarray(octets.findIndex((octet, index) => octet !== 0 || index === 3));
+  if (!Number.isInteger(number) || number < 0 || number > 0xffff_ffff)
+    throw new CodecError("bytes.range", "mikey.SP.params.value", -1, `${number} does not fit 4 octets`);
+  const octets = new Uint8Array(number > 0xff_ffff ? 4 : number > 0xffff ? 3 : number > 0xff ? 2 : 1);
+  for (let i = 0; i < octets.length; i++) octets[octets.length - 1 - i] = number >>> (8 * i);
+  return octets;
 }

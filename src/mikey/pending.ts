@@ -6,6 +6,7 @@ import { decodeMessage } from "./codec.js";
 import { completedSessions, cryptoSessionsOf } from "./cs-map.js";
 import {
   type Csb,
+  type CsbDraft,
   checkKeys,
   copyCsb,
   derivationOf,
@@ -170,18 +171,18 @@ class Completion {
     if (header.prf !== csb.prf) throw new MikeyError("mikey.response", "the response names another PRF");
     const responderExtensions = payloadsOf(message, "EXT");
     const { policies = csb.policies, ...keying } = await this.#keying(responderId);
-    const agreed: Csb = {
+    const agreed: CsbDraft = {
       ...csb,
-      ...keying,
       responderId,
       policies,
       cryptoSessions: this.#sessions(keying.groupCsbId !== undefined),
       mapType: keying.groupCsbId === undefined ? csb.mapType : header.csMap.type,
       peerAuthenticated: true,
       responderExtensions,
-      ...(peerKey === undefined ? {} : { peerKey }),
       exchange: updated === undefined ? { ...csb.exchange, response: message.octets, responderExtensions } : csb.exchange,
     };
+    Object.assign(agreed, keying);
+    if (peerKey !== undefined) agreed.peerKey = peerKey;
     if (mode.keys === "initiator") return agreed;
     try {
       checkKeys(agreed, this.#use);
@@ -189,7 +190,8 @@ class Completion {
       wipeCsb(agreed);
       throw error;
     }
-    return { ...agreed, tolerances: [...new Set([...csb.tolerances, ...this.#use.used])] };
+    agreed.tolerances = [...new Set([...csb.tolerances, ...this.#use.used])];
+    return agreed;
   }
 
   /** Who answered, by what the mode has for proof. @throws MikeyError `mikey.authentication`, `mikey.identity` */

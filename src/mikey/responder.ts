@@ -8,6 +8,7 @@ import {
   type Credential,
   type CryptoSession,
   type Csb,
+  type CsbDraft,
   checkKeys,
   copyCredential,
   type Identity,
@@ -330,13 +331,14 @@ class Reception {
     const known = new Map([...(base?.policies ?? []), ...(group?.policies ?? received)]);
     const sessions = group === undefined ? this.#sessions(mode, known) : cryptoSessionsFor(CsMapType.SRTP_ID, group.cryptoSessions);
     const initiatorExtensions = payloadsOf(message, "EXT");
-    const draft: Csb = {
+    const { encrAlg, macAlg } = this.#algorithms(request);
+    const csb: CsbDraft = {
       mode: base?.mode ?? mode.name,
       csbId: header.csbId,
-      ...(group === undefined ? {} : { groupCsbId: group.csbId }),
       role: "responder",
       prf: header.prf,
-      ...this.#algorithms(request),
+      encrAlg,
+      macAlg,
       rand: base?.rand ?? group?.rand.slice() ?? payloadOf(message, "RAND")?.rand ?? this.#ownRand(mode),
       timestamp,
       initiatorId: authentic.initiatorId,
@@ -347,7 +349,6 @@ class Reception {
       keys: [],
       credential: authentic.credential,
       nullKeyed,
-      ...(authentic.peerKey === undefined ? {} : { peerKey: authentic.peerKey }),
       peerAuthenticated: !nullKeyed,
       initiatorExtensions,
       responderExtensions: [],
@@ -361,15 +362,13 @@ class Reception {
         responderExtensions: [],
       },
     };
-    this.#checkSessions(draft);
-    const keying = opened ?? (await keysOf(request, authentic, draft));
-    const { keys, envelope } = keying;
-    const csb: Csb = {
-      ...draft,
-      keys,
-      ...(envelope === undefined ? {} : { envelope }),
-      credential: copyCredential(credentialIn(draft, keying)),
-    };
+    if (group !== undefined) csb.groupCsbId = group.csbId;
+    if (authentic.peerKey !== undefined) csb.peerKey = authentic.peerKey;
+    this.#checkSessions(csb);
+    const keying = opened ?? (await keysOf(request, authentic, csb));
+    csb.credential = copyCredential(credentialIn(csb, keying));
+    csb.keys = keying.keys;
+    if (keying.envelope !== undefined) csb.envelope = keying.envelope;
     try {
       if (nullKeyed) this.#checkNullKeyed(csb);
       checkKeys(csb, this.#use);
@@ -377,8 +376,8 @@ class Reception {
       wipeCsb(csb);
       throw error;
     }
-    const used = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
-    return { agreed: used.length === 0 ? csb : { ...csb, tolerances: used }, keying };
+    csb.tolerances = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
+    return { agreed: csb, keying };
   }
 
   /** Encr alg and MAC alg of the KEMAC: the message's, or in RSA-R ours. */
@@ -514,7 +513,7 @@ class Reception {
         ...((await responseExtensions?.(agreed)) ?? []),
       ];
       const cryptoSessions = answeredSessions(agreed.mapType, agreed.cryptoSessions, agreed.keys, ssrcFor);
-      const csb: Csb = { ...agreed, cryptoSessions, responderExtensions };
+      const csb: CsbDraft = { ...agreed, cryptoSessions, responderExtensions };
       const response = await composeResponse(this.#crypto, {
         mode,
         csb,
@@ -532,8 +531,8 @@ class Reception {
         padKeyWrap: false,
         certificatesKnown: base !== undefined,
       });
-      const exchange = base === undefined ? { ...csb.exchange, response, responderExtensions } : csb.exchange;
-      return { csb: { ...csb, exchange }, response };
+      if (base === undefined) csb.exchange = { ...csb.exchange, response, responderExtensions };
+      return { csb, response };
     } catch (error) {
       wipeCsb(agreed);
       throw error;

@@ -1,4 +1,4 @@
-import { parseHex, utf8 } from "../../src/bytes/index.js";
+import { equalBytes, parseHex, utf8 } from "../../src/bytes/index.js";
 import type { CertificateVerifier, CryptoProvider } from "../../src/crypto/index.js";
 import { createCertificateVerifier } from "../../src/crypto/x509/index.js";
 import {
@@ -163,7 +163,7 @@ export function modePair(
       identity: BOB,
       policy: bob.policy,
       keyPairs: bob.keyPairs,
-      findCredential: (id) => (id?.data.join() === ALICE.data.join() ? { psk: PSK } : undefined),
+      findCredential: (id) => (id !== undefined && equalBytes(id.data, ALICE.data) ? { psk: PSK } : undefined),
       ...options.responder,
     }),
   };

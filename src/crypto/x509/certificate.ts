@@ -1,6 +1,6 @@
 import { AsnConvert } from "@peculiar/asn1-schema";
 import * as asn1 from "@peculiar/asn1-x509";
-import { concatBytes, equalBytes, formatHex, Reader } from "../../bytes/index.js";
+import { equalBytes, formatHex, Reader } from "../../bytes/index.js";
 import type { PublicKey } from "../asymmetric.js";
 import { CertificateError } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
@@ -280,10 +280,4 @@ function nameText(name: asn1.Name): string {
   const attribute = ({ type, value }: asn1.AttributeTypeAndValue): string => `${ATTRIBUTES[type] ?? type}=${value}`;
   const text = [...name].map((rdn) => [...rdn].map(attribute).join("+")).join(", ");
   return text.replace(/[^ -~]/g, "?").slice(0, 256);
-}
-
-/** A stable key for several octet strings. */
-export function keyOf(crypto: CryptoProvider, parts: readonly Uint8Array[]): string {
-  const lengths = parts.map(({ length }) => Uint8Array.of(length >>> 24, length >>> 16, length >>> 8, length));
-  return formatHex(crypto.hash("sha256", concatBytes(...parts.flatMap((part, at) => [lengths[at] as Uint8Array, part]))));
 }

@@ -7,7 +7,7 @@ import {
 } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
 import { defaultCrypto } from "../index.js";
-import { type Certificate, keyOf, MAX_CERTIFICATE_OCTETS, readCertificate } from "./certificate.js";
+import { type Certificate, MAX_CERTIFICATE_OCTETS, readCertificate } from "./certificate.js";
 import { namesIdentity } from "./names.js";
 import { findPath, MAX_PATH, type Path, validatePath } from "./path.js";
 import { RevocationLists } from "./revocation.js";
@@ -24,6 +24,8 @@ const REMEMBERED_PATHS = 256;
 const REMEMBERED_IDENTITIES = 16;
 
 interface Remembered {
+  /** Octet by octet as it came. */
+  readonly chain: readonly Uint8Array[];
   readonly path: Path;
   /** Names are compared by their parts; whom a certificate names does not change. */
   readonly identities: Set<string>;
@@ -65,7 +67,7 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   const { fetchCertificate, revocation, extendedKeyUsages = defaultExtendedKeyUsages } = options;
   const anchors = options.roots.map((der) => readCertificate(der, crypto));
   const lists = new RevocationLists(crypto, options.crls ?? []);
-  const remembered = new Map<string, Remembered>();
+  const remembered = new Map<number, Remembered>();
 
   async function resolve(reference: CertificateReference): Promise<Uint8Array> {
     if (!("url" in reference)) return reference;
@@ -103,23 +105,23 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
 
   /** The path of a chain: the one that was good before if it still is, otherwise one that is looked for. */
   async function pathOf(chain: readonly Uint8Array[], accept: (path: Path) => Promise<void>): Promise<Remembered> {
-    const key = keyOf(crypto, chain);
-    const known = remembered.get(key);
-    if (known !== undefined) {
+    const place = placeOf(chain);
+    const known = remembered.get(place);
+    if (known !== undefined && sameChain(known.chain, chain)) {
       try {
         await accept(known.path);
         return known;
       } catch (error) {
         // Time has passed: another path may be good where this one is no longer.
         if (!(error instanceof CertificateError)) throw error;
-        remembered.delete(key);
+        remembered.delete(place);
       }
     }
     const [leaf, ...others] = chain.map((der) => readCertificate(der, crypto)) as [Certificate, ...Certificate[]];
     const path = await findPath(crypto, leaf, others, anchors, accept).catch((error: unknown) => selfSigned(leaf, error, accept));
-    if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as string);
-    const found: Remembered = { path, identities: new Set() };
-    remembered.set(key, found);
+    if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as number);
+    const found: Remembered = { chain: chain.map((der) => der.slice()), path, identities: new Set() };
+    remembered.set(place, found);
     return found;
   }
 
@@ -146,7 +148,8 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
       if (references.length < 1 || references.length > MAX_PATH)
         throw new CertificateError("too-large", `${references.length} certificates`);
       if (!Number.isFinite(now)) throw new CertificateError("not-yet-valid", "no time");
-      const chain = await Promise.all(references.map(resolve));
+      const isHere = references.every((reference) => reference instanceof Uint8Array);
+      const chain = isHere ? (references as readonly Uint8Array[]) : await Promise.all(references.map(resolve));
       for (const { length } of chain)
         if (length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `certificate of ${length} octets`);
       const usages: readonly CertificateUsage[] = typeof usage === "string" ? [usage] : usage;
@@ -158,6 +161,28 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
       return verified(found.path, anchors);
     },
   };
+}
+
+/**
+ * Where a chain is remembered: the last octets of the holder's certificate are of a signature, as good as random where the path was found good. Others
+ * may make theirs end alike; then one chain takes the place of the other, and costs its signatures again.
+ */
+function placeOf([leaf]: readonly Uint8Array[]): number {
+  const octets = leaf as Uint8Array;
+  let place = 0;
+  for (let at = Math.max(0, octets.length - 6); at < octets.length; at++) place = place * 256 + (octets[at] as number);
+  return place;
+}
+
+/** Certificates are public: the comparison may end early. */
+function sameChain(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean {
+  return a.length === b.length && a.every((der, i) => sameOctets(der, b[i] as Uint8Array));
+}
+
+function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function verified(path: Path, anchors: readonly Certificate[]): VerifiedCertificate {

@@ -13,23 +13,25 @@ export interface Grammar {
 
 /** @throws MikeyError `mikey.grammar` that names the payload */
 export function checkGrammar(message: DecodedMessage, grammar: Grammar): void {
-  const counts = new Map<PayloadKind, number>();
-  for (const { kind } of message.payloads) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-  for (const [kind, count] of counts) {
-    const [, most] = grammar.counts[kind] ?? [0, 0];
-    if (count > most) {
-      throw new MikeyError(
-        "mikey.grammar",
-        most === 0 ? `${kind} does not belong into this message` : `${count} ${kind} payloads, at most ${most} belong here`,
-      );
-    }
+  const { payloads } = message;
+  const count = (kind: PayloadKind): number => {
+    let found = 0;
+    for (const payload of payloads) if (payload.kind === kind) found++;
+    return found;
+  };
+  for (const { kind } of payloads) {
+    const most = grammar.counts[kind]?.[1] ?? 0;
+    if (most === 0) throw new MikeyError("mikey.grammar", `${kind} does not belong into this message`);
+    const found = count(kind);
+    if (found > most) throw new MikeyError("mikey.grammar", `${found} ${kind} payloads, at most ${most} belong here`);
   }
-  for (const [kind, [least]] of Object.entries(grammar.counts) as [PayloadKind, readonly [number, number]][]) {
-    if ((counts.get(kind) ?? 0) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
+  for (const kind in grammar.counts) {
+    const least = grammar.counts[kind as PayloadKind]?.[0] ?? 0;
+    if (least > 0 && count(kind as PayloadKind) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
   }
   if (grammar.last === undefined) return;
   const last = typeof grammar.last === "string" ? [grammar.last] : grammar.last;
-  const found = last.reduce((count, kind) => count + (counts.get(kind) ?? 0), 0);
+  const found = last.reduce((sum, kind) => sum + count(kind), 0);
   if (found !== 1) throw new MikeyError("mikey.grammar", `${found} payloads authenticate the message (${last.join(", ")})`);
   const final = message.payloads.at(-1)?.kind;
   if (final === undefined || !last.includes(final)) {
