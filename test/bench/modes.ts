@@ -42,9 +42,9 @@ const median = (values: readonly number[]): number => values.toSorted((a, b) => 
 
 /**
  * Whole exchanges, each side by itself, and in turn with them the operations that no engine can do without. Certificates are remembered ones.
- * @param rounds exchanges that count, after four times as many that do not
+ * @param rounds exchanges that count, after `warmUp` that do not
  */
-async function benchMode(crypto: CryptoProvider, row: ModeCase, rounds: number): Promise<ModeBenchResult[]> {
+async function benchMode(crypto: CryptoProvider, row: ModeCase, rounds: number, warmUp: number): Promise<ModeBenchResult[]> {
   const { initiator, responder } = modePair(row, crypto);
   const request = modeRequest(crypto, row);
   const operations = await asymmetricOperations(crypto);
@@ -64,8 +64,8 @@ async function benchMode(crypto: CryptoProvider, row: ModeCase, rounds: number):
   const sides = ["initiator", "responder"] as const;
   const times = { initiator: [] as number[], responder: [] as number[] };
   const ratios = { initiator: [] as number[], responder: [] as number[] };
-  // The compiler needs to have seen the engine often; the operations are the library's, and are compiled already.
-  for (let call = 0; call < 4 * rounds; call++) await exchange();
+  // A server runs for days: the compiler has seen the engine often, and is done with it after thousands of calls. The operations are the library's, and are compiled already.
+  for (let call = 0; call < warmUp; call++) await exchange();
   for (let round = 0; round < rounds; round++) {
     // Neighbours in time are compared: the machine is shared.
     const before = { initiator: await raw("initiator"), responder: await raw("responder") };
@@ -90,10 +90,11 @@ export async function benchModes(rounds = 200): Promise<ModeBenchResult[]> {
   const results: ModeBenchResult[] = [];
   for (const crypto of [nodeCrypto, nobleCrypto]) {
     // Integers of JavaScript take so much longer that a tenth of the rounds tells as much.
-    const count = crypto === nodeCrypto ? rounds : Math.ceil(rounds / 10);
+    const isNode = crypto === nodeCrypto;
+    const count = isNode ? rounds : Math.ceil(rounds / 10);
     for (const title of TITLES) {
       const row = MODE_CASES.find((one) => one.title === title);
-      if (row !== undefined) results.push(...(await benchMode(crypto, row, count)));
+      if (row !== undefined) results.push(...(await benchMode(crypto, row, count, isNode ? 10 * count : 4 * count)));
     }
   }
   return results;
