@@ -1,5 +1,5 @@
 import { utf8Text, WatchwordError } from "../bytes/index.js";
-import type { Stream, Timer, Timers } from "../io/index.js";
+import type { Stream, Timers } from "../io/index.js";
 import type { Authorizer } from "./authentication.js";
 import { createFrameChannels, type FrameChannels } from "./carrier.js";
 import {
@@ -18,6 +18,7 @@ import {
   sequenceNumber,
 } from "./message.js";
 import { createRtspParser, type RtspLimits } from "./parser.js";
+import { PendingRequests } from "./pending-requests.js";
 import { requestToVersion2, responseFromVersion2 } from "./version2.js";
 
 /** A response that is not a success. */
@@ -63,12 +64,6 @@ export interface ClientConnectionOptions {
   readonly onClose: (error: WatchwordError) => void;
 }
 
-interface Pending {
-  readonly resolve: (response: RtspResponse) => void;
-  readonly reject: (error: Error) => void;
-  readonly timer: Timer;
-}
-
 /** Most requests of the server's that may wait for their answer. */
 const MAX_INCOMING = 16;
 /** Octets that may wait for a server that does not read. */
@@ -80,7 +75,7 @@ export class ClientConnection {
   /** What requests are said in. */
   version: string = RTSP_VERSION;
   readonly #options: ClientConnectionOptions;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending: PendingRequests;
   readonly #incoming: RtspRequest[] = [];
   #working = false;
   #sequence = 1;
@@ -88,7 +83,8 @@ export class ClientConnection {
 
   constructor(options: ClientConnectionOptions) {
     this.#options = options;
-    const { stream } = options;
+    const { stream, timers } = options;
+    this.#pending = new PendingRequests((milliseconds, callback) => timers.after(milliseconds, callback));
     this.channels = createFrameChannels((channel, data) => {
       if (this.#closed || stream.buffered > MAX_BUFFERED) return false;
       stream.write(encodeFrame(channel, data));
@@ -164,9 +160,9 @@ export class ClientConnection {
     this.#options.stream.destroy();
   }
 
-  #exchange(method: string, uri: string, fields: RtspHeaders, body: Uint8Array | undefined): Promise<RtspResponse> {
-    const { stream, timers, userAgent, from, authorizer, requestTimeout } = this.#options;
-    if (this.#closed) return Promise.reject(new WatchwordError("rtsp.connection-closed", "the connection is closed"));
+  async #exchange(method: string, uri: string, fields: RtspHeaders, body: Uint8Array | undefined): Promise<RtspResponse> {
+    const { stream, userAgent, from, authorizer, requestTimeout } = this.#options;
+    if (this.#closed) throw new WatchwordError("rtsp.connection-closed", "the connection is closed");
     const sequence = this.#sequence++;
     const authorization = authorizer?.authorize(method, uri);
     const all: [string, string][] = [
@@ -179,21 +175,16 @@ export class ClientConnection {
     const request = createRequest(method, uri, all, body);
     const two = this.version === RTSP_VERSION_2;
     const octets = encodeRtsp(two ? requestToVersion2(request) : request);
-    return new Promise((resolve, reject) => {
-      const timer = timers.after(requestTimeout, () => {
-        this.#pending.delete(sequence);
-        reject(new WatchwordError("rtsp.timeout", `the server did not answer ${method} within ${requestTimeout} ms`));
-      });
-      const translate = (response: RtspResponse): void => {
-        try {
-          resolve(responseFromVersion2(request, response));
-        } catch (error) {
-          reject(new WatchwordError("rtsp.peer-syntax", "the answer cannot be read", { cause: error }));
-        }
-      };
-      this.#pending.set(sequence, { resolve: two ? translate : resolve, reject, timer });
-      stream.write(octets);
-    });
+    const late = `the server did not answer ${method} within ${requestTimeout} ms`;
+    const answered = this.#pending.expect(sequence, requestTimeout, late);
+    stream.write(octets);
+    const response = await answered;
+    if (!two) return response;
+    try {
+      return responseFromVersion2(request, response);
+    } catch (error) {
+      throw new WatchwordError("rtsp.peer-syntax", "the answer cannot be read", { cause: error });
+    }
   }
 
   #receive(item: RtspItem): void {
@@ -201,16 +192,9 @@ export class ClientConnection {
       case "frame":
         this.channels.receive(item.channel, item.data);
         break;
-      case "response": {
-        const sequence = sequenceNumber(item);
-        const pending = sequence === undefined ? undefined : this.#pending.get(sequence);
-        // RFC 2326 §7.1.1: a 1xx is not yet the answer.
-        if (sequence === undefined || pending === undefined || item.status < 200) break;
-        this.#pending.delete(sequence);
-        pending.timer.cancel();
-        pending.resolve(item);
+      case "response":
+        this.#pending.settle(item);
         break;
-      }
       case "request":
         if (this.#incoming.length >= MAX_INCOMING) {
           this.#close("rtsp.peer-syntax", "the server sends more requests than can be answered");
@@ -242,11 +226,7 @@ export class ClientConnection {
     if (this.#closed) return;
     this.#closed = true;
     const error = new WatchwordError(code, detail, cause === undefined ? {} : { cause });
-    for (const { reject, timer } of this.#pending.values()) {
-      timer.cancel();
-      reject(error);
-    }
-    this.#pending.clear();
+    this.#pending.rejectAll(error);
     this.#incoming.length = 0;
     this.#options.onClose(error);
   }

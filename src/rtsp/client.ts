@@ -1,6 +1,6 @@
 import { formatHex, utf8, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import type { KeyedMedia, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import type { KeyedMedia, ProofVerdict } from "../gsa/index.js";
 import {
   type Clock,
   type DatagramsFactory,
@@ -37,10 +37,11 @@ import {
 import { ClientTrack, type ClientTrackStatistics } from "./client-track.js";
 import { parseSession, parseTokenList } from "./headers.js";
 import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
-import { type ClientKeying, findSpec, type KeyingStream, keyingFailure, keyMgmtUri } from "./keying.js";
+import { type ClientKeying, type KeyingStream, keyingFailure, keyMgmtUri } from "./keying.js";
 import { BACKCHANNEL } from "./media.js";
 import { header, headers, RTSP_VERSION_2, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
+import { rekeyByRequests } from "./rekey-requests.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
 
@@ -452,48 +453,22 @@ class Client implements RtspClient {
   async rekey(): Promise<number> {
     if (this.#rekeying) throw new WatchwordError("rtsp.rekey", "a rekey is under way");
     this.#rekeying = true;
-    let count = 0;
     try {
       const tracks = [...this.#tracks.values()].flatMap(({ track, media }) =>
         media?.canRekey === true && media !== this.#aggregateMedia ? [{ uri: track.options.uri, media }] : [],
       );
       const aggregate = this.#aggregateMedia?.canRekey === true ? [{ uri: this.#uriOfAll, media: this.#aggregateMedia }] : [];
-      const all = [...aggregate, ...tracks];
-      // The body of ONVIF carries one message and no URI: every stream has a request of its own.
-      const groups = this.#options.keying?.habits?.rekeyForm === "mikey" ? all.map((one) => [one]) : [all];
-      for (const group of groups) count += await this.#rekeyGroup(group, all.length);
-      return count;
+      const habits = this.#options.keying?.habits;
+      return await rekeyByRequests([...aggregate, ...tracks], {
+        habits,
+        uriOfAll: this.#uriOfAll,
+        loneUri: (uri) => keyMgmtUri(habits, uri),
+        send: (uri, fields, body) => this.#connection.request("SET_PARAMETER", uri, [...this.#sessionHeader(), ...fields], body),
+      });
     } catch (error) {
       throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
     } finally {
       this.#rekeying = false;
-    }
-  }
-
-  /** New keys by one request. */
-  async #rekeyGroup(group: readonly { readonly uri: string; readonly media: KeyedMedia }[], of: number): Promise<number> {
-    const habits = this.#options.keying?.habits;
-    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
-    try {
-      for (const { uri, media } of group) pending.push({ uri, rekey: await media.startRekey() });
-      const specs = pending.map(({ uri, rekey }) => ({
-        protocol: MIKEY,
-        uri: group.length === 1 ? keyMgmtUri(habits, uri) : uri,
-        data: rekey.octets,
-      }));
-      if (specs.length === 0) return 0;
-      const { fields, body } = carryKeyMgmt(specs, habits?.rekeyForm ?? "header");
-      const uri = group.length < of ? (pending[0]?.uri ?? this.#uriOfAll) : this.#uriOfAll;
-      const response = await this.#connection.request("SET_PARAMETER", uri, [...this.#sessionHeader(), ...fields], body);
-      const answers = carriedKeyMgmt(response, true)?.specs ?? [];
-      while (pending.length > 0) {
-        const { uri: own, rekey } = pending[0] as (typeof pending)[number];
-        await rekey.complete(findSpec(answers, own, specs.length)?.data);
-        pending.shift();
-      }
-      return specs.length;
-    } finally {
-      for (const { rekey } of pending) rekey.abandon();
     }
   }
 

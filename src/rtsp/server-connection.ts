@@ -17,6 +17,7 @@ import {
   sequenceNumber,
 } from "./message.js";
 import { createRtspParser, type RtspLimits, type RtspParser, RtspSyntaxError } from "./parser.js";
+import { PendingRequests } from "./pending-requests.js";
 import type { Announcement } from "./publishing.js";
 import { Scratch } from "./scratch.js";
 import type { Presentation } from "./server.js";
@@ -85,10 +86,7 @@ export class ServerConnection {
   members = 0;
   readonly #handler: ConnectionHandler;
   readonly #queue: RtspRequest[] = [];
-  readonly #pending = new Map<
-    number,
-    { resolve: (response: RtspResponse) => void; reject: (error: Error) => void; timer: Timer }
-  >();
+  readonly #pending: PendingRequests;
   #working = false;
   #ending = false;
   #closed = false;
@@ -112,6 +110,7 @@ export class ServerConnection {
   constructor(stream: Stream, handler: ConnectionHandler) {
     this.stream = stream;
     this.#handler = handler;
+    this.#pending = new PendingRequests((milliseconds, callback) => handler.after(milliseconds, callback));
     this.#idleSince = handler.now();
     this.channels = createFrameChannels((channel, data) => this.#sendFrame(channel, data));
     this.#parser = createRtspParser(handler.limits);
@@ -154,14 +153,9 @@ export class ServerConnection {
   request(method: string, uri: string, fields: RtspHeaders, body?: Uint8Array): Promise<RtspResponse> {
     if (this.#closed || this.#ending) return Promise.reject(new WatchwordError("rtsp.connection-closed", "the client has left"));
     const sequence = this.#sequence++;
-    return new Promise((resolve, reject) => {
-      const timer = this.#handler.after(this.#handler.limits.requestTimeout, () => {
-        this.#pending.delete(sequence);
-        reject(new WatchwordError("rtsp.timeout", `the client did not answer ${method}`));
-      });
-      this.#pending.set(sequence, { resolve, reject, timer });
-      this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields], body, this.version)));
-    });
+    const answered = this.#pending.expect(sequence, this.#handler.limits.requestTimeout, `the client did not answer ${method}`);
+    this.#write(encodeRtsp(createRequest(method, uri, [["CSeq", String(sequence)], ...fields], body, this.version)));
+    return answered;
   }
 
   /** Forgets what DESCRIBE promised. */
@@ -198,15 +192,9 @@ export class ServerConnection {
       case "frame":
         this.channels.receive(item.channel, item.data);
         break;
-      case "response": {
-        const sequence = sequenceNumber(item);
-        const pending = sequence === undefined ? undefined : this.#pending.get(sequence);
-        if (sequence === undefined || pending === undefined || item.status < 200) break;
-        this.#pending.delete(sequence);
-        pending.timer.cancel();
-        pending.resolve(item);
+      case "response":
+        this.#pending.settle(item);
         break;
-      }
       case "request":
         this.#idleSince = this.#handler.now();
         if (this.#queue.length >= this.#handler.limits.maxPipelined) {
@@ -283,11 +271,7 @@ export class ServerConnection {
     if (this.#closed) return;
     this.#closed = true;
     this.#queue.length = 0;
-    for (const { reject, timer } of this.#pending.values()) {
-      timer.cancel();
-      reject(new WatchwordError("rtsp.connection-closed", "the client has left"));
-    }
-    this.#pending.clear();
+    this.#pending.rejectAll(new WatchwordError("rtsp.connection-closed", "the client has left"));
     this.dropDescribed();
     this.dropAnnounced();
     this.#handler.onClose(this, reason);

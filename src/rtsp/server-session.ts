@@ -1,14 +1,14 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
-import type { KeyedBy, KeyedMedia, KeyedStream, PendingRekey, ProofVerdict } from "../gsa/index.js";
+import type { KeyedBy, KeyedMedia, KeyedStream, ProofVerdict } from "../gsa/index.js";
 import type { Clock, Endpoint, Logger, Timer, Timers } from "../io/index.js";
 import type { KeyMgmtSpec } from "../sdp/index.js";
 import type { MediaCarrier } from "./carrier.js";
 import { ClientTrack } from "./client-track.js";
-import { carriedKeyMgmt, carryKeyMgmt } from "./key-mgmt-carriage.js";
-import { emptyUriTolerated, findSpec, type KeyingHabits } from "./keying.js";
+import { emptyUriTolerated, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
 import type { AnnouncedTrack, PublishedSource } from "./publishing.js";
+import { rekeyByRequests } from "./rekey-requests.js";
 import { looksLikeRtcp } from "./rtcp.js";
 import type { Scratch } from "./scratch.js";
 import type { GroupStream } from "./server-group.js";
@@ -385,41 +385,22 @@ export class ServerSession {
     for (const { media, uri } of this.#tracks) {
       if (media?.canRekey === true) all.set(media, media.streams.length > 1 ? this.facts.uri : uri);
     }
-    // The body of ONVIF carries one message and no URI: every stream has a request of its own.
-    const entries = [...all].map(([media, uri]) => ({ media, uri }));
-    const groups = this.facts.habits?.rekeyForm === "mikey" ? entries.map((one) => [one]) : [entries];
-    let count = 0;
+    const { habits, uri: uriOfAll, id } = this.facts;
+    const send = async (uri: string, fields: RtspHeaders, body: Uint8Array | undefined): Promise<RtspResponse> => {
+      const response = await this.#context.request("SET_PARAMETER", uri, [["Session", id], ...fields], body);
+      if (response.status === 200) return response;
+      throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
+    };
+    let count: number;
     try {
-      for (const group of groups) count += await this.#rekeyGroup(group, entries.length);
+      const entries = [...all].map(([media, uri]) => ({ media, uri }));
+      count = await rekeyByRequests(entries, { habits, uriOfAll, send });
     } catch (error) {
       if (error instanceof WatchwordError && error.code === "rtsp.rekey") throw error;
       throw new WatchwordError("rtsp.rekey", "the session keeps its old key", { cause: error });
     }
     if (count > 0) this.#context.onRekey(count);
     return count;
-  }
-
-  /** New keys by one request. */
-  async #rekeyGroup(group: readonly { readonly media: KeyedMedia; readonly uri: string }[], of: number): Promise<number> {
-    const pending: { readonly uri: string; readonly rekey: PendingRekey }[] = [];
-    try {
-      for (const { media, uri } of group) pending.push({ uri, rekey: await media.startRekey() });
-      if (pending.length === 0) return 0;
-      const specs = pending.map(({ uri, rekey }) => ({ protocol: "mikey", uri, data: rekey.octets }));
-      const { fields, body } = carryKeyMgmt(specs, this.facts.habits?.rekeyForm ?? "header");
-      const uri = group.length < of ? (pending[0]?.uri ?? this.facts.uri) : this.facts.uri;
-      const response = await this.#context.request("SET_PARAMETER", uri, [["Session", this.facts.id], ...fields], body);
-      if (response.status !== 200) throw new WatchwordError("rtsp.rekey", `the client answered ${response.status} to the new key`);
-      const answers = carriedKeyMgmt(response, true)?.specs ?? [];
-      while (pending.length > 0) {
-        const { uri: own, rekey } = pending[0] as (typeof pending)[number];
-        await rekey.complete(findSpec(answers, own, specs.length)?.data);
-        pending.shift();
-      }
-      return specs.length;
-    } finally {
-      for (const { rekey } of pending) rekey.abandon();
-    }
   }
 
   /**
