@@ -284,7 +284,10 @@ export class Group {
     // Counted at once, so that the same report again is refused while this one becomes durable.
     member.counter = report.counter;
     if (from !== undefined) this.#distribution.locate(member.number, from);
-    const senders = report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]));
+    // Who only receives reports no position: the list of senders in a GSA is finite.
+    const senders = member.role.send
+      ? report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]))
+      : [];
     await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, senders });
     // Without a rekey SA every report asks for the keys of now (docs/protocol.md §18).
     const behind = this.#state.tree === undefined || (report.kekSpi !== this.#state.kekSpi && !this.#waits(member));
@@ -594,9 +597,12 @@ export class Group {
         ? [...this.#state.members.values()].flatMap(({ ssrcs, identity }) => ssrcs.map((ssrc) => [ssrc, identity.data] as const))
         : [],
     );
+    let room = SENDER_OCTETS;
     const running = [...senders.values()].slice(0, MOST_SENDERS).map(({ ssrc, roc, seq }): SyncEntry => {
       const identity = names.get(ssrc);
-      return { ssrc, running: { roc, seq }, gone: false, ...(identity === undefined ? {} : { identity }) };
+      room -= identity?.length ?? 0;
+      const told = identity !== undefined && identity.length <= MOST_NAME_OCTETS && room >= 0;
+      return { ssrc, running: { roc, seq }, gone: false, ...(told ? { identity } : {}) };
     });
     const credential = this.#context.credentialFor(constants.group);
     return {
@@ -812,8 +818,11 @@ export class Group {
   }
 }
 
-/** Senders in a GSA: what its size allows. */
+/** Senders in a GSA, and octets of their names: what its size allows, however long names members choose. */
 const MOST_SENDERS = 512;
+const SENDER_OCTETS = 16_384;
+/** What the length of a name in a sync extension can say (docs/protocol.md §16.6). */
+const MOST_NAME_OCTETS = 255;
 /** Time for the farewell to arrive before dialogs are ended. */
 const CLOSE_AFTER_MS = 1000;
 

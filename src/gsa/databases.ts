@@ -254,6 +254,8 @@ export interface SecurityPolicyDatabase {
   discard(gcks: Identity, group: Uint8Array, ssrcs: readonly number[]): void;
   /** The first group whose policy protects the packet decides. */
   decide(facts: PolicyFacts): PolicyDecision;
+  /** Decides by the policy of one group, for packets of which the group is known. */
+  within(gcks: Identity, group: Uint8Array): (facts: PolicyFacts) => PolicyDecision;
   removeGroup(gcks: Identity, group: Uint8Array): void;
 }
 
@@ -266,10 +268,19 @@ interface CompiledPolicy {
   readonly gone: Set<number>;
 }
 
+const DISCARD: PolicyDecision = { action: "discard" };
+/** SSRCs that are discarded, the newest ones. */
+const MOST_GONE = 4096;
+
 export function createSecurityPolicyDatabase(): SecurityPolicyDatabase {
   const groups = new Map<string, CompiledPolicy>();
   const allows = ({ role, ownSsrcs, gone }: CompiledPolicy, { direction, ssrc, rtcp = false }: PolicyFacts): boolean =>
     direction === "out" ? ownSsrcs.has(ssrc) && (role.send || rtcp) : (role.receive || rtcp) && !gone.has(ssrc);
+  const decideBy = (policy: CompiledPolicy, facts: PolicyFacts): PolicyDecision | undefined => {
+    const dataSa = selectDataSa(policy.dataSas, facts);
+    if (dataSa === undefined || !allows(policy, facts)) return undefined;
+    return { action: "protect", gcks: policy.gcks, group: policy.group, dataSa };
+  };
   return {
     putGroup(gcks, group, dataSas, role, ownSsrcs) {
       const name = nameOf(gcks, group);
@@ -278,15 +289,27 @@ export function createSecurityPolicyDatabase(): SecurityPolicyDatabase {
     },
     discard(gcks, group, ssrcs) {
       const policy = groups.get(nameOf(gcks, group));
-      for (const ssrc of ssrcs) policy?.gone.add(ssrc);
+      if (policy === undefined) return;
+      for (const ssrc of ssrcs) policy.gone.add(ssrc);
+      // Those of long ago have no key any more.
+      for (const ssrc of policy.gone) {
+        if (policy.gone.size <= MOST_GONE) break;
+        policy.gone.delete(ssrc);
+      }
     },
     decide(facts) {
       for (const policy of groups.values()) {
-        const dataSa = selectDataSa(policy.dataSas, facts);
-        if (dataSa !== undefined && allows(policy, facts))
-          return { action: "protect", gcks: policy.gcks, group: policy.group, dataSa };
+        const decision = decideBy(policy, facts);
+        if (decision !== undefined) return decision;
       }
-      return { action: "discard" };
+      return DISCARD;
+    },
+    within(gcks, group) {
+      const name = nameOf(gcks, group);
+      return (facts) => {
+        const policy = groups.get(name);
+        return (policy === undefined ? undefined : decideBy(policy, facts)) ?? DISCARD;
+      };
     },
     removeGroup(gcks, group) {
       groups.delete(nameOf(gcks, group));

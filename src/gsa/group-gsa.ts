@@ -9,6 +9,7 @@ import {
   type DecodedMessage,
   decodeCredential,
   decodeMessage,
+  decodeNtp,
   decodeSync,
   EncrAlg,
   ExtensionType,
@@ -54,6 +55,7 @@ import {
 } from "./group-policy.js";
 import { decodeGroupPolicies, encodeGroupPolicies } from "./group-policy-params.js";
 import { bigEndian } from "./labels.js";
+import { ntp64, ntpMilliseconds } from "./proof.js";
 
 /** What a GSA message says. */
 export interface GsaContent {
@@ -130,7 +132,14 @@ export interface GsaExpectation {
   /** The groups that it asked for. */
   readonly groups: readonly Uint8Array[];
   /** Of this group, where the member is in it already: the constants stay, the sequence does not go back. */
-  readonly known?: { readonly constants: GroupConstants; readonly sequence: number };
+  readonly known?: {
+    readonly constants: GroupConstants;
+    readonly sequence: number;
+    /** The key server's time in the GSA before, NTP: the next one is later, or it is the same again. */
+    readonly time?: Uint8Array;
+  };
+  /** How far the key server's time may be from `now`, milliseconds; for where no exchange says that the message is fresh. */
+  readonly skewMs?: number;
   readonly minimum?: MinimumGroupPolicy;
   /** The owner's key for a group, where the member knows one: a credential that is there is then checked. */
   readonly ownerKey?: (group: Uint8Array, certificates: readonly Uint8Array[]) => Promise<PublicKey | undefined>;
@@ -159,6 +168,7 @@ export async function openGsa(
     verifyKemac(crypto, message, keys);
     if (parts.sequence < (expected.known?.sequence ?? 0))
       throw new WatchwordError("gsa.sequence", "a GSA message that is older than what the member has");
+    checkTime(parts.time, expected);
     const keyData = readKemac(crypto, message, sequenceTimestamp(parts.sequence), keys);
     const opened = { ...parts, ...keysOf(parts.policies, keyData) };
     await checkCredential(crypto, opened, expected);
@@ -216,6 +226,13 @@ function checkExpected(parts: Parts, expected: GsaExpectation): void {
     known === undefined ||
     (equalBytes(known.group, constants.group) && known.csbId === constants.csbId && equalBytes(known.rand, constants.rand));
   if (!mine || !same) throw new WatchwordError("gsa.group-mismatch", "a GSA message for another group, member or key server");
+}
+
+/** Under one registration every GSA is later than the one before; what was recorded brings nobody back (docs/protocol.md §15.6). */
+function checkTime(time: Uint8Array, { known, skewMs, now }: GsaExpectation): void {
+  const again = known?.time !== undefined && ntpMilliseconds(ntp64(time), ntp64(known.time)) <= 0;
+  const stale = skewMs !== undefined && Math.abs(decodeNtp(time, now) - now) > skewMs;
+  if (again || stale) throw new WatchwordError("gsa.sequence", "a GSA message of another time");
 }
 
 async function checkCredential(crypto: CryptoProvider, gsa: OpenedGsa, expected: GsaExpectation): Promise<void> {

@@ -56,7 +56,7 @@ import {
   type RekeyPolicy,
 } from "./group-policy.js";
 import { decodeGroupPolicies, gkmaNumber, signxAlgOf } from "./group-policy-params.js";
-import { ntp64 } from "./proof.js";
+import { ntp64, ntpMilliseconds } from "./proof.js";
 
 /** A rekey message, heartbeat or end as it was decoded; nothing of it is believed yet. */
 export interface RekeyMessage {
@@ -189,6 +189,8 @@ export interface InstalledRekey {
   readonly sync: SyncData["entries"];
   /** All policies after the message; the same object as before where none changed. */
   readonly policies: GroupPolicies;
+  /** The message brought a key of every data SA. */
+  readonly complete: boolean;
   /** A message before this one was missed, and with it perhaps the key of another data SA: resynchronise. */
   readonly gap: boolean;
 }
@@ -206,6 +208,11 @@ export interface RekeyReceiverOptions {
   /** The key server's time in the GSA, NTP, and the member's monotonic clock at its receipt, milliseconds. */
   readonly time: Uint8Array;
   readonly receivedAtMs: number;
+  /**
+   * The rekey SA before this one, under the same registration: the times of heartbeats go on from there, so that no GSA that was held back
+   * makes old ones new again.
+   */
+  readonly previous?: RekeyReceiver;
   readonly minimum?: MinimumGroupPolicy;
   /** The owner's key, where the member knows it: a new verification key then needs a credential. */
   readonly ownerKey?: PublicKey;
@@ -256,6 +263,8 @@ class Receiver implements RekeyReceiver {
   #verificationKey: PublicKey | undefined;
   /** Time of the newest heartbeat, as 64 bits of NTP. */
   #heartbeat: bigint;
+  /** The key server's time, and the member's clock then. */
+  readonly #baseline: { readonly time: bigint; readonly atMs: number };
 
   constructor(options: RekeyReceiverOptions) {
     this.#options = options;
@@ -265,7 +274,10 @@ class Receiver implements RekeyReceiver {
     this.#keyPath = options.keyPath;
     this.#policies = options.policies;
     this.#sequence = options.sequence;
-    this.#heartbeat = ntp64(options.time);
+    const time = ntp64(options.time);
+    const { previous } = options;
+    this.#baseline = previous instanceof Receiver ? previous.#baseline : { time, atMs: options.receivedAtMs };
+    this.#heartbeat = previous instanceof Receiver ? previous.#heartbeat : time;
     this.#verificationKey = this.#import(options.policies.rekey);
     this.#useKek();
   }
@@ -343,8 +355,8 @@ class Receiver implements RekeyReceiver {
   #beat({ sync, sequence }: RekeyMessage, { nowMs }: ReceiveRekeyRequest): RekeyOutcome {
     const time = ntp64(sync?.time ?? new Uint8Array(0));
     const { heartbeatMs } = this.#policies.rekey;
-    const elapsed = nowMs - this.#options.receivedAtMs;
-    const age = elapsed - ntpMilliseconds(time, ntp64(this.#options.time));
+    const { time: begin, atMs } = this.#baseline;
+    const age = nowMs - atMs - ntpMilliseconds(time, begin);
     if (ntpMilliseconds(time, this.#heartbeat) <= 0 || (heartbeatMs > 0 && age > 3 * heartbeatMs)) return { kind: "old" };
     this.#heartbeat = time;
     return { kind: "heartbeat", missed: sequence > this.#sequence };
@@ -374,8 +386,8 @@ class Receiver implements RekeyReceiver {
       if (update !== "applied") return inStep ? lost : { kind: "behind", sequence };
       this.#useKek();
     }
-    const covered = policies.data.every(({ number }) => message.dataKeyIds.some(({ dataSa }) => dataSa === number));
-    const gap = sequence > this.#sequence + 1 && !covered;
+    const complete = policies.data.every(({ number }) => message.dataKeyIds.some(({ dataSa }) => dataSa === number));
+    const gap = sequence > this.#sequence + 1 && !complete;
     this.#sequence = sequence;
     this.#policies = policies;
     this.#verificationKey = verificationKey;
@@ -390,6 +402,7 @@ class Receiver implements RekeyReceiver {
       lifetime: gkma?.lifetime,
       sync: message.sync?.entries ?? [],
       policies,
+      complete,
       gap,
     };
   }
@@ -486,11 +499,6 @@ class Receiver implements RekeyReceiver {
     this.#v = this.#crypto.hmac("sha256", vKey);
     wipe(key, vKey);
   }
-}
-
-/** How much later a time is than another one, in milliseconds, across the end of an era. */
-function ntpMilliseconds(later: bigint, earlier: bigint): number {
-  return Number((BigInt.asIntN(64, later - earlier) * 1000n) >> 32n);
 }
 
 function partOf({ sequence, kekSpi }: RekeyMessage, gkma: GkmaData): RekeyPart {

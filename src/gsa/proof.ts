@@ -220,6 +220,11 @@ export function ntp64(t: Uint8Array): bigint {
   return t.length === 8 ? new DataView(t.buffer, t.byteOffset).getBigUint64(0) : 0n;
 }
 
+/** How much later a time is than another one, in milliseconds, across the end of an era. */
+export function ntpMilliseconds(later: bigint, earlier: bigint): number {
+  return Number((BigInt.asIntN(64, later - earlier) * 1000n) >> 32n);
+}
+
 /** The inverse of `ntp64`. */
 export function ntpOctets(value: bigint): Uint8Array {
   const out = new Uint8Array(8);

@@ -5,6 +5,8 @@ import {
   type InstalledDataKey,
   type MemberRole,
   masterKeyOf,
+  type PolicyDecision,
+  type PolicyFacts,
   type SecurityPolicyDatabase,
 } from "../gsa/index.js";
 import type { Identity, SyncEntry } from "../mikey/index.js";
@@ -59,11 +61,15 @@ export class GroupMedia {
   readonly #receivers = new Map<string, SrtpReceiver>();
   /** Where SSRCs are that nothing was received of yet, or whose receiver is gone. */
   readonly #positions = new Map<number, Position>();
+  /** By the policy of this group alone. */
+  readonly #decide: (facts: PolicyFacts) => PolicyDecision;
   #dataSas: readonly DataSaPolicy[] = [];
   #halted = false;
 
   constructor(options: GroupMediaOptions) {
+    const { policies, gcks, group } = options;
     this.#options = options;
+    this.#decide = policies.within(gcks, group);
   }
 
   get streams(): readonly GroupStream[] {
@@ -157,7 +163,7 @@ export class GroupMedia {
   /** Keys for what an SSRC of this member's sends on an m= line, oldest first; undefined where the policies do not let it. */
   keysToSend(stream: number, ssrc: number, rtcp: boolean): { dataSa: DataSaPolicy; keys: readonly InstalledDataKey[] } | undefined {
     if (this.#halted) return undefined;
-    const decision = this.#options.policies.decide({ direction: "out", stream, ssrc, rtcp });
+    const decision = this.#decide({ direction: "out", stream, ssrc, rtcp });
     if (decision.action === "discard") return undefined;
     return { dataSa: decision.dataSa, keys: this.#keys.get(decision.dataSa.number) ?? [] };
   }
@@ -177,7 +183,7 @@ export class GroupMedia {
 
   /** Opens a packet of another member. @returns octets of the packet in `out`, or a negative `SrtpFailure`; undefined where policies drop it */
   open(stream: number, ssrc: number, packet: Uint8Array, out: Uint8Array, rtcp: boolean): number | undefined {
-    const decision = this.#options.policies.decide({ direction: "in", stream, ssrc, rtcp });
+    const decision = this.#decide({ direction: "in", stream, ssrc, rtcp });
     if (decision.action === "discard") return undefined;
     const receiver = this.#receiver(decision.dataSa, ssrc);
     if (receiver === undefined) {
@@ -203,9 +209,12 @@ export class GroupMedia {
     return (this.#keys.get(number) ?? []).every((key) => key.mki < mki);
   }
 
-  /** An SSRC of this member's own, in a packet that it did not send: whether somebody who has the group's keys sent it. */
-  checkCollision(stream: number, ssrc: number, packet: Uint8Array): void {
-    const decision = this.#options.policies.decide({ direction: "out", stream, ssrc, rtcp: true });
+  /**
+   * An SSRC of this member's own, in a packet that looks like a later one: whether somebody who has the group's keys sent it.
+   * @param last sequence number of the newest packet that this member sent; undefined where it sent none
+   */
+  checkCollision(stream: number, ssrc: number, packet: Uint8Array, last: number | undefined): void {
+    const decision = this.#decide({ direction: "out", stream, ssrc, rtcp: true });
     const dataSa = decision.action === "protect" ? decision.dataSa : undefined;
     const keys = dataSa === undefined ? [] : (this.#keys.get(dataSa.number) ?? []);
     if (dataSa === undefined || keys.length === 0) return;
@@ -216,7 +225,11 @@ export class GroupMedia {
       initialRolloverCounter: this.#streams[stream - 1]?.rolloverCounter ?? 0,
       searchRolloverCounter: true,
     });
-    if (judge.unprotect(packet, new Uint8Array(packet.length)) > 0) this.#options.onCollision();
+    const rolloverCounter = this.#streams[stream - 1]?.rolloverCounter ?? 0;
+    const authentic = judge.unprotect(packet, new Uint8Array(packet.length)) > 0;
+    // Anybody can send again what this member sent itself, in an earlier turn of the sequence numbers too.
+    const index = (judge.rolloverCounter(ssrc) ?? 0) * SEQUENCES + rtpSequence(packet);
+    if (authentic && (last === undefined || index > rolloverCounter * SEQUENCES + last)) this.#options.onCollision();
     judge.close();
   }
 
@@ -374,7 +387,7 @@ class Stream implements GroupStream {
   #checkOwn(packet: Uint8Array, ssrc: number): void {
     const last = this.#renumbering.get(ssrc)?.last;
     const ahead = last === undefined ? 1 : (rtpSequence(packet) - last + SEQUENCES) % SEQUENCES;
-    if (ahead > 0 && ahead < SEQUENCES / 2) this.#media.checkCollision(this.number, ssrc, packet);
+    if (ahead > 0 && ahead < SEQUENCES / 2) this.#media.checkCollision(this.number, ssrc, packet, last);
   }
 
   addKey(key: InstalledDataKey): void {

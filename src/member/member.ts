@@ -23,6 +23,7 @@ import {
   createTimestampSource,
   createTurns,
   DataType,
+  DEFAULT_SKEW_MS,
   encodeNtp,
   type Identity,
   type InitiatorOptions,
@@ -85,6 +86,8 @@ const MOST_DOUBLINGS = 6;
 const LEAST_DELAY_MS = 250;
 /** Octets of data that wait to be judged. */
 const MOST_WAITING = 64;
+/** Messages that wait for the GSA that says what they are worth. */
+const MOST_EARLY = 16;
 
 /** @throws WatchwordError `member.groups` */
 export function createGroupMember(options: GroupMemberOptions): GroupMember {
@@ -101,6 +104,9 @@ class Member implements GroupMember {
   #registration: GroupRegistration | undefined;
   #retry: Timer | undefined;
   #failures = 0;
+  #registering = false;
+  /** Messages of groups that are not known yet, which overtook the GSA. */
+  #early: Uint8Array[] = [];
   #waiting = 0;
   #lastT: bigint | undefined;
   #closed = false;
@@ -212,6 +218,7 @@ class Member implements GroupMember {
   async #register(): Promise<void> {
     const options = this.#options;
     if (this.#closed) return;
+    this.#registering = true;
     const { registration, gsas } = await register(
       {
         crypto: this.#crypto,
@@ -229,7 +236,11 @@ class Member implements GroupMember {
         expectation: (group) => this.#expectation(group, undefined),
       },
       (iMessage) => options.carrier.register(iMessage),
-    );
+    ).finally(() => {
+      this.#registering = false;
+    });
+    const early = this.#early;
+    this.#early = [];
     this.#registration = registration;
     this.#lastT = undefined;
     this.#failures = 0;
@@ -241,6 +252,7 @@ class Member implements GroupMember {
         membership.close();
       }
     }
+    for (const octets of early) this.#receive(octets);
   }
 
   /** @param known where the GSA comes under a registration that is there; a new one may be in a group that began again (docs/protocol.md §15.6) */
@@ -288,6 +300,9 @@ class Member implements GroupMember {
       (octets[1] === DataType.GSA
         ? this.memberships.find(({ constants, state }) => constants === undefined && state === "joining")
         : undefined);
+    if (membership === undefined && this.#registering && octets[1] === DataType.REKEY) {
+      if (this.#early.push(octets.slice()) > MOST_EARLY) this.#early.shift();
+    }
     if (membership === undefined || this.#waiting >= MOST_WAITING) return;
     const copy = octets.slice();
     this.#waiting++;
@@ -303,7 +318,7 @@ class Member implements GroupMember {
 
   /** A GSA in the dialog or session, under the registration that is there (docs/protocol.md §15.6). */
   async #receiveGsa(membership: Membership, octets: Uint8Array): Promise<void> {
-    const { constants, sequence, state } = membership;
+    const { state, known } = membership;
     const registration = membership.registration ?? this.#registration;
     if (registration === undefined || state === "ended" || state === "idle") return;
     const waiting = this.memberships.filter((candidate) => candidate === membership || candidate.constants === undefined);
@@ -311,10 +326,9 @@ class Member implements GroupMember {
       gcks: registration.gcks,
       member: registration.member,
       groups: waiting.map(({ group }) => group),
-      ...this.#expectation(
-        membership.group,
-        constants === undefined || sequence === undefined ? undefined : { constants, sequence },
-      ),
+      ...this.#expectation(membership.group, known),
+      // No exchange says that the first one under a registration SA from a file is of now.
+      ...(known === undefined ? { skewMs: DEFAULT_SKEW_MS } : {}),
     });
     waiting.find(({ group }) => equalBytes(group, gsa.constants.group))?.install(gsa, registration);
   }

@@ -9,6 +9,7 @@ import {
   type GroupKek,
   type GroupPolicies,
   type GroupRegistration,
+  type GsaExpectation,
   heldGroupKey,
   type InstalledRekey,
   type MemberRole,
@@ -58,6 +59,8 @@ const MOST_KEPT = 16;
 const RATE = { burst: 10, perSecond: 2 } as const;
 /** Where a group has no rekey SA and so no delays of its own. */
 const DEFAULT_DELAYS = { activationDelayMs: 2000, deactivationDelayMs: 10_000, resynchronisationDelayMs: 5000 } as const;
+/** How often a hint counts that anybody can give (docs/protocol.md §20.2). */
+const HINT_MS = 60_000;
 /** How much earlier than the end of a lifetime a member renews. */
 const RENEW_AT = 0.9;
 const REPORT_AT = 0.5;
@@ -66,7 +69,15 @@ const LOCATE_MS = 15_000;
 /** Longest wait of a timer: Node takes 32 bits. */
 const LONGEST_MS = 0x7fff_ffff;
 
-type TimerName = "silence" | "span" | "activate" | "expire" | "kek" | "data" | "membership" | "report" | "end";
+type TimerName = "silence" | "halt" | "span" | "activate" | "expire" | "kek" | "data" | "membership" | "report" | "end";
+
+interface MissOptions {
+  /** An authentic message, or the want of one, tells that this member is out of step: it stops sending (docs/protocol.md §16.10). */
+  readonly certain?: boolean;
+  readonly needs?: "keys" | "registration";
+  /** The random delay before the next registration is at most as long. */
+  readonly delayMs?: number;
+}
 
 export class Membership implements GroupMembership {
   readonly group: Uint8Array;
@@ -81,6 +92,13 @@ export class Membership implements GroupMembership {
   #rekey: RekeyReceiver | undefined;
   #sequence: number | undefined;
   #kept: Uint8Array[] = [];
+  /** What brings this member into step again: whatever tells that it is, only keys of every data SA, or only another registration. */
+  #needs: "nothing" | "keys" | "registration" = "nothing";
+  /** What is awaited was told by the key server, and not by anybody. */
+  #certain = false;
+  #hintedAtMs = Number.NEGATIVE_INFINITY;
+  /** NTP time of the newest GSA under the registration. */
+  #gsaTime: Uint8Array | undefined;
   #counter = 0;
   /** A report did not get through, because there is no dialog or session: only a registration helps, whatever comes meanwhile. */
   #unheard = false;
@@ -100,7 +118,7 @@ export class Membership implements GroupMembership {
       policies: context.policies,
       now: () => context.steady.now(),
       onSending: () => this.report(),
-      onUnknownKey: () => this.#awaitStep("packets under a key that is not here"),
+      onUnknownKey: () => this.#hinted(),
       onCollision: () => this.#collided(),
     });
   }
@@ -134,6 +152,13 @@ export class Membership implements GroupMembership {
 
   get constants(): GroupConstants | undefined {
     return this.#constants;
+  }
+
+  /** What a GSA under the registration that is there has to go on from. */
+  get known(): GsaExpectation["known"] {
+    const { sequence } = this;
+    if (this.#constants === undefined || sequence === undefined) return undefined;
+    return { constants: this.#constants, sequence, ...(this.#gsaTime === undefined ? {} : { time: this.#gsaTime }) };
   }
 
   /** A copy of the KEK in force, the caller's to wipe. */
@@ -189,6 +214,9 @@ export class Membership implements GroupMembership {
     associations.putRegistration(this.group, registration);
     this.#constants = gsa.constants;
     this.#sequence = gsa.sequence;
+    this.#gsaTime = gsa.time;
+    this.#kept = [];
+    this.#needs = "nothing";
     const previous = this.#rekey;
     this.#rekey = undefined;
     const { rekey } = gsa.policies;
@@ -203,6 +231,7 @@ export class Membership implements GroupMembership {
         time: gsa.time,
         receivedAtMs: nowMs,
         minimum: this.#context.minimum,
+        ...(fresh || previous === undefined ? {} : { previous }),
         ...(this.#ownerKey === undefined ? {} : { ownerKey: this.#ownerKey }),
       });
       associations.putRekey(this.#rekey);
@@ -223,13 +252,17 @@ export class Membership implements GroupMembership {
   }
 
   /** A rekey message, heartbeat or end (docs/protocol.md §16.9). */
-  async receive(octets: Uint8Array): Promise<void> {
+  receive(octets: Uint8Array): Promise<void> {
+    return this.#receive(octets, () => this.#tokens.take());
+  }
+
+  async #receive(octets: Uint8Array, takeToken: () => boolean): Promise<void> {
     const rekey = this.#rekey;
     if (rekey === undefined || this.#state === "ended") return;
     const outcome = await rekey.receive(octets, {
       nowMs: this.#context.steady.now(),
       wallClockMs: this.#context.clock.now(),
-      takeToken: () => this.#tokens.take(),
+      takeToken,
     });
     // Another GSA took its place meanwhile.
     if (rekey !== this.#rekey) return;
@@ -268,7 +301,9 @@ export class Membership implements GroupMembership {
   /** The dialog or session with the key server has gone. */
   lost(): void {
     if (this.#state === "ended" || this.#state === "idle" || this.#state === "joining") return;
-    this.miss("the dialog or session with the key server ended");
+    const heartbeatMs = this.#policies?.rekey?.heartbeatMs;
+    // Without heartbeats nothing else would tell how long this member has been deaf.
+    this.miss("the dialog or session with the key server ended", { certain: heartbeatMs === 0 });
   }
 
   /** What it reported did not reach the key server, and nothing will. */
@@ -278,8 +313,12 @@ export class Membership implements GroupMembership {
   }
 
   /** Has lost the key server, or is about to lose its keys: registers again. What it has goes on opening packets. */
-  miss(reason: string, delayMs = this.#resynchronisationDelay()): void {
-    if (this.#state === "ended" || this.#state === "missing" || this.#state === "joining" || this.#state === "idle") return;
+  miss(reason: string, { certain = false, needs, delayMs = this.#resynchronisationDelay() }: MissOptions = {}): void {
+    if (this.#state === "ended" || this.#state === "joining" || this.#state === "idle") return;
+    if (needs !== undefined && this.#needs !== "registration") this.#needs = needs;
+    if (certain && !this.#timers.has("halt"))
+      this.#after("halt", this.#policies?.rekey?.deactivationDelayMs ?? 0, () => this.media.halt());
+    if (this.#state === "missing") return;
     this.enter("missing", reason);
     this.#context.onMissing(this, delayMs);
   }
@@ -318,7 +357,7 @@ export class Membership implements GroupMembership {
         this.#awaitStep("another packet is needed");
         return;
       case "lost":
-        this.miss("keys do not fit an authentic message");
+        this.miss("keys do not fit an authentic message", { certain: true, needs: "keys" });
         return;
       case "end":
         this.#ended(outcome.restart);
@@ -337,12 +376,13 @@ export class Membership implements GroupMembership {
     this.#installKeys(outcome.dataKeys, outcome.immediate);
     if (outcome.kek !== undefined) wipe(outcome.kek.key);
     if (outcome.lifetime !== undefined) this.#renewAt("kek", outcome.lifetime, "the KEK ends");
-    this.#renewKeys();
+    if (outcome.complete) this.#renewKeys();
     this.#context.onRekey(this);
     if (outcome.gap) {
-      this.miss("a message before this one was missed");
+      this.miss("a message before this one was missed", { certain: true, needs: "keys" });
       return;
     }
+    if (outcome.complete && this.#needs === "keys") this.#needs = "nothing";
     this.#inStep();
   }
 
@@ -350,7 +390,8 @@ export class Membership implements GroupMembership {
   async #retryKept(): Promise<void> {
     const kept = this.#kept;
     this.#kept = [];
-    for (const octets of kept) await this.receive(octets);
+    // They were authentic when they came: that costs no token again.
+    for (const octets of kept) await this.#receive(octets, () => true);
   }
 
   #apply(policies: GroupPolicies): void {
@@ -398,42 +439,54 @@ export class Membership implements GroupMembership {
   #heard(): void {
     const heartbeatMs = this.#policies?.rekey?.heartbeatMs ?? 0;
     if (heartbeatMs === 0) return;
-    this.#after("silence", 3 * heartbeatMs, () => {
-      this.miss("nothing authentic for three heartbeats");
-      this.#after("silence", this.#policies?.rekey?.deactivationDelayMs ?? 0, () => this.media.halt());
-    });
+    this.#after("silence", 3 * heartbeatMs, () => this.miss("nothing authentic for three heartbeats", { certain: true }));
   }
 
   #inStep(): void {
-    this.media.resume();
     this.#cancel("span");
+    this.#certain = false;
+    if (this.#needs !== "nothing") return;
+    this.#cancel("halt");
+    this.media.resume();
     if (this.#unheard) return;
     if (this.#state === "behind" || this.#state === "missing" || (this.#state === "waiting" && this.#rekey?.kekSpi !== undefined))
       this.enter("in-step", "in step");
   }
 
   /** Something is missing that may still come: one retransmission span later it has not (§16.9). */
-  #awaitStep(reason: string): void {
+  #awaitStep(reason: string, certain = true): void {
+    this.#certain ||= certain;
+    if (this.#state === "missing" && certain) this.miss(reason, { certain });
     if (this.#state === "in-step" || this.#state === "waiting") this.enter("behind", reason);
     if (this.#state !== "behind" || this.#timers.has("span")) return;
     const rekey = this.#policies?.rekey;
-    this.#after("span", rekey === undefined ? 0 : retransmissionSpanMs(rekey.retransmission), () => this.miss(reason));
+    this.#after("span", rekey === undefined ? 0 : retransmissionSpanMs(rekey.retransmission), () =>
+      this.miss(reason, { certain: this.#certain }),
+    );
+  }
+
+  /** Anybody can send packets under a key that nobody has: it counts once a minute (docs/protocol.md §20.2). */
+  #hinted(): void {
+    const nowMs = this.#context.steady.now();
+    if (nowMs - this.#hintedAtMs < HINT_MS) return;
+    this.#hintedAtMs = nowMs;
+    this.#awaitStep("packets under a key that is not here", false);
   }
 
   #ended(restart: boolean): void {
     if (restart) {
-      this.miss("the group begins again");
+      this.miss("the group begins again", { certain: true, needs: "registration" });
       return;
     }
     this.enter("ended", "the group has ended");
     this.media.halt();
-    for (const name of ["silence", "span", "kek", "data", "membership", "report"] as const) this.#cancel(name);
+    for (const name of ["silence", "halt", "span", "kek", "data", "membership", "report"] as const) this.#cancel(name);
     this.#after("end", this.#policies?.rekey?.deactivationDelayMs ?? 0, () => this.close());
   }
 
   #collided(): void {
     this.media.halt();
-    this.miss("somebody else sends under this member's SSRC", 0);
+    this.miss("somebody else sends under this member's SSRC", { needs: "registration", delayMs: 0 });
   }
 
   #renewMembership(): void {
@@ -450,7 +503,7 @@ export class Membership implements GroupMembership {
   }
 
   #renewAt(name: TimerName, seconds: number, reason: string): void {
-    this.#after(name, 1000 * RENEW_AT * seconds, () => this.miss(reason));
+    this.#after(name, 1000 * RENEW_AT * seconds, () => this.miss(reason, name === "data" ? { needs: "keys" } : {}));
   }
 
   #resynchronisationDelay(): number {
