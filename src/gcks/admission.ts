@@ -11,6 +11,7 @@ import {
   readGroupHellos,
   type StartedRegistration,
   startGroupRegistration,
+  wipeGroupRegistration,
 } from "../gsa/index.js";
 import type { Clock } from "../io/index.js";
 import {
@@ -27,7 +28,7 @@ import {
   wipeCsb,
 } from "../mikey/index.js";
 import { type Store, ttlClassFor } from "../store/index.js";
-import type { RegistrationRequest } from "./contracts.js";
+import type { RegistrationAnswer, RegistrationRequest } from "./contracts.js";
 import { GcksRefusal } from "./errors.js";
 import type { Group } from "./group.js";
 
@@ -59,7 +60,9 @@ export interface Admitted {
   /** By which the message is found again. */
   readonly key: string;
   readonly response: Uint8Array;
-  readonly registration: GroupRegistration;
+  /** The two parties, as they were on the wire. */
+  readonly gcks: Identity;
+  readonly member: Identity;
   readonly memberships: readonly Membership[];
 }
 
@@ -71,13 +74,13 @@ export interface Membership {
 
 export type AdmissionResult =
   | ({ readonly kind: "new" } & Admitted)
-  | { readonly kind: "repeated"; readonly key: string; readonly response: Uint8Array };
+  | { readonly kind: "repeated"; readonly answer: RegistrationAnswer };
 
 const NONCE_OCTETS = 16;
 
-/** What was answered, for those who did not get the answer (docs/protocol.md §12.2): one entry for each live registration. */
+/** What was answered, for those who did not get the answer (docs/protocol.md §12.2). */
 export interface Answers {
-  find(key: string, scope: string): Uint8Array | undefined;
+  find(key: string, scope: string): RegistrationAnswer | undefined;
 }
 
 /**
@@ -88,13 +91,15 @@ export interface Answers {
 export async function admit(options: AdmissionOptions, request: RegistrationRequest, answers: Answers): Promise<AdmissionResult> {
   const { crypto, clock, identity, findCredential, keyPairs, policy, isLocalIdentity, skewMs } = options;
   let claimed: ReplayClaim | undefined;
+  let answer: RegistrationAnswer | undefined;
+  let registration: GroupRegistration | undefined;
   const pending: Pending = { memberships: [], started: undefined };
   const replayCache: ReplayCache = {
     size: 0,
     check(claim) {
       claimed = claim;
-      const response = answers.find(keyOf(claim), request.scope);
-      return response === undefined ? { kind: "fresh" } : { kind: "repeated", response };
+      answer = answers.find(keyOf(claim), request.scope);
+      return answer === undefined ? { kind: "fresh" } : { kind: "repeated", response: answer.response };
     },
     claim: () => undefined,
   };
@@ -119,8 +124,7 @@ export async function admit(options: AdmissionOptions, request: RegistrationRequ
         return join(options, request, csb, pending);
       },
     });
-    if (received.kind === "repeated" && received.response !== undefined)
-      return { kind: "repeated", key: keyOf(received.claim), response: received.response };
+    if (received.kind === "repeated" && answer !== undefined) return { kind: "repeated", answer };
     if (received.kind !== "new") throw new GcksRefusal("gcks.no-group", "an update registers nobody", { sip: 488, rtsp: 463 });
     const { csb, response } = received;
     wipeCsb(csb);
@@ -130,15 +134,19 @@ export async function admit(options: AdmissionOptions, request: RegistrationRequ
         sip: 488,
         rtsp: 463,
       });
-    const registration = started.finish(response);
-    const { role: _role, gcks: _gcks, member: _member, ...keys } = registration;
-    await Promise.all(pending.memberships.map(({ group, number }) => group.bind(number, keys, request.channel)));
+    registration = started.finish(response);
+    const { role: _role, gcks, member, ...keys } = registration;
+    const bound = await Promise.allSettled(
+      pending.memberships.map(({ group, number }) => group.bind(number, keys, request.channel)),
+    );
+    for (const result of bound) if (result.status === "rejected") throw result.reason;
     const { claim: answered } = received;
     return {
       kind: "new",
       key: answered === undefined ? "" : keyOf(answered),
       response,
-      registration,
+      gcks,
+      member,
       memberships: pending.memberships,
     };
   } catch (error) {
@@ -146,6 +154,9 @@ export async function admit(options: AdmissionOptions, request: RegistrationRequ
     // Nobody knows the keys of who was admitted and got no answer.
     await Promise.all(pending.memberships.map(({ group, number }) => group.remove([number], "removed").catch(() => undefined)));
     throw error;
+  } finally {
+    // The groups have copies.
+    if (registration !== undefined) wipeGroupRegistration(registration);
   }
 }
 

@@ -110,7 +110,7 @@ export interface AuditEvent {
 export interface GcksMetrics {
   readonly groups: number;
   readonly members: number;
-  /** Registrations that are remembered: those with a membership, and for a while those that have none any more. */
+  /** Registrations that are remembered to be answered again, for a while, and those that came from a file. */
   readonly sessions: number;
   readonly registrations: number;
   readonly refusals: number;

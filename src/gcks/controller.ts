@@ -3,10 +3,7 @@ import { equalBytes, formatHex, utf8Text, WatchwordError } from "../bytes/index.
 import { type CryptoProvider, defaultCrypto, type Signer } from "../crypto/index.js";
 import {
   decodeReport,
-  type GroupRegistration,
-  type LeaveVerdict,
   type MemberRole,
-  openLeave,
   type ProvisionedRegistration,
   provisionedRegistration,
   type ReceivedReport,
@@ -31,6 +28,7 @@ import type {
 import { describeGroup, type GroupDefinition, roleFor } from "./definition.js";
 import { GcksRefusal } from "./errors.js";
 import { type Counter, Group, type GroupContext } from "./group.js";
+import { RecentAnswers, Session, type SessionHost } from "./session.js";
 
 /** Who asks to join. */
 export interface JoinRequest {
@@ -82,15 +80,11 @@ const MOST_REGISTRATIONS = 256;
 /** docs/protocol.md §21: reports of one address that are checked before one verifies, each second. */
 const REPORTS_PER_SECOND = 10;
 const MOST_ADDRESSES = 4096;
-/** Sessions at which those that have ended are looked for. */
-const LEAST_TO_PRUNE = 64;
 const REFUSED = { sip: 403, rtsp: 403 } as const;
 const NOWHERE: Endpoint = { host: "", port: 0 };
 /** docs/protocol.md §24. */
 const REGRESSION_SKIP = 2 ** 16;
 const MARKS = ["sequence", "mki", "ssrc", "member"] as const;
-/** docs/protocol.md §6.3: how long the same de-registration gets the same acknowledgement. */
-const ACKNOWLEDGEMENT_MS = 32_000;
 
 /**
  * Opens a key server over what its store has: groups that were there go on where they were (docs/protocol.md §24).
@@ -122,7 +116,10 @@ class Controller implements Gcks {
   readonly #crypto: CryptoProvider;
   readonly #expulsions: Expulsions;
   readonly #groups = new Map<string, Group>();
-  readonly #sessions = new Map<string, Session>();
+  readonly #answers: RecentAnswers;
+  /** Of registration SAs that came from a file. */
+  readonly #provisioned = new Map<string, Session>();
+  readonly #host: SessionHost;
   readonly #counts: MutableMetrics = {
     registrations: 0,
     refusals: 0,
@@ -135,7 +132,6 @@ class Controller implements Gcks {
     reports: 0,
     reportsRefused: 0,
   };
-  #pruneAt = LEAST_TO_PRUNE;
   /** Counts expulsions, so that a registration under way notices one that came in between. */
   #expelled = 0;
   readonly #reporters = new Map<string, { second: number; count: number }>();
@@ -145,7 +141,15 @@ class Controller implements Gcks {
   constructor(options: GcksOptions) {
     this.#options = options;
     this.#crypto = options.crypto ?? defaultCrypto;
-    const { store, outside } = options;
+    const { store, outside, clock, timers, identity } = options;
+    this.#answers = new RecentAnswers(clock, timers);
+    this.#host = {
+      crypto: this.#crypto,
+      identity,
+      clock,
+      timers,
+      report: async (message, session) => (await this.#report(message, undefined, session))?.answer,
+    };
     this.#expulsions = createExpulsions(outside === undefined ? [store] : [store, outside], {
       random: { bytes: (length) => this.#crypto.randomBytes(length) },
     });
@@ -194,7 +198,7 @@ class Controller implements Gcks {
       ...this.#counts,
       groups: groups.length,
       members: groups.reduce((sum, { size }) => sum + size, 0),
-      sessions: this.#sessions.size,
+      sessions: this.#answers.size + this.#provisioned.size,
     };
   }
 
@@ -217,14 +221,8 @@ class Controller implements Gcks {
       throw new GcksRefusal("gcks.overload", "too many registrations at a time", OVERLOAD, { retryAfter: 2 });
     this.#underWay++;
     try {
-      const result = await admit(this.#admission(), request, {
-        find: (key, scope) => {
-          const session = this.#sessions.get(key);
-          return session?.scope === scope && session.lives ? session.answer.response : undefined;
-        },
-      });
-      if (result.kind === "repeated") return (this.#sessions.get(result.key) as Session).answer;
-      return this.#open(request, result);
+      const result = await admit(this.#admission(), request, this.#answers);
+      return result.kind === "repeated" ? result.answer : this.#open(request, result);
     } catch (error) {
       this.#counts.refusals++;
       const refusal = refusalOf(error);
@@ -247,7 +245,8 @@ class Controller implements Gcks {
     streams: number,
   ): Promise<MemberSession> {
     const key = `provisioned/${formatHex(provisioned.id)}`;
-    if (this.#sessions.get(key)?.lives === true) throw new GcksRefusal("gcks.refused", "this registration SA is in use", REFUSED);
+    for (const [name, { lives }] of this.#provisioned) if (!lives) this.#provisioned.delete(name);
+    if (this.#provisioned.has(key)) throw new GcksRefusal("gcks.refused", "this registration SA is in use", REFUSED);
     const registration = provisionedRegistration(this.#crypto, provisioned, "gcks");
     const request = { peer: { remote: NOWHERE }, secure: true, scope: key, streams, channel, iMessage: new Uint8Array(0) };
     const memberships: Membership[] = [];
@@ -273,8 +272,13 @@ class Controller implements Gcks {
     } catch (error) {
       await Promise.all(memberships.map(({ group, number }) => group.remove([number], "removed").catch(() => undefined)));
       throw refusalOf(error);
+    } finally {
+      // The groups have copies.
+      wipeGroupRegistration(registration);
     }
-    return this.#begin(key, request, { registration, memberships, response: new Uint8Array(0) }).session;
+    const session = new Session(this.#host, registration, memberships, channel);
+    this.#provisioned.set(key, session);
+    return session;
   }
 
   receiveDatagram(datagram: Uint8Array, from: Endpoint): void {
@@ -291,7 +295,7 @@ class Controller implements Gcks {
 
   async expel(name: string, member: string | number): Promise<number> {
     const group = this.#group(name);
-    const identity = typeof member === "string" ? member : group.members.find(({ number }) => number === member)?.identity;
+    const identity = typeof member === "string" ? member : group.member(member)?.name;
     if (identity === undefined) throw new WatchwordError("gcks.unknown-member", "there is no such member");
     // First it is kept out, then thrown out: it must not come back in between.
     await this.#expulsions.expel(name, identity);
@@ -325,8 +329,8 @@ class Controller implements Gcks {
   async close(): Promise<void> {
     this.#closed = true;
     for (const group of this.#groups.values()) await group.close();
-    for (const session of this.#sessions.values()) session.wipe();
-    this.#sessions.clear();
+    this.#answers.clear();
+    this.#provisioned.clear();
   }
 
   #admission(): AdmissionOptions {
@@ -373,43 +377,26 @@ class Controller implements Gcks {
 
   /** Everything is durable: the memberships that this identity had too many of end, and the new ones have a session. */
   #open(request: RegistrationRequest, admitted: Admitted): RegistrationAnswer {
-    const { key, registration, memberships } = admitted;
+    const { key, member, memberships, response } = admitted;
+    const identity = utf8Text(member.data) ?? "";
     for (const { group, number } of memberships) {
-      const identity = utf8Text(registration.member.data) ?? "";
       const others = group.numbersOf(identity).filter((other) => other !== number);
       const excess = others.slice(0, Math.max(0, others.length + 1 - group.definition.membershipsPerIdentity));
       group.remove(excess, "replaced").catch(() => undefined);
     }
-    return this.#begin(key, request, admitted);
-  }
-
-  #begin(
-    key: string,
-    request: RegistrationRequest,
-    { registration, memberships, response }: Omit<Admitted, "key">,
-  ): RegistrationAnswer {
-    const session = new Session(this.#crypto, registration, memberships, request, response, {
-      now: () => this.#options.clock.now(),
-      report: async (message) => (await this.#report(message, undefined, session))?.answer,
-      over: () => {
-        if (this.#sessions.get(key) === session) this.#sessions.delete(key);
-      },
-      lingerMs: ACKNOWLEDGEMENT_MS,
-      timers: this.#options.timers,
-    });
-    this.#sessions.set(key, session);
-    if (this.#sessions.size >= this.#pruneAt) this.#prune();
-    return session.answer;
-  }
-
-  /** Drops sessions whose memberships have all ended. Each costs a look at one other, spread over those that begin. */
-  #prune(): void {
-    for (const [key, session] of this.#sessions) {
-      if (session.lives) continue;
-      this.#sessions.delete(key);
-      session.wipe();
-    }
-    this.#pruneAt = Math.max(LEAST_TO_PRUNE, 2 * this.#sessions.size);
+    const session = new Session(this.#host, admitted, memberships, request.channel);
+    const answer: RegistrationAnswer = {
+      response,
+      session,
+      groups: memberships.map(({ group, number, role }) => ({
+        group: group.definition.group,
+        role,
+        policies: group.policiesFor(number),
+        description: describeGroup(group.definition),
+      })),
+    };
+    this.#answers.keep(key, request.scope, answer, session);
+    return answer;
   }
 
   /** @throws (rejects) CodecError, WatchwordError for what is no report */
@@ -450,133 +437,4 @@ class Controller implements Gcks {
 
 function causeCode(refusal: GcksRefusal): string {
   return refusal.cause instanceof WatchwordError ? refusal.cause.code : refusal.code;
-}
-
-interface SessionHooks {
-  readonly now: () => number;
-  readonly report: (message: Uint8Array) => Promise<Uint8Array | undefined>;
-  readonly over: () => void;
-  readonly lingerMs: number;
-  readonly timers: Timers;
-}
-
-/** The memberships of one registration. */
-class Session implements MemberSession {
-  readonly scope: string;
-  readonly answer: RegistrationAnswer;
-  readonly #crypto: CryptoProvider;
-  readonly #registration: GroupRegistration;
-  readonly #channel: MemberChannel;
-  readonly #hooks: SessionHooks;
-  #memberships: readonly Membership[];
-  #lastT: bigint;
-  #answered: { readonly request: Uint8Array; readonly acknowledgement: Uint8Array | undefined; readonly until: number } | undefined;
-
-  constructor(
-    crypto: CryptoProvider,
-    registration: GroupRegistration,
-    memberships: readonly Membership[],
-    { scope, channel }: RegistrationRequest,
-    response: Uint8Array,
-    hooks: SessionHooks,
-  ) {
-    this.#crypto = crypto;
-    this.#registration = registration;
-    this.#memberships = memberships;
-    this.scope = scope;
-    this.#channel = channel;
-    this.#hooks = hooks;
-    this.#lastT = registration.t;
-    this.answer = {
-      response,
-      session: this,
-      groups: memberships.map(({ group, number, role }) => ({
-        group: group.definition.group,
-        role,
-        policies: group.policiesFor(number),
-        description: describeGroup(group.definition),
-      })),
-    };
-  }
-
-  get lives(): boolean {
-    return this.#memberships.some(({ group, number }) => group.member(number) !== undefined);
-  }
-
-  has(group: Group, number: number): boolean {
-    return this.#memberships.some((membership) => membership.group === group && membership.number === number);
-  }
-
-  async receive(message: Uint8Array): Promise<Uint8Array | undefined> {
-    if (message[1] === DataType.DEREGISTRATION) return (await this.#leave(message)).acknowledgement;
-    if (message[1] !== DataType.REPORT) return undefined;
-    try {
-      return await this.#hooks.report(message);
-    } catch (error) {
-      throw refusalOf(error);
-    }
-  }
-
-  async end(proof: Uint8Array | undefined): Promise<{ verdict: "verified" | "rejected" | "absent"; acknowledgement?: Uint8Array }> {
-    this.#hooks.timers.after(this.#hooks.lingerMs, () => {
-      this.#hooks.over();
-      this.wipe();
-    });
-    try {
-      const { verdict, acknowledgement } = await this.#leave(proof);
-      return { verdict, ...(acknowledgement === undefined ? {} : { acknowledgement }) };
-    } finally {
-      // The dialog or session is over, whatever came of the proof.
-      for (const { group, number } of this.#memberships) {
-        if (group.member(number) === undefined) continue;
-        // An outsider that injects an end must not be able to throw members out (docs/protocol.md §19).
-        if (group.definition.unprovenLeaves) await group.remove([number], "left").catch(() => undefined);
-        else group.lost(number, this.#channel);
-      }
-    }
-  }
-
-  lost(): void {
-    for (const { group, number } of this.#memberships) group.lost(number, this.#channel);
-  }
-
-  /** Proves and reports nothing any more. */
-  wipe(): void {
-    this.#memberships = [];
-    wipeGroupRegistration(this.#registration);
-  }
-
-  async #leave(
-    octets: Uint8Array | undefined,
-  ): Promise<{ verdict: LeaveVerdict["verdict"]; acknowledgement: Uint8Array | undefined }> {
-    const answered = this.#answered;
-    if (
-      octets !== undefined &&
-      answered !== undefined &&
-      this.#hooks.now() < answered.until &&
-      equalBytes(answered.request, octets)
-    )
-      return { verdict: "verified", acknowledgement: answered.acknowledgement };
-    const verdict = openLeave(
-      this.#crypto,
-      this.#registration,
-      octets,
-      ({ csbId, kind, spi }) => {
-        const membership = this.#memberships.find(({ group }) => group.csbId === csbId);
-        return membership?.group.held(membership.number, kind, spi);
-      },
-      this.#lastT,
-    );
-    if (verdict.verdict !== "verified" || octets === undefined) return { verdict: verdict.verdict, acknowledgement: undefined };
-    const left = this.#memberships.filter(({ group }) => verdict.groups.includes(group.csbId));
-    // The acknowledgement says that it is so: first it has to be durable.
-    await Promise.all(left.map(({ group, number }) => group.remove([number], "left")));
-    this.#answered = {
-      request: octets.slice(),
-      acknowledgement: verdict.acknowledgement,
-      until: this.#hooks.now() + ACKNOWLEDGEMENT_MS,
-    };
-    this.#memberships = this.#memberships.filter((membership) => !left.includes(membership));
-    return { verdict: "verified", acknowledgement: verdict.acknowledgement };
-  }
 }

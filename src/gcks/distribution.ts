@@ -27,7 +27,8 @@ const BURST = 64;
 interface Way {
   readonly channel: MemberChannel;
   waiting: number;
-  last: Promise<void>;
+  /** The last message that waits; undefined where none does. */
+  last: Promise<void> | undefined;
 }
 
 /** What is sent for one sequence, with the leaves that it is for. */
@@ -51,7 +52,7 @@ export class Distribution {
 
   /** The dialog or session of a member; a new registration replaces the one before. */
   attach(number: number, channel: MemberChannel): void {
-    this.#ways.set(number, { channel, waiting: 0, last: Promise.resolve() });
+    this.#ways.set(number, { channel, waiting: 0, last: undefined });
   }
 
   detach(number: number): MemberChannel | undefined {
@@ -70,6 +71,7 @@ export class Distribution {
    * not known, may have been missed: the newest sequence goes there too.
    */
   locate(number: number, address: Endpoint): void {
+    if (this.#options.unicast === undefined) return;
     const before = this.#addresses.get(number);
     this.#addresses.set(number, address);
     if (before?.host !== address.host || before.port !== address.port) this.#sendTo(number, address, this.#newest);
@@ -107,13 +109,13 @@ export class Distribution {
       return;
     }
     way.waiting++;
-    way.last = way.last
+    way.last = (way.last ?? Promise.resolve())
       .then(() => way.channel.deliver(octets))
       .catch((error: unknown) => {
         if (this.#ways.get(number) === way) this.#options.onFailed(number, error);
       })
       .finally(() => {
-        way.waiting--;
+        if (--way.waiting === 0) way.last = undefined;
       });
   }
 

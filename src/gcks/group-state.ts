@@ -1,29 +1,12 @@
 /** A group as its steps have made it: members, tree, keys. The same steps make the same group, live and after a restart. */
-import { concatBytes, parseHex, utf8, utf8Text, WatchwordError, wipe } from "../bytes/index.js";
+import { concatBytes, parseHex, Reader, utf8, utf8Text, WatchwordError, Writer, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import { createKeyTree, type KeyTree, type PreparedAdmission, type PreparedRekey, restoreKeyTree } from "../gkma/index.js";
 import { type DataKey, type GroupConstants, heldGroupKey, wipeDataKeys } from "../gsa/index.js";
 import { suiteOf } from "../srtp/index.js";
 import type { GroupDefinition } from "./definition.js";
-import type { AdmittedMember, GroupBirth, GroupStep, MemberKeys, SenderPosition } from "./ledger.js";
-
-/** A membership (docs/protocol.md §20.1). */
-export interface Member extends AdmittedMember {
-  /** Nobody else's in the group's life: what is said of a membership that has ended is never taken for another one. */
-  readonly number: number;
-  /** Its leaf of now. */
-  leaf: number;
-  /** Sequence at its admission: proofs name keys that were in use since. */
-  readonly admittedIn: number;
-  readonly admittedAt: number;
-  state: "provisional" | "confirmed" | "lapsing";
-  /** Absent until the exchange is complete. */
-  keys: MemberKeys | undefined;
-  /** Counter of the last report. */
-  counter: number;
-  /** When it was last heard of: the lifetime counts from there. */
-  renewedAt: number;
-}
+import { type GroupBirth, type GroupStep, parse, type SenderPosition, stringify } from "./ledger.js";
+import { type Member, Roster, readMember, writeMember } from "./members.js";
 
 /** A key of the group as proofs of possession name it, kept in place of the key (docs/protocol.md §19). */
 export interface HeldEpoch {
@@ -54,17 +37,27 @@ export interface PreparedStep {
   drop(): void;
 }
 
+/** A sender as it last reported, and who it is. */
+export interface Sender extends SenderPosition {
+  readonly member: Member | undefined;
+}
+
+/** Format of a snapshot. */
+const SNAPSHOT = 2;
+/** Members whose part of a snapshot is made at a stretch. */
+const STRETCH = 4096;
+/** Octets of a member in a snapshot, about. */
+const MEMBER_OCTETS = 224;
+
 export class GroupState {
   readonly constants: GroupConstants;
-  readonly members = new Map<number, Member>();
-  readonly senders = new Map<number, SenderPosition>();
-  /** Members who have left and still have their leaf, until the next rekey. */
-  readonly departed = new Set<number>();
+  readonly members = new Roster();
+  readonly senders = new Map<number, Sender>();
   readonly #crypto: CryptoProvider;
   readonly #definition: GroupDefinition;
   readonly #birth: GroupBirth;
-  readonly #byLeaf = new Map<number, Member>();
-  readonly #departedLeaves = new Map<number, number>();
+  /** Leaves of members who have left, and their numbers, until the next rekey. */
+  readonly #departed = new Map<number, number>();
   #tree: KeyTree | undefined;
   #dataKeys: DataKey[] = [];
   #epochs: HeldEpoch[] = [];
@@ -115,6 +108,11 @@ export class GroupState {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** How many have left and still have their leaf, until the next rekey. */
+  get departed(): number {
+    return this.#departed.size;
   }
 
   /** Whether there is a KEK, and so somebody who could receive a rekey message. */
@@ -170,56 +168,78 @@ export class GroupState {
     };
   }
 
-  /** For a snapshot: everything but the tree, which has octets of its own. */
-  dump(): { readonly state: unknown; readonly tree: Uint8Array } {
-    return {
-      state: {
-        birth: this.#birth,
-        sequence: this.#sequence,
-        ended: this.#ended,
-        treeAt: this.#treeAt,
-        dataKeysAt: this.#dataKeysAt,
-        dataKeys: this.#dataKeys,
-        epochs: this.#epochs,
-        members: [...this.members.values()],
-        senders: [...this.senders.values()],
-        departed: [...this.#departedLeaves].map(([number, leaf]) => ({ number, leaf })),
-      },
-      tree: this.#tree?.snapshot() ?? new Uint8Array(0),
-    };
+  /**
+   * Everything, the tree included, secrets in the clear. Nothing may change before it resolves.
+   * @param pause waits for others' turns: a million members take a while
+   */
+  async snapshot(pause: () => Promise<void>): Promise<Uint8Array> {
+    const tree = this.#tree?.snapshot() ?? new Uint8Array(0);
+    const head = {
+      birth: this.#birth,
+      sequence: this.#sequence,
+      ended: this.#ended,
+      treeAt: this.#treeAt,
+      dataKeysAt: this.#dataKeysAt,
+      dataKeys: this.#dataKeys,
+      epochs: this.#epochs,
+      departed: [...this.#departed].map(([leaf, number]) => ({ number, leaf })),
+    } satisfies SnapshotHead;
+    const content = utf8(stringify(head));
+    const writer = new Writer("ledger", content.length + tree.length + MEMBER_OCTETS * (this.members.size + 4));
+    writer.u8("format", SNAPSHOT);
+    writer.u32("length", content.length);
+    writer.bytes(content);
+    writer.u32("members", this.members.size);
+    let written = 0;
+    for (const member of this.members) {
+      writeMember(writer, member);
+      if (++written % STRETCH === 0) await pause();
+    }
+    writer.u32("senders", this.senders.size);
+    for (const { ssrc, roc, seq } of this.senders.values()) {
+      writer.u32("ssrc", ssrc);
+      writer.u32("roc", roc);
+      writer.u16("seq", seq);
+    }
+    writer.u32("tree", tree.length);
+    writer.bytes(tree);
+    wipe(tree);
+    return writer.finish();
   }
 
-  static restore(crypto: CryptoProvider, definition: GroupDefinition, state: unknown, tree: Uint8Array): GroupState {
-    const dump = state as {
-      readonly birth: GroupBirth;
-      readonly sequence: number;
-      readonly ended: boolean;
-      readonly treeAt: number;
-      readonly dataKeysAt: number;
-      readonly dataKeys: DataKey[];
-      readonly epochs: HeldEpoch[];
-      readonly members: Member[];
-      readonly senders: SenderPosition[];
-      readonly departed: readonly { readonly number: number; readonly leaf: number }[];
-    };
-    const group = new GroupState(crypto, definition, dump.birth);
+  /** The group of a snapshot. @throws WatchwordError `gcks.ledger`, `gkma.snapshot`; CodecError */
+  static restore(crypto: CryptoProvider, definition: GroupDefinition, snapshot: Uint8Array): GroupState {
+    const reader = new Reader(snapshot, "ledger");
+    if (reader.u8("format") !== SNAPSHOT) throw new WatchwordError("gcks.ledger", "a snapshot of another version");
+    const head = parse(utf8Text(reader.bytes("content", reader.u32("length"))) ?? "") as SnapshotHead;
+    const group = new GroupState(crypto, definition, head.birth);
+    group.#sequence = head.sequence;
+    group.#ended = head.ended;
+    group.#treeAt = head.treeAt;
+    group.#dataKeysAt = head.dataKeysAt;
+    group.#dataKeys = [...head.dataKeys];
+    group.#epochs = [...head.epochs];
+    for (const { number, leaf } of head.departed) group.#departed.set(leaf, number);
+    for (let left = reader.u32("members"); left > 0; left--) readMember(reader, group.members);
+    const positions = Array.from({ length: reader.u32("senders") }, () => ({
+      ssrc: reader.u32("ssrc"),
+      roc: reader.u32("roc"),
+      seq: reader.u16("seq"),
+    }));
+    if (positions.length > 0) {
+      const members = bySsrc(group.members);
+      for (const position of positions) group.senders.set(position.ssrc, { ...position, member: members.get(position.ssrc) });
+    }
+    const tree = reader.bytes("tree", reader.u32("tree"));
+    reader.expectEnd();
     if (tree.length > 0) group.#tree = restoreKeyTree(crypto, tree);
-    group.#sequence = dump.sequence;
-    group.#ended = dump.ended;
-    group.#treeAt = dump.treeAt;
-    group.#dataKeysAt = dump.dataKeysAt;
-    group.#dataKeys = dump.dataKeys;
-    group.#epochs = dump.epochs;
-    for (const member of dump.members) group.#seat({ ...member, keys: member.keys });
-    for (const sender of dump.senders) group.senders.set(sender.ssrc, sender);
-    for (const { number, leaf } of dump.departed) group.#vacate(number, leaf);
     return group;
   }
 
   wipe(): void {
     this.#tree?.wipe();
     wipeDataKeys(this.#dataKeys);
-    for (const { keys } of this.members.values()) wipe(keys?.downKey, keys?.upKey, keys?.proofKey);
+    this.members.wipe();
     for (const { g } of this.#epochs) wipe(g);
   }
 
@@ -227,7 +247,7 @@ export class GroupState {
     const { admit = [], leave = [] } = step;
     const seed = parseHex(rekey.seed);
     if (rekey.admissionOnly === true) return tree.prepareAdmission(admit.length, seed);
-    const leaves = [...this.#departedLeaves.values(), ...leave.flatMap((number) => this.members.get(number)?.leaf ?? [])];
+    const leaves = [...this.#departed.keys(), ...leave.flatMap((number) => this.members.get(number)?.leaf ?? [])];
     return tree.prepareRekey(
       { leave: leaves, join: admit.length, ...(rekey.replace === true ? { replace: true } : {}) },
       { version: rekey.sequence, seed },
@@ -241,8 +261,7 @@ export class GroupState {
     for (const number of step.leave ?? []) this.#depart(number, rekeyed || this.#tree === undefined);
     if (rekeyed) {
       this.#treeAt = at;
-      this.departed.clear();
-      this.#departedLeaves.clear();
+      this.#departed.clear();
     }
     if (prepared !== undefined) this.#move(prepared.moved);
     if (rekey !== undefined) {
@@ -255,23 +274,17 @@ export class GroupState {
       this.#replaceDataKeys(dataKeys);
     }
     (step.admit ?? []).forEach((member, index) => {
-      this.#seat({
-        ...member,
+      this.members.add(member, {
         number: numbers[index] as number,
         leaf: leaves[index] as number,
         admittedIn: this.#sequence,
         admittedAt: at,
         state: "provisional",
-        keys: undefined,
         counter: 0,
         renewedAt: at,
       });
     });
-    for (const { number, keys } of step.bind ?? []) {
-      const member = this.members.get(number);
-      // Copies: one registration may serve several groups, and each wipes what is its own.
-      if (member !== undefined) member.keys = copyOfKeys(keys);
-    }
+    for (const { number, keys } of step.bind ?? []) this.members.get(number)?.bind(keys);
     for (const { number, counter } of step.confirm ?? []) {
       const member = this.members.get(number);
       if (member === undefined) continue;
@@ -283,44 +296,33 @@ export class GroupState {
       const member = this.members.get(number);
       if (member !== undefined) member.state = "lapsing";
     }
-    for (const sender of step.senders ?? []) this.senders.set(sender.ssrc, sender);
+    if (step.senders !== undefined) {
+      // Whoever says where a sender is in a step is confirmed by it.
+      const reporters = (step.confirm ?? []).flatMap(({ number }) => this.members.get(number) ?? []);
+      const members = bySsrc(reporters);
+      for (const sender of step.senders) this.senders.set(sender.ssrc, { ...sender, member: members.get(sender.ssrc) });
+    }
     if (step.end === true) this.#ended = true;
-  }
-
-  #seat(member: Member): void {
-    this.members.set(member.number, member);
-    this.#byLeaf.set(member.leaf, member);
   }
 
   #depart(number: number, leafIsFree: boolean): void {
     const member = this.members.get(number);
     if (member === undefined) return;
-    this.members.delete(number);
-    this.#byLeaf.delete(member.leaf);
     for (const ssrc of member.ssrcs) this.senders.delete(ssrc);
-    wipe(member.keys?.downKey, member.keys?.upKey, member.keys?.proofKey);
-    if (!leafIsFree) this.#vacate(number, member.leaf);
+    this.members.remove(member);
+    if (!leafIsFree) this.#departed.set(member.leaf, number);
   }
 
-  #vacate(number: number, leaf: number): void {
-    this.departed.add(number);
-    this.#departedLeaves.set(number, leaf);
-  }
-
-  /** Members whose leaf has another id now (RFC 4046 §5.8). */
+  /** Leaves that have another id now, whether somebody is there or has left (RFC 4046 §5.8). */
   #move(moved: Uint32Array): void {
-    const movers: [Member, number][] = [];
+    this.members.move(moved);
+    if (this.#departed.size === 0) return;
     for (let i = 0; i + 1 < moved.length; i += 2) {
-      const from = moved[i] as number;
-      const to = moved[i + 1] as number;
-      const member = this.#byLeaf.get(from);
-      if (member !== undefined) movers.push([member, to]);
-      for (const [number, leaf] of this.#departedLeaves) if (leaf === from) this.#departedLeaves.set(number, to);
-    }
-    for (const [member] of movers) this.#byLeaf.delete(member.leaf);
-    for (const [member, to] of movers) {
-      member.leaf = to;
-      this.#byLeaf.set(to, member);
+      const leaf = moved[i] as number;
+      const number = this.#departed.get(leaf);
+      if (number === undefined) continue;
+      this.#departed.delete(leaf);
+      this.#departed.set(moved[i + 1] as number, number);
     }
   }
 
@@ -370,12 +372,20 @@ export class GroupState {
   }
 }
 
-function copyOfKeys(keys: MemberKeys): MemberKeys {
-  const { downKey, upKey, proofKey } = keys;
-  return { ...keys, downKey: downKey.slice(), upKey: upKey.slice(), proofKey: proofKey.slice() };
+function bySsrc(members: Iterable<Member>): ReadonlyMap<number, Member> {
+  const found = new Map<number, Member>();
+  for (const member of members) for (const ssrc of member.ssrcs) found.set(ssrc, member);
+  return found;
 }
 
-/** A member's identity as text, for policies and logs. */
-export function identityText({ identity }: Pick<AdmittedMember, "identity">): string {
-  return utf8Text(identity.data) ?? "";
+/** What of a snapshot is text: what does not grow with the members. */
+interface SnapshotHead {
+  readonly birth: GroupBirth;
+  readonly sequence: number;
+  readonly ended: boolean;
+  readonly treeAt: number;
+  readonly dataKeysAt: number;
+  readonly dataKeys: readonly DataKey[];
+  readonly epochs: readonly HeldEpoch[];
+  readonly departed: readonly { readonly number: number; readonly leaf: number }[];
 }

@@ -1,5 +1,5 @@
 /** One group at its key server: changes one after the other, each durable before anybody sees it (docs/protocol.md §20.1, §24). */
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider, Signer } from "../crypto/index.js";
 import {
   GROUP_LIMITS,
@@ -20,19 +20,18 @@ import { NO_VERSION, type Reservations, type Store, type Ver } from "../store/in
 import type { AuditEvent, GroupView, MemberChannel, MemberView } from "./contracts.js";
 import { type GroupDefinition, groupPolicies } from "./definition.js";
 import { Distribution } from "./distribution.js";
-import { GroupState, identityText, type Member, type PreparedStep } from "./group-state.js";
+import { GroupState, type PreparedStep } from "./group-state.js";
 import {
   type AdmittedMember,
   decodeRecord,
-  decodeSnapshot,
   encodeBirth,
-  encodeSnapshot,
   encodeStep,
   type GroupBirth,
   type GroupStep,
   type MemberKeys,
   type SenderPosition,
 } from "./ledger.js";
+import type { Member } from "./members.js";
 
 export interface GroupContext {
   readonly crypto: CryptoProvider;
@@ -82,8 +81,11 @@ type Operation = (
 /** An operation without its outcome, whatever its kind. */
 type Wanted = { [K in Operation["kind"]]: Omit<Extract<Operation, { kind: K }>, "done" | "failed"> }[Operation["kind"]];
 
-/** Records between two snapshots. */
+/** Records between two snapshots, at least. */
 const RECORDS = 256;
+/** A snapshot is made once the records behind the last one have this share of its octets, or after this time: a large group's is not written all the time. */
+const SNAPSHOT_SHARE = 8;
+const SNAPSHOT_MS = 3_600_000;
 /** Operations in one step. */
 const MOST_TOGETHER = 1024;
 /** Share of a lifetime after which new keys are made. */
@@ -102,13 +104,20 @@ export class Group {
   #state: GroupState;
   #ver: Ver;
   #gseq: number;
+  /** Since the last snapshot: records, and their octets. */
   #records = 0;
+  #octets = 0;
+  /** Of the last snapshot. */
+  #snapshotOctets = 0;
+  #snapshotAt: number;
   #distribution: Distribution;
   #queue: Operation[] = [];
   #working: Promise<void> | undefined;
   #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
   /** Identities had more memberships than they may have when the group was restored. */
   #crowded = false;
+  /** Nobody's time is over before. */
+  #nextDue = 0;
   #closed = false;
   /** What is in memory is perhaps not what is in the store. */
   #broken = false;
@@ -120,6 +129,7 @@ export class Group {
     this.#state = state;
     this.#ver = ver;
     this.#gseq = gseq;
+    this.#snapshotAt = context.clock.now();
     this.#distribution = this.#createDistribution();
   }
 
@@ -165,9 +175,9 @@ export class Group {
   }
 
   get members(): readonly MemberView[] {
-    return [...this.#state.members.values()].map((member) => ({
+    return [...this.#state.members].map((member) => ({
       number: member.number,
-      identity: identityText(member),
+      identity: member.name,
       role: member.role,
       state: member.state,
       admittedAt: member.admittedAt,
@@ -183,8 +193,9 @@ export class Group {
     return this.#state.members.get(number);
   }
 
+  /** Memberships of an identity, in the order of admission. */
   numbersOf(identity: string): number[] {
-    return [...this.#state.members.values()].filter((member) => identityText(member) === identity).map(({ number }) => number);
+    return this.#state.members.named(identity).map(({ number }) => number);
   }
 
   /** Admits a member; resolves with its number once that is durable and, where joins bring new keys, those keys are. */
@@ -218,15 +229,8 @@ export class Group {
    * died in between, and a leaver would stay in by its older membership. What was perhaps never answered replaces nothing.
    */
   async removeReplaced(): Promise<void> {
-    const ofIdentity = new Map<string, Member[]>();
-    for (const member of this.#state.members.values()) {
-      const name = identityText(member);
-      const others = ofIdentity.get(name);
-      if (others === undefined) ofIdentity.set(name, [member]);
-      else others.push(member);
-    }
     const most = this.definition.membershipsPerIdentity;
-    const crowds = [...ofIdentity.values()].filter((members) => members.length > most);
+    const crowds = [...this.#state.members.several()].filter((members) => members.length > most);
     this.#crowded = crowds.length > 0;
     const replaced = crowds.flatMap((members) => {
       let standing = 0;
@@ -277,7 +281,7 @@ export class Group {
       report.streams.every(({ ssrc }) => member.ssrcs.includes(ssrc));
     if (!good) {
       count("reportsRefused");
-      this.#audit("report-refused", member === undefined ? undefined : identityText(member));
+      this.#audit("report-refused", member?.name);
       return undefined;
     }
     count("reports");
@@ -313,7 +317,7 @@ export class Group {
     if (this.#state.ended) return;
     // What was durable before a crash may not have been sent, or not often enough (§16.8): the same octets again.
     if (packets.length > 0) this.#distribution.send(packets);
-    if (this.#state.departed.size > 0 || (this.#state.tree?.pending ?? 0) > 0) this.#awaitBatch();
+    if (this.#state.departed > 0 || (this.#state.tree?.pending ?? 0) > 0) this.#awaitBatch();
     this.#schedulePeriod();
     this.#scheduleHeartbeat();
     this.#timers.set(
@@ -373,9 +377,9 @@ export class Group {
     const leavesNow = leaving.size > 0 && (definition.leaves === "at-once" || expelled);
     const rekeys = wanted.length > 0 || joinsNow || leavesNow;
     const membership =
-      admissions.length > 0 || leaving.size > 0 || this.#state.departed.size > 0 || (this.#state.tree?.pending ?? 0) > 0;
+      admissions.length > 0 || leaving.size > 0 || this.#state.departed > 0 || (this.#state.tree?.pending ?? 0) > 0;
     // Who has left is locked out by whatever message takes its leaf away, the one of a join too (docs/protocol.md §16.4).
-    const lockedOut = rekeys && definition.leaves !== "none" && (leaving.size > 0 || this.#state.departed.size > 0);
+    const lockedOut = rekeys && definition.leaves !== "none" && (leaving.size > 0 || this.#state.departed > 0);
     const newDataKeys =
       wanted.length > 0 ||
       leavesNow ||
@@ -523,7 +527,7 @@ export class Group {
     // The end and the new beginning are one record: nothing can come between them.
     await this.#append(birth === undefined ? encodeStep(step, packets) : encodeBirth(birth, packets));
     prepared.commit();
-    const channels = [...this.#state.members.keys()].flatMap((number) => this.#distribution.channelOf(number) ?? []);
+    const channels = [...this.#state.members].flatMap(({ number }) => this.#distribution.channelOf(number) ?? []);
     if (packets.length > 0) this.#distribution.send(packets);
     for (const timer of this.#timers.values()) timer.cancel();
     this.#timers.clear();
@@ -548,6 +552,7 @@ export class Group {
         this.#ver = await store.append(this.#log, this.#ver, record);
         this.#gseq = record.gseq;
         this.#records++;
+        this.#octets += data.length;
         return;
       } catch (error) {
         // Nobody knows whether it happened: the same attempt again tells, and happens once.
@@ -568,22 +573,30 @@ export class Group {
     this.#state = found.state;
     this.#ver = found.ver;
     this.#gseq = found.gseq;
+    this.#nextDue = 0;
     this.#broken = false;
     old.wipe();
     this.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
     if (found.packets.length > 0) this.#distribution.send(found.packets);
-    if (found.state.departed.size > 0 || (found.state.tree?.pending ?? 0) > 0) this.#awaitBatch();
+    if (found.state.departed > 0 || (found.state.tree?.pending ?? 0) > 0) this.#awaitBatch();
     this.#schedulePeriod();
   }
 
   async #snapshotIfDue(): Promise<void> {
-    if (this.#records < RECORDS) return;
+    const { clock, timers, store } = this.#context;
+    const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || clock.now() - this.#snapshotAt >= SNAPSHOT_MS;
+    if (this.#records < RECORDS || !isWorth) return;
+    const snapshot = await this.#state.snapshot(() => new Promise((resolve) => timers.after(0, resolve)));
     this.#records = 0;
-    const { state, tree } = this.#state.dump();
+    this.#octets = 0;
+    this.#snapshotOctets = snapshot.length;
+    this.#snapshotAt = clock.now();
     // Records below it go, and with them the seeds of past epochs (docs/protocol.md §24).
-    await this.#context.store.putSnapshot(this.#log, this.#ver, encodeSnapshot(state, tree)).catch(() => {
+    await store.putSnapshot(this.#log, this.#ver, snapshot).catch(() => {
       this.#records = RECORDS / 2;
+      this.#octets = snapshot.length;
     });
+    wipe(snapshot);
   }
 
   #content(member: Member): GsaContent {
@@ -592,18 +605,15 @@ export class Group {
     const keys = path !== undefined && path.path.length === 0 ? [] : dataKeys;
     const policies = this.#policies();
     const visible = this.definition.visible.has("senders");
-    const names = new Map(
-      visible
-        ? [...this.#state.members.values()].flatMap(({ ssrcs, identity }) => ssrcs.map((ssrc) => [ssrc, identity.data] as const))
-        : [],
-    );
+    const running: SyncEntry[] = [];
     let room = SENDER_OCTETS;
-    const running = [...senders.values()].slice(0, MOST_SENDERS).map(({ ssrc, roc, seq }): SyncEntry => {
-      const identity = names.get(ssrc);
+    for (const { ssrc, roc, seq, member: sender } of senders.values()) {
+      if (running.length === MOST_SENDERS) break;
+      const identity = visible ? sender?.identity.data : undefined;
       room -= identity?.length ?? 0;
       const told = identity !== undefined && identity.length <= MOST_NAME_OCTETS && room >= 0;
-      return { ssrc, running: { roc, seq }, gone: false, ...(told ? { identity } : {}) };
-    });
+      running.push({ ssrc, running: { roc, seq }, gone: false, ...(told ? { identity } : {}) });
+    }
     const credential = this.#context.credentialFor(constants.group);
     return {
       constants,
@@ -752,19 +762,29 @@ export class Group {
   /** Members that did not confirm, or were not heard of for their lifetime (§20.1). */
   #sweep(): void {
     const now = this.#context.clock.now();
+    if (this.#crowded) this.removeReplaced().catch(() => undefined);
+    if (now <= this.#nextDue) return;
     const { confirmationMs, membershipLifetime } = this.definition;
     const removed: number[] = [];
-    for (const member of this.#state.members.values()) {
-      if ((this.#isDue(member) && now - member.admittedAt > confirmationMs) || now - member.renewedAt > 1000 * membershipLifetime)
-        removed.push(member.number);
+    let next = Number.POSITIVE_INFINITY;
+    for (const member of this.#state.members) {
+      const due = Math.min(
+        this.#isDue(member) ? member.admittedAt + confirmationMs : Number.POSITIVE_INFINITY,
+        member.renewedAt + 1000 * membershipLifetime,
+      );
+      if (now > due) removed.push(member.number);
+      else next = Math.min(next, due);
     }
-    this.remove(removed, "removed").catch(() => undefined);
-    if (this.#crowded) this.removeReplaced().catch(() => undefined);
+    // Whoever is admitted from now on is due later than all others that confirm, and what renews a membership puts it off.
+    this.#nextDue = Math.min(next, now + Math.min(confirmationMs, 1000 * membershipLifetime));
+    this.remove(removed, "removed").catch(() => {
+      this.#nextDue = 0;
+    });
   }
 
   /** Whether a member has yet to confirm that it got its keys. */
-  #isDue({ state, keys, role }: Member): boolean {
-    return state === "provisional" && (keys === undefined || this.definition.confirmation || role.send);
+  #isDue({ state, isBound, role }: Member): boolean {
+    return state === "provisional" && (!isBound || this.definition.confirmation || role.send);
   }
 
   #createDistribution(): Distribution {
@@ -789,8 +809,7 @@ export class Group {
   }
 
   #nameOf(number: number): string {
-    const member = this.member(number);
-    return member === undefined ? "" : identityText(member);
+    return this.member(number)?.name ?? "";
   }
 
   #audit(type: AuditEvent["type"], member?: string, detail?: AuditEvent["detail"]): void {
@@ -868,8 +887,7 @@ async function load(
   let gseq = 0;
   let packets: readonly Uint8Array[] = [];
   if (snapshot !== null) {
-    const { state: dump, tree } = decodeSnapshot(snapshot.data);
-    state = GroupState.restore(crypto, definition, dump, tree);
+    state = GroupState.restore(crypto, definition, snapshot.data);
     ver = snapshot.at;
     gseq = snapshot.gseq;
   }

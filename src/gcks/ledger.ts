@@ -1,5 +1,5 @@
-/** What a key server remembers of a group, as records of a log and snapshots: what is written here is all that a restart knows. */
-import { concatBytes, formatHex, parseHex, Reader, utf8, utf8Text, WatchwordError, Writer } from "../bytes/index.js";
+/** What a key server remembers of a group, as records of a log: with the snapshots of `group-state.ts` they are all that a restart knows. */
+import { formatHex, parseHex, Reader, utf8, utf8Text, WatchwordError, Writer } from "../bytes/index.js";
 import type { GroupRegistration, MemberRole } from "../gsa/index.js";
 import type { Identity } from "../mikey/index.js";
 
@@ -130,20 +130,4 @@ export function parse(text: string): unknown {
     if ("$int" in item && typeof item.$int === "string") return BigInt(item.$int);
     return item;
   });
-}
-
-/** A snapshot: the tree's own octets, and everything else as text. */
-export function encodeSnapshot(state: unknown, tree: Uint8Array): Uint8Array {
-  const content = utf8(stringify(state));
-  const head = new Uint8Array(5);
-  head[0] = FORMAT;
-  new DataView(head.buffer).setUint32(1, content.length);
-  return concatBytes(head, content, tree);
-}
-
-/** @throws WatchwordError `gcks.ledger` */
-export function decodeSnapshot(data: Uint8Array): { readonly state: unknown; readonly tree: Uint8Array } {
-  if (data[0] !== FORMAT || data.length < 5) throw new WatchwordError("gcks.ledger", "a snapshot of another version");
-  const length = new DataView(data.buffer, data.byteOffset).getUint32(1);
-  return { state: parse(utf8Text(data.subarray(5, 5 + length)) ?? ""), tree: data.slice(5 + length) };
 }

@@ -9,7 +9,7 @@ import { benchGkma } from "./gkma.js";
 import { benchMikey } from "./mikey.js";
 import { benchModes } from "./modes.js";
 import { benchPool } from "./pool.js";
-import { benchRegistrations } from "./registrations.js";
+import { benchMemberMemory, benchRegistrations } from "./registrations.js";
 import {
   asymmetricReport,
   environment,
@@ -59,7 +59,8 @@ async function fanOut(): Promise<string> {
 
 async function groups(): Promise<string> {
   const rekeying = await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 100, batches: 3 });
-  return [gkmaReport(rekeying), registrationsReport(await benchRegistrations(quick ? 100 : 400))].join("\n\n");
+  const registrations = await benchRegistrations(quick ? 100 : 400);
+  return [gkmaReport(rekeying), registrationsReport(registrations, await benchMemberMemory(quick ? 500 : 4000))].join("\n\n");
 }
 
 async function store(): Promise<string> {

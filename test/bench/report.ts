@@ -229,16 +229,17 @@ export function storeReport({ syncsPerSecond, results }: StoreBench): string {
   return `### The store: per second, durable\n\n${table(head, rows)}\n\nA page written and synchronized, in a loop: ${whole(syncsPerSecond)} per second.`;
 }
 
-export function registrationsReport(results: readonly RegistrationBenchResult[]): string {
-  const rows = results.map(({ store, rekeyOnJoin, together, perSecond, memory }) => [
+/** @param memory octets per member */
+export function registrationsReport(results: readonly RegistrationBenchResult[], memory: number): string {
+  const rows = results.map(({ store, rekeyOnJoin, together, perSecond }) => [
     store,
     rekeyOnJoin,
     `${together}`,
     Math.round(perSecond).toLocaleString("en"),
-    (memory / 1024).toFixed(1),
   ]);
-  const head = ["store", "rekey on join", "under way", "per second", "memory per member at the key server, KiB"];
-  return `#### Registrations by PSK, end to end, both ends in one thread, durable\n\n${table(head, rows)}`;
+  const head = ["store", "rekey on join", "under way", "per second"];
+  const text = `Memory of the key server per member at rest: ${Math.round(memory).toLocaleString("en")} octets.`;
+  return `#### Registrations by PSK, end to end, both ends in one thread, durable\n\n${table(head, rows)}\n\n${text}`;
 }
 
 /** Puts a report between the markers `<!-- NAME -->` and `<!-- /NAME -->` of docs/performance.md. */

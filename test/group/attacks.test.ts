@@ -199,9 +199,10 @@ describe("leaving and reporting for somebody else", () => {
 });
 
 describe("registrations", () => {
-  it("are answered again to the same party in the same dialog alone", async () => {
+  it("are answered again to the same party in the same dialog alone, and for a while", async () => {
     const { good } = await trio();
     const [iMessage] = good.carrier.sent.iMessages;
+    const own = `${good.carrier.host} 0`;
     const again = (scope: string, host: string) =>
       rig.gcks.register({
         iMessage: iMessage as Uint8Array,
@@ -216,9 +217,14 @@ describe("registrations", () => {
       cause: { code: "mikey.replay" },
     });
     const members = rig.gcks.members("blue").length;
+    expect((await again(own, good.carrier.host)).response).toEqual(good.carrier.sent.responses[0]);
+    await rig.settle(33_000);
+    await expect(again(own, good.carrier.host)).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
+    expect(rig.gcks.members("blue")).toHaveLength(members);
     await good.member.leave();
     await rig.settle(100);
     await expect(again("elsewhere 1", "elsewhere")).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
+    await expect(again(own, good.carrier.host)).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
     await rig.restart();
     await expect(again("elsewhere 2", "elsewhere")).rejects.toMatchObject({ cause: { code: "mikey.replay" } });
     expect(rig.gcks.members("blue")).toHaveLength(members - 1);

@@ -170,7 +170,11 @@ function problem(status: number, message: string, code?: string): Answer {
 const METRICS: Readonly<Record<keyof GcksMetrics, readonly [name: string, kind: "gauge" | "counter", help: string]>> = {
   groups: ["groups", "gauge", "Groups that are defined."],
   members: ["members", "gauge", "Members of all groups."],
-  sessions: ["sessions", "gauge", "Registrations that are remembered, those that ended a moment ago included."],
+  sessions: [
+    "sessions",
+    "gauge",
+    "Registrations that are remembered to be answered again, for half a minute, and those that came from a file.",
+  ],
   registrations: ["registrations_total", "counter", "Memberships that were granted."],
   refusals: ["refusals_total", "counter", "Registrations that were refused."],
   rekeys: ["rekeys_total", "counter", "Changes of keys."],
