@@ -54,6 +54,8 @@ export interface GroupDefinition {
 }
 
 const DAY = 86_400;
+/** Without a tree every change is sent to each member: 28 octets each, in 35 members to a packet. */
+const MOST_WITHOUT_TREE = 1024;
 
 /**
  * Reads the definition of a group from plain data, as YAML or JSON have it.
@@ -75,6 +77,7 @@ export function readGroupDefinition(value: unknown, path = "group"): GroupDefini
   ) ?? [defaultDataSa(suite, streams)];
   if (new Set(data.map(({ number }) => number)).size < data.length) root.fail("data", "two data SAs have one number");
   const visible = root.optional("visible", (key) => root.list(key, readVisible, 0, 4)) ?? [];
+  const flat = rekey?.algorithm === "none";
   const definition: GroupDefinition = {
     name,
     group,
@@ -94,7 +97,9 @@ export function readGroupDefinition(value: unknown, path = "group"): GroupDefini
     confirmationMs: root.milliseconds("confirmationTime", 32_000, { least: 4000, most: 600_000 }),
     unprovenLeaves: root.flag("unprovenLeaves", false),
     membershipsPerIdentity: root.integer("membershipsPerIdentity", 1, { least: 1, most: 1000 }),
-    mostMembers: root.integer("mostMembers", 1_000_000, { least: 1, most: 16_000_000 }),
+    mostMembers: flat
+      ? root.integer("mostMembers", MOST_WITHOUT_TREE, { least: 1, most: MOST_WITHOUT_TREE })
+      : root.integer("mostMembers", 1_000_000, { least: 1, most: 16_000_000 }),
     visible: new Set(visible),
   };
   root.finish(["suite"]);

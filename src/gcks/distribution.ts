@@ -43,7 +43,9 @@ export class Distribution {
   readonly #addresses = new Map<number, Endpoint>();
   /** Packets of the newest sequence. */
   #newest: readonly Packet[] = [];
-  #retransmissions = new Set<Timer>();
+  readonly #retransmissions = new Set<Timer>();
+  /** Of what is sent for the first time: a newer sequence does not cut it short, or the members of its last packets would have missed it. */
+  readonly #firsts = new Set<Timer>();
   #closed = false;
 
   constructor(options: DistributionOptions) {
@@ -86,7 +88,7 @@ export class Distribution {
       return { octets: packet, leaves: gkma === undefined ? undefined : { first: gkma.firstLeaf, last: gkma.lastLeaf } };
     });
     this.#newest = packets;
-    this.#datagrams(packets);
+    this.#datagrams(packets, this.#firsts);
     this.#deliver(packets);
     const { count, firstMs } = this.#options.retransmission;
     if (this.#options.multicast !== undefined || this.#options.unicast !== undefined) this.#again(packets, count, firstMs);
@@ -96,7 +98,7 @@ export class Distribution {
   beat(octets: Uint8Array): void {
     if (this.#closed) return;
     const packets = [{ octets, leaves: undefined }];
-    this.#datagrams(packets);
+    this.#datagrams(packets, this.#firsts);
     this.#deliver(packets);
   }
 
@@ -122,6 +124,8 @@ export class Distribution {
   close(): void {
     this.#closed = true;
     this.#stop();
+    for (const timer of this.#firsts) timer.cancel();
+    this.#firsts.clear();
     this.#ways.clear();
     this.#addresses.clear();
   }
@@ -137,15 +141,15 @@ export class Distribution {
     const [octet] = this.#options.crypto.randomBytes(1);
     const timer = this.#options.timers.after(waitMs * (0.75 + ((octet as number) / 255) * 0.5), () => {
       this.#retransmissions.delete(timer);
-      this.#datagrams(packets);
+      this.#datagrams(packets, this.#retransmissions);
       this.#again(packets, left - 1, 2 * waitMs);
     });
     this.#retransmissions.add(timer);
   }
 
-  #datagrams(packets: readonly Packet[]): void {
+  #datagrams(packets: readonly Packet[], timers: Set<Timer>): void {
     const { multicast } = this.#options;
-    if (multicast !== undefined) this.#paced(packets, ({ octets }) => multicast(octets));
+    if (multicast !== undefined) this.#paced(packets, ({ octets }) => multicast(octets), timers);
     for (const [number, address] of this.#addresses) this.#sendTo(number, address, packets);
   }
 
@@ -159,7 +163,7 @@ export class Distribution {
   }
 
   /** Many packets are sent in bursts, so that neither the process nor the network's queues are held up. */
-  #paced(packets: readonly Packet[], send: (packet: Packet) => void, from = 0): void {
+  #paced(packets: readonly Packet[], send: (packet: Packet) => void, timers: Set<Timer>, from = 0): void {
     const burst = packets.slice(from, from + BURST);
     for (const packet of burst) send(packet);
     this.#options.onSent(
@@ -168,10 +172,10 @@ export class Distribution {
     );
     if (from + BURST >= packets.length) return;
     const timer = this.#options.timers.after(1, () => {
-      this.#retransmissions.delete(timer);
-      this.#paced(packets, send, from + BURST);
+      timers.delete(timer);
+      this.#paced(packets, send, timers, from + BURST);
     });
-    this.#retransmissions.add(timer);
+    timers.add(timer);
   }
 
   #deliver(packets: readonly Packet[]): void {

@@ -19,7 +19,7 @@ export interface HeldEpoch {
   retiredIn: number | undefined;
 }
 
-/** docs/protocol.md §21: epochs whose `g` is kept. */
+/** docs/protocol.md §21: epochs whose `g` is kept, of the KEK and of each data SA. */
 const EPOCHS = 64;
 /** Label of what data keys derive from a step's seed by; nobody but the key server computes it. */
 const DATA_KEY = utf8("gcks data");
@@ -342,7 +342,7 @@ export class GroupState {
     }
     const { g } = heldGroupKey(this.#crypto, this.constants, proven);
     this.#epochs.push({ kind, spi, g, retiredIn: undefined, ...(dataSa === undefined ? {} : { dataSa }) });
-    const ofKind = this.#epochs.filter((epoch) => epoch.kind === kind);
+    const ofKind = this.#epochs.filter((epoch) => epoch.kind === kind && epoch.dataSa === dataSa);
     for (const old of ofKind.slice(0, Math.max(0, ofKind.length - EPOCHS))) {
       wipe(old.g);
       this.#epochs.splice(this.#epochs.indexOf(old), 1);

@@ -84,6 +84,11 @@ describe("the definition of a group", () => {
       { rekey: { activationDelay: 5, deactivationDelay: 5 } },
       "group.rekey.deactivationDelay is less than",
     ],
+    [
+      "many members without a tree",
+      { rekey: { algorithm: "none" }, mostMembers: 2000 },
+      "group.mostMembers is a whole number from 1",
+    ],
     ["a degree of one", { rekey: { degree: 1 } }, "group.rekey.degree is a whole number from 2"],
     ["a lifetime of a second", { membershipLifetime: 1 }, "group.membershipLifetime is from 60"],
     ["a text where a number belongs", { batchInterval: "soon" }, "group.batchInterval is a number of seconds"],

@@ -242,10 +242,17 @@ class MemberDialog implements SessionDescriptionHandler {
 
   /** MESSAGE and INFO: reports, and the de-registration from one of several groups. */
   #message(message: Message | Info): void {
-    this.#last = this.#last.then(async () => {
+    this.#inTurn(async () => {
       const response = await this.#answerTo(message.request);
       if (response.statusCode < 300) await message.accept(response);
       else await message.reject(response);
+    });
+  }
+
+  /** An answer for which it is too late, because the transaction is over, must not keep later ones from being given. */
+  #inTurn(answer: () => Promise<void>): void {
+    this.#last = this.#last.then(answer).catch((error: unknown) => {
+      this.#logger.warn("no answer", { callId: this.#session.request.callId, error: String(error) });
     });
   }
 
@@ -267,7 +274,7 @@ class MemberDialog implements SessionDescriptionHandler {
   #bye(bye: Bye): void {
     this.#over = true;
     const proof = proofIn(bodyOf(bye.request));
-    this.#last = this.#last.then(async () => {
+    this.#inTurn(async () => {
       let acknowledgement: Uint8Array | undefined;
       try {
         acknowledgement = (await this.#member?.end(proof))?.acknowledgement;
