@@ -65,8 +65,7 @@ export function prefixedOctets(width: 1 | 2): Codec<Uint8Array> {
   return {
     read: (reader, name) => reader.bytes(name, reader.length(name, width)),
     write: (writer, name, value) => {
-      if (width === 1) writer.u8(`${name}Length`, value.length);
-      else writer.u16(`${name}Length`, value.length);
+      writer.lengthOf(name, value.length, width);
       writer.bytes(value);
     },
   };
@@ -182,6 +181,7 @@ export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, 
     ...constants,
     ...Object.fromEntries(names.map((field) => [field, undefined])),
   };
+  let paths = { name: "", fields: names };
   return {
     read: (reader, name, scope) => {
       const inner = reader.within(name);
@@ -195,12 +195,13 @@ export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, 
       return value as Fields<F> & C;
     },
     write: (writer, name, value, scope) => {
-      const prefix = name === "" ? "" : `${name}.`;
+      // Paths are for errors only, and a structure mostly stands where it stood before.
+      if (paths.name !== name) paths = { name, fields: name === "" ? names : names.map((field) => `${name}.${field}`) };
+      const { fields: own } = paths;
       const all = value as Record<string, unknown>;
-      const own: Scope = { fields: all, last: scope?.last ?? false };
+      const inner: Scope = { fields: all, last: scope?.last ?? false };
       for (let i = 0; i < names.length; i++) {
-        const field = names[i] as string;
-        (codecs[i] as Codec<unknown>).write(writer, prefix + field, all[field], own);
+        (codecs[i] as Codec<unknown>).write(writer, own[i] as string, all[names[i] as string], inner);
       }
     },
   };

@@ -76,6 +76,14 @@ export class Writer {
     this.#held &= (1 << this.#heldBits) - 1;
   }
 
+  /** The length, in 1 or 2 octets, of what follows; its path is the name with `Length` after it. @throws CodecError `bytes.range` */
+  lengthOf(name: string, value: number, width: 1 | 2): void {
+    if (value >= 1 << (8 * width)) throw this.error("bytes.range", `${name}Length`, `${value} does not fit ${width} octets`);
+    this.#reserve(width);
+    if (width === 2) this.#octets[this.#length++] = value >> 8;
+    this.#octets[this.#length++] = value;
+  }
+
   bytes(value: Uint8Array): void {
     this.#reserve(value.length);
     this.#octets.set(value, this.#length);

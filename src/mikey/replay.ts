@@ -69,6 +69,13 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
   /** Greatest COUNTER per peer. It does not age, and `floor` does not cover it: after a restart it has to come from a durable cache. */
   const counters = new Map<string, Timestamp>();
   let floor = options.floor ?? Number.NEGATIVE_INFINITY;
+  /** The claim of before, and its stamp: each is checked more than once, and claimed then. */
+  let last: { readonly claim: ReplayClaim; readonly stamp: string } | undefined;
+
+  function stampFor(claim: ReplayClaim): string {
+    if (last?.claim !== claim) last = { claim, stamp: stampOf(claim) };
+    return last.stamp;
+  }
 
   function forget(entry: Entry): void {
     entries.delete(entry.claim.key);
@@ -102,22 +109,22 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
         return { kind: "repeated", response: known.response?.slice() };
       }
       if (claim.time === undefined) {
-        const last = counters.get(claim.peer);
-        if (last !== undefined && !isNewer(claim.timestamp, last)) {
+        const greatest = counters.get(claim.peer);
+        if (greatest !== undefined && !isNewer(claim.timestamp, greatest)) {
           return { kind: "refused", reason: "the timestamp counter is not greater than the last one" };
         }
-        if (last === undefined && counters.size >= capacity)
+        if (greatest === undefined && counters.size >= capacity)
           return { kind: "refused", reason: "no room to remember another counter" };
         return { kind: "fresh" };
       }
       if (claim.time <= floor) return { kind: "refused", reason: "the timestamp is older than what the replay cache remembers" };
-      if (stamps.has(stampOf(claim))) return { kind: "refused", reason: "the timestamp was used before by another message" };
+      if (stamps.has(stampFor(claim))) return { kind: "refused", reason: "the timestamp was used before by another message" };
       return { kind: "fresh" };
     },
     claim(claim, response, now) {
       if (claim.time === undefined) counters.set(claim.peer, claim.timestamp);
       makeRoom(now);
-      const stamp = stampOf(claim);
+      const stamp = stampFor(claim);
       entries.set(claim.key, { claim: { ...claim, scope: ownText(claim.scope) }, stamp, response: response?.slice() });
       stamps.add(stamp);
     },

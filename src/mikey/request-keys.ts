@@ -3,6 +3,7 @@ import { equalBytes, wipe } from "../bytes/index.js";
 import {
   type Agreement,
   type CertificateHashName,
+  type CryptoProvider,
   certificateHash,
   type Decrypter,
   type EncryptionScheme,
@@ -120,6 +121,17 @@ const CHASH_FUNCTIONS: ReadonlyMap<number, CertificateHashName> = new Map([
   [HashFunc.SHA_256, "sha256"],
 ]);
 
+/** Hashes of our own certificates, each made once. */
+const ownHashes = new WeakMap<Uint8Array, Map<CertificateHashName, Uint8Array>>();
+
+function ownHash(crypto: CryptoProvider, name: CertificateHashName, certificate: Uint8Array): Uint8Array {
+  const known = ownHashes.get(certificate) ?? new Map<CertificateHashName, Uint8Array>();
+  ownHashes.set(certificate, known);
+  const hash = known.get(name) ?? certificateHash(crypto, name, certificate);
+  known.set(name, hash);
+  return hash;
+}
+
 /** The private key that PKE is encrypted to: the one whose certificate CHASH names, otherwise our first (RFC 3830 §3.2, §6.8). */
 function decrypterFor({ crypto, options, message }: ReceivedRequest): Decrypter {
   const chash = payloadOf(message, "CHASH");
@@ -129,7 +141,7 @@ function decrypterFor({ crypto, options, message }: ReceivedRequest): Decrypter 
   const pairs = (options.keyPairs ?? []).filter(({ chain, encryption }) => {
     const [certificate] = encryption?.chain ?? chain;
     if (chash === undefined || hash === undefined) return true;
-    return certificate instanceof Uint8Array && equalBytes(certificateHash(crypto, hash, certificate), chash.hash);
+    return certificate instanceof Uint8Array && equalBytes(ownHash(crypto, hash, certificate), chash.hash);
   });
   const decrypter = pairs.map(decrypterOf).find((candidate) => candidate !== undefined);
   if (decrypter === undefined) throw new MikeyError("mikey.certificate", "no key of ours decrypts what was encrypted to it");
