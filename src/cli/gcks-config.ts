@@ -17,7 +17,7 @@ import { openSqliteStore, readSealingKey, type SealingKeySource, systemClock, sy
 import { createSipDirectory, partyOf } from "../sip/index.js";
 import { createMemoryStore, openSealedStore, type Store } from "../store/index.js";
 import { isSharedKeyMode, type KeyPairIdentity, MODE_NAMES, MODES, type ModeOption, openKeyPair } from "./credentials.js";
-import { parseEndpoint, parseLines, parsePsk, readSecretFile, readTextFile, UsageError } from "./options.js";
+import { parseEndpoint, parseLines, parsePsk, parseUser, readSecretFile, readTextFile, UsageError } from "./options.js";
 import { readCertificateFile, readPrivateKeyFile, readRevocationListFile } from "./pem.js";
 
 type Fields = ReturnType<typeof definitionFields>;
@@ -39,8 +39,8 @@ export interface GcksConfig {
   readonly signingKey: string | undefined;
   readonly store: { readonly file: string; readonly key: SecretSource } | undefined;
   readonly outside: string | undefined;
-  readonly sip: readonly (Omit<SipListenerOptions, "tls"> & { readonly tls?: TlsFiles })[];
-  readonly rtsp: readonly (Omit<RtspListenerOptions, "tls"> & { readonly tls?: TlsFiles })[];
+  readonly sip: readonly WithFiles<SipListenerOptions>[];
+  readonly rtsp: readonly WithFiles<RtspListenerOptions>[];
   readonly control: ControlOptions;
   readonly admin: { readonly local: Endpoint; readonly token: SecretSource } | undefined;
 }
@@ -57,7 +57,16 @@ interface CertificateFiles {
 interface TlsFiles {
   readonly certificate: string;
   readonly key: string;
+  /** Issuers of certificates that clients have to show. */
+  readonly clientCa?: string;
 }
+
+/** A listener whose secrets are in files. */
+type WithFiles<T> = Omit<T, "tls" | "password"> & {
+  readonly tls?: TlsFiles;
+  /** NAME:PASSWORD a line: who is asked for a password. */
+  readonly users?: string;
+};
 
 /**
  * Reads the configuration of a key server (docs/gcks.md). File names in it are relative to its folder.
@@ -73,11 +82,20 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
   const root = definitionFields(value, "config");
   const file = (fields: Fields, key: string): string => resolve(folder, fields.text(key));
   const optionalFile = (fields: Fields, key: string): string | undefined => fields.optional(key, () => file(fields, key));
-  const tls = (fields: Fields): { tls?: TlsFiles } => {
+  const security = (fields: Fields): { tls?: TlsFiles; users?: string } => {
     const certificate = optionalFile(fields, "certificate");
     const key = optionalFile(fields, "key");
+    const clientCa = optionalFile(fields, "clientCa");
+    const users = optionalFile(fields, "users");
     if ((certificate === undefined) !== (key === undefined)) fields.fail("key", "and certificate go together");
-    return certificate === undefined || key === undefined ? {} : { tls: { certificate, key } };
+    if (clientCa !== undefined && certificate === undefined)
+      fields.fail("clientCa", "needs a certificate of ours: it is TLS that asks");
+    return {
+      ...(certificate === undefined || key === undefined
+        ? {}
+        : { tls: { certificate, key, ...(clientCa === undefined ? {} : { clientCa }) } }),
+      ...(users === undefined ? {} : { users }),
+    };
   };
   const files = (fields: Fields, key: string, least: number): readonly string[] =>
     fields.list(key, (item, path) => (typeof item === "string" && item !== "" ? item : notFile(path)), least, 64);
@@ -119,8 +137,10 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
               transport,
               local: endpointIn(listener, "listen"),
               ...(publicHost === undefined ? {} : { publicHost }),
-              ...tls(listener),
+              ...security(listener),
             };
+            if (transport !== "tls" && found.tls?.clientCa !== undefined)
+              listener.fail("clientCa", "goes with transport tls: no browser shows certificates to WebSockets");
             if (transport === "tls" && found.tls === undefined) listener.fail("certificate", "is missing: TLS needs one");
             listener.finish();
             return found;
@@ -135,7 +155,7 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
           key,
           (item, path) => {
             const listener = definitionFields(item, path);
-            const found = { local: endpointIn(listener, "listen"), ...tls(listener) };
+            const found = { local: endpointIn(listener, "listen"), ...security(listener) };
             listener.finish();
             return found;
           },
@@ -180,7 +200,12 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
   root.finish();
   if (keys === undefined && certificates === undefined)
     root.fail("keys", "or certificates is missing: nobody could prove who it is");
-  for (const [index, { rekey, access }] of config.groups.entries()) {
+  for (const [index, { rekey, access, carrierIdentity }] of config.groups.entries()) {
+    if (
+      carrierIdentity === "same" &&
+      [...config.sip, ...config.rtsp].every(({ tls, users }) => (tls?.clientCa ?? users) === undefined)
+    )
+      root.fail(`groups[${index}].carrierIdentity`, "is same, and no listener has users or clientCa: nobody could join");
     if (rekey?.serverAddress !== undefined && config.control.local === undefined)
       root.fail(`groups[${index}].rekey.server`, "needs control.listen: reports come in there");
     for (const [rule, { issuer }] of access.entries())
@@ -239,8 +264,8 @@ export async function openGcksConfig(path: string, report: (line: string) => voi
       ...(certified === undefined ? {} : { keyPairs: [certified.keyPair.keyPair], issuers: certified.issuers }),
       ...(signer === undefined ? {} : { signer }),
       ...(credentials.size === 0 ? {} : { credentials }),
-      sip: config.sip.map(withTls),
-      rtsp: config.rtsp.map(withTls),
+      sip: config.sip.map(withSecrets),
+      rtsp: config.rtsp.map(withSecrets),
       control: config.control,
       ...(admin === undefined ? {} : { admin }),
     };
@@ -286,10 +311,24 @@ function readCredentialFile(path: string): CredentialData {
   }
 }
 
-function withTls<T extends { readonly tls?: TlsFiles }>({ tls, ...listener }: T) {
+/** A listener with what its files hold. @throws InvalidArgumentError */
+function withSecrets<T extends { readonly tls?: TlsFiles; readonly users?: string }>({ tls, users, ...listener }: T) {
+  const passwords =
+    users === undefined
+      ? undefined
+      : new Map(parseLines(readSecretFile(users), users, parseUser).map(({ name, password }) => [name, password]));
   return {
     ...listener,
-    ...(tls === undefined ? {} : { tls: { cert: readTextFile(tls.certificate), key: readSecretFile(tls.key) } }),
+    ...(tls === undefined
+      ? {}
+      : {
+          tls: {
+            cert: readTextFile(tls.certificate),
+            key: readSecretFile(tls.key),
+            ...(tls.clientCa === undefined ? {} : { clientCa: readTextFile(tls.clientCa) }),
+          },
+        }),
+    ...(passwords === undefined ? {} : { password: (user: string) => passwords.get(user) }),
   };
 }
 

@@ -20,7 +20,17 @@ import { describeError } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
 import { loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
-import { collectPsk, parseEndpoint, parseSeconds, parseUser, readPskFile, readTextFile, UsageError, type User } from "./options.js";
+import {
+  collectPsk,
+  parseEndpoint,
+  parseSeconds,
+  parseUser,
+  readPskFile,
+  readSecretFile,
+  readTextFile,
+  UsageError,
+  type User,
+} from "./options.js";
 import { readPublicKeyFile } from "./pem.js";
 import { describeProof, parseVersion } from "./play.js";
 
@@ -38,6 +48,8 @@ interface JoinFlags extends CredentialFlags {
   readonly rtsp: "1.0" | "2.0" | "auto";
   readonly user?: User;
   readonly ca?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
   readonly insecure?: true;
   readonly duration?: number;
   readonly json?: true;
@@ -75,6 +87,8 @@ export function joinCommand(): Command {
       "PEM certificates of the issuers to trust: in TLS instead of the system's, and for the key server's messages",
       readTextFile,
     )
+    .option("--tls-cert <file>", "PEM certificate chain that we show where TLS asks who we are", readTextFile)
+    .option("--tls-key <file>", "its private key, PEM", readSecretFile)
     .option("--insecure", "accept any certificate")
     .option("--duration <seconds>", "leave after this time", parseSeconds)
     .option("--json", "print what happens as JSON, one object a line")
@@ -97,6 +111,8 @@ Exit status: 0 left with a proof that the key server acknowledged, 1 refused or 
 async function join(uri: string, flags: JoinFlags): Promise<void> {
   checkCredentials(flags);
   const { identity, credential, policy } = await credentialOf(flags);
+  const { tlsCert: cert, tlsKey: key } = flags;
+  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--tls-cert and --tls-key go together");
   if (flags.tone === true && flags.in !== undefined) throw new UsageError("--tone or --in");
   const { joinGroup } = await loadGroup();
   const waiting = untilStopped(flags.duration);
@@ -123,6 +139,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     ...(flags.unicast === undefined ? {} : { unicast: flags.unicast }),
     ...(flags.user === undefined ? {} : { login: { user: flags.user.name, password: flags.user.password } }),
     ...(flags.ca === undefined ? {} : { ca: flags.ca }),
+    ...(cert === undefined || key === undefined ? {} : { clientCertificate: { cert, key } }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
     onState: (membership, reason) => {
       print("state", { state: membership.state, reason, ...factsOf(membership) }, `${membership.state}: ${reason}`);

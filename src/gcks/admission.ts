@@ -28,7 +28,7 @@ import {
   wipeCsb,
 } from "../mikey/index.js";
 import { type Store, ttlClassFor } from "../store/index.js";
-import type { RegistrationAnswer, RegistrationRequest } from "./contracts.js";
+import type { CarrierPeer, RegistrationAnswer, RegistrationRequest } from "./contracts.js";
 import { GcksRefusal } from "./errors.js";
 import type { Group } from "./group.js";
 
@@ -43,7 +43,7 @@ export interface AdmissionOptions
   /** Whether somebody may join any group at all. */
   readonly isKnown: (joiner: Joiner) => boolean;
   /** What somebody may do in a group; undefined where it may not join. */
-  readonly roleIn: (group: Group, joiner: Joiner, peer: RegistrationRequest["peer"]) => Promise<MemberRole | undefined>;
+  readonly roleIn: (group: Group, joiner: Joiner, peer: CarrierPeer) => Promise<MemberRole | undefined>;
   /** Whether somebody has been expelled since `roleIn` was asked, which may take as long as a user thinks. */
   readonly expelledSince: (group: Group, identity: string) => Promise<boolean>;
 }

@@ -12,14 +12,19 @@ export interface MemberChannel {
   close(): void;
 }
 
+/** Whom a carrier has at the other end. MIKEY proves by itself who registers; this is beside it. */
+export interface CarrierPeer {
+  readonly remote: Endpoint;
+  /** Who proved a password by Digest. */
+  readonly user?: string;
+  /** Whom the client certificate of TLS names. */
+  readonly certified?: readonly string[];
+}
+
 /** An I_MESSAGE that asks for membership in groups, and what the carrier knows of it. */
 export interface RegistrationRequest {
   readonly iMessage: Uint8Array;
-  readonly peer: {
-    /** Name that the carrier authenticated (Digest, TLS client certificate); says which credential is meant. */
-    readonly name?: string;
-    readonly remote: Endpoint;
-  };
+  readonly peer: CarrierPeer;
   /** Whether TLS protects the channel end to end. */
   readonly secure: boolean;
   /** Dialog or session: a repeated message is answered again only in the same one. */

@@ -15,6 +15,7 @@ import { createExpulsions, createReservations, type Expulsions, type Store, type
 import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, OVERLOAD, refusalOf } from "./admission.js";
 import type {
   AuditEvent,
+  CarrierPeer,
   Gcks,
   GcksMetrics,
   GroupDescription,
@@ -25,17 +26,14 @@ import type {
   RegistrationAnswer,
   RegistrationRequest,
 } from "./contracts.js";
-import { describeGroup, type GroupDefinition, roleFor } from "./definition.js";
+import { describeGroup, type GroupDefinition, isCarried, roleFor } from "./definition.js";
 import { GcksRefusal } from "./errors.js";
 import { type Counter, Group, type GroupContext } from "./group.js";
 import { RecentAnswers, Session, type SessionHost } from "./session.js";
 
 /** Who asks to join. */
-export interface JoinRequest {
+export interface JoinRequest extends CarrierPeer {
   readonly identity: string;
-  /** Name that the carrier authenticated. */
-  readonly name: string | undefined;
-  readonly remote: Endpoint;
   readonly group: string;
   /** What the definition of the group lets it do. */
   readonly role: MemberRole;
@@ -114,6 +112,8 @@ type MutableMetrics = { -readonly [K in Counter]: number };
 class Controller implements Gcks {
   readonly #options: GcksOptions;
   readonly #crypto: CryptoProvider;
+  /** Ours, in which users of Digest have short names. */
+  readonly #domain: string;
   readonly #expulsions: Expulsions;
   readonly #groups = new Map<string, Group>();
   readonly #answers: RecentAnswers;
@@ -141,6 +141,7 @@ class Controller implements Gcks {
   constructor(options: GcksOptions) {
     this.#options = options;
     this.#crypto = options.crypto ?? defaultCrypto;
+    this.#domain = (utf8Text(options.identity.data) ?? "").replace(/^sips?:[^@]*@/, "");
     const { store, outside, clock, timers, identity } = options;
     this.#answers = new RecentAnswers(clock, timers);
     this.#host = {
@@ -229,7 +230,7 @@ class Controller implements Gcks {
       this.#options.audit?.({
         at: this.#options.clock.now(),
         type: "refused",
-        ...(request.peer.name === undefined ? {} : { member: request.peer.name }),
+        ...memberOf(request.peer),
         detail: { from: request.peer.remote.host, code: causeCode(refusal) },
       });
       throw refusal;
@@ -363,14 +364,15 @@ class Controller implements Gcks {
     });
   }
 
-  async #roleIn(group: Group, joiner: Joiner, { name, remote }: RegistrationRequest["peer"]): Promise<MemberRole | undefined> {
+  async #roleIn(group: Group, joiner: Joiner, peer: CarrierPeer): Promise<MemberRole | undefined> {
     const { definition } = group;
     const { identity } = joiner;
     const role = this.#roleBy(definition, joiner);
+    if (definition.carrierIdentity === "same" && !isCarried(identity, peer, this.#domain)) return undefined;
     if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity))) return undefined;
     if (group.size >= definition.mostMembers)
       throw new GcksRefusal("gcks.overload", "the group is full", OVERLOAD, { retryAfter: 60 });
-    const answer = (await this.#options.authorise?.({ ...joiner, name, remote, group: definition.name, role })) ?? true;
+    const answer = (await this.#options.authorise?.({ ...joiner, ...peer, group: definition.name, role })) ?? true;
     if (answer === false) return undefined;
     return answer === true ? role : { send: role.send && answer.send, receive: role.receive && answer.receive };
   }
@@ -433,6 +435,12 @@ class Controller implements Gcks {
     if (group === undefined) throw new WatchwordError("gcks.unknown-group", `there is no group ${name}`);
     return group;
   }
+}
+
+/** Who was refused, as far as the carrier knows. */
+function memberOf({ user, certified = [] }: CarrierPeer): { readonly member?: string } {
+  const member = user ?? certified[0];
+  return member === undefined ? {} : { member };
 }
 
 function causeCode(refusal: GcksRefusal): string {

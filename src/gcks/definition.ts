@@ -14,7 +14,7 @@ import {
 } from "../gsa/index.js";
 import { isMulticast } from "../io/index.js";
 import { isSuiteName, type SrtpPolicy, suiteNames } from "../srtp/index.js";
-import type { GroupDescription, GroupStreamDescription } from "./contracts.js";
+import type { CarrierPeer, GroupDescription, GroupStreamDescription } from "./contracts.js";
 
 /** Who may join, and as what. */
 export interface AccessRule {
@@ -32,6 +32,8 @@ export interface GroupDefinition {
   readonly title?: string;
   /** The first rule that fits an identity says what it may do; nobody may who fits none. */
   readonly access: readonly AccessRule[];
+  /** `same`: who registers has to be whom SIP or RTSP authenticated, by Digest, a client certificate of TLS, or both where both are there. */
+  readonly carrierIdentity: "any" | "same";
   readonly streams: readonly GroupStreamDescription[];
   readonly data: readonly DataSaPolicy[];
   readonly rekey: Omit<RekeyPolicy, "verificationKey" | "tree"> | undefined;
@@ -84,6 +86,7 @@ export function readGroupDefinition(value: unknown, path = "group"): GroupDefini
     ...(title === undefined ? {} : { title }),
     ...(owner === undefined ? {} : { owner }),
     access: root.list("members", readRule, 1, 10_000),
+    carrierIdentity: root.choice("carrierIdentity", ["any", "same"], "any"),
     streams,
     data,
     rekey,
@@ -155,6 +158,16 @@ export function roleFor(
   vouches: (issuer: string) => boolean,
 ): MemberRole | undefined {
   return access.find((rule) => rule.identity.test(identity) && (rule.issuer === undefined || vouches(rule.issuer)))?.role;
+}
+
+/**
+ * Whether the carrier knows the peer by an identity. A user of Digest is `sip:alice@example.org`, `alice@example.org`, or, in the key
+ * server's own domain, `alice`.
+ */
+export function isCarried(identity: string, { user, certified }: CarrierPeer, domain: string): boolean {
+  if (user === undefined && certified === undefined) return false;
+  const proved = user === undefined || [user, `sip:${user}`, `sip:${user}@${domain}`].includes(identity);
+  return proved && (certified === undefined || certified.includes(identity));
 }
 
 function readRule(value: unknown, path: string): AccessRule {

@@ -78,6 +78,8 @@ export interface ChannelInfo {
   readonly remote: Endpoint;
   /** True where TLS protects the stream end to end; keys in the clear are acceptable nowhere else. */
   readonly secure: boolean;
+  /** Whom the peer's certificate names, where TLS asked for one and found it good. */
+  readonly certified?: readonly string[];
 }
 
 /** A reliable, ordered octet stream. */

@@ -12,8 +12,18 @@ export interface StreamOptions {
   readonly ca?: string | readonly string[];
   /** Accept any certificate. The channel is then private only against a listener that does not interfere. Default false. */
   readonly insecure?: boolean;
+  /** PEM certificate chain and private key, shown where the listener asks who we are. */
+  readonly clientCertificate?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
   /** Milliseconds until a connection, TLS included, has to stand. Default 10 000. */
   readonly connectTimeout?: number;
+}
+
+/** What a TLS listener shows, and whom it takes. */
+export interface ListenerTls {
+  readonly cert: string | Uint8Array;
+  readonly key: string | Uint8Array;
+  /** PEM certificates of the issuers of clients' certificates: who has none of theirs is not let in. Default: nobody is asked for one. */
+  readonly clientCa?: string;
 }
 
 /** What a listener needs. */
@@ -22,7 +32,7 @@ export interface StreamListenerOptions {
   /** 0 picks a free port. */
   readonly port: number;
   /** PEM certificate chain and private key; with them every stream is TLS (1.2 or later). */
-  readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
+  readonly tls?: ListenerTls;
   /** Most connections at a time; further ones are closed at once. Default 1000. */
   readonly maxConnections?: number;
   readonly onStream: (stream: Stream) => void;
@@ -96,6 +106,7 @@ function tlsOptions(remote: Endpoint, options: StreamOptions & { readonly server
     servername: isIP(serverName) === 0 ? serverName : "",
     rejectUnauthorized: options.insecure !== true,
     minVersion: "TLSv1.2" as const,
+    ...(options.clientCertificate === undefined ? {} : pemOf(options.clientCertificate)),
     ...(options.ca === undefined ? {} : { ca: typeof options.ca === "string" ? options.ca : [...options.ca] }),
   };
 }
@@ -106,7 +117,9 @@ function tlsOptions(remote: Endpoint, options: StreamOptions & { readonly server
  * `node.tls-credentials` when certificate and key cannot be used, `node.io`
  */
 export async function createStreamListener(options: StreamListenerOptions): Promise<StreamListener> {
-  const listener = new SocketListener(options);
+  // ASN.1 is read where there are certificates, and nowhere else.
+  const x509 = options.tls?.clientCa === undefined ? undefined : await import("../crypto/x509/index.js");
+  const listener = new SocketListener(options, x509 && ((der) => x509.readCertificate(der).identities));
   await listener.listen();
   return listener;
 }
@@ -118,7 +131,11 @@ class SocketListener implements StreamListener {
   readonly #sockets = new Set<Socket>();
   readonly #streams = new Set<SocketStream>();
 
-  constructor(options: StreamListenerOptions) {
+  readonly #namesIn: ((certificate: Uint8Array) => readonly string[]) | undefined;
+
+  /** @param namesIn where clients show certificates: whom one names */
+  constructor(options: StreamListenerOptions, namesIn: ((certificate: Uint8Array) => readonly string[]) | undefined) {
+    this.#namesIn = namesIn;
     this.local = { host: options.host, port: options.port };
     this.#options = options;
     this.#server = options.tls === undefined ? createServer() : this.#createTls(options.tls);
@@ -130,10 +147,7 @@ class SocketListener implements StreamListener {
   }
 
   #createTls(tls: NonNullable<StreamListenerOptions["tls"]>): Server {
-    const credentials = {
-      cert: typeof tls.cert === "string" ? tls.cert : Buffer.from(tls.cert),
-      key: typeof tls.key === "string" ? tls.key : Buffer.from(tls.key),
-    };
+    const credentials = { ...pemOf(tls), ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }) };
     try {
       createSecureContext(credentials);
     } catch (error) {
@@ -142,7 +156,8 @@ class SocketListener implements StreamListener {
         error instanceof Error && /mismatch/i.test(error.message) ? "they do not belong together" : "not readable as PEM";
       throw new WatchwordError("node.tls-credentials", `TLS certificate and key: ${code}`);
     }
-    return createTlsServer({ ...credentials, minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_TIMEOUT });
+    const asking = tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true };
+    return createTlsServer({ ...credentials, ...asking, minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_TIMEOUT });
   }
 
   listen(): Promise<void> {
@@ -167,7 +182,18 @@ class SocketListener implements StreamListener {
   }
 
   #accept(socket: Socket): void {
-    const stream = new SocketStream(socket);
+    let certified: readonly string[] | undefined;
+    if (this.#namesIn !== undefined) {
+      try {
+        const certificate = (socket as TLSSocket).getPeerX509Certificate();
+        certified = certificate && this.#namesIn(plainOctets(certificate.raw));
+      } catch (error) {
+        if (!(error instanceof WatchwordError)) throw error;
+      }
+      // Good for TLS, and yet none that can be read: it names nobody.
+      certified ??= [];
+    }
+    const stream = new SocketStream(socket, certified);
     this.#streams.add(stream);
     socket.once("close", () => this.#streams.delete(stream));
     this.#options.onStream(stream);
@@ -193,6 +219,13 @@ class SocketListener implements StreamListener {
       if (this.#streams.size === 0) for (const socket of this.#sockets) socket.destroy();
     });
   }
+}
+
+function pemOf({ cert, key }: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }) {
+  return {
+    cert: typeof cert === "string" ? cert : Buffer.from(cert),
+    key: typeof key === "string" ? key : Buffer.from(key),
+  };
 }
 
 /** An IPv4 address that a dual-stack socket wrote as IPv6 (RFC 4291 §2.5.5.2) is itself again. */
@@ -223,13 +256,14 @@ class SocketStream implements Stream {
   /** Whether something was written in this turn of the event loop. */
   #wrote = false;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, certified?: readonly string[]) {
     this.#socket = socket;
     const remote = { host: plainHost(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
     this.channel = {
       local: { host: plainHost(socket.localAddress ?? ""), port: socket.localPort ?? 0 },
       remote,
       secure: socket instanceof TLSSocket,
+      ...(certified === undefined ? {} : { certified }),
     };
     socket.setNoDelay(true);
     socket.pause();

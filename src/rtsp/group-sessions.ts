@@ -16,7 +16,7 @@ import { parseRtspUri } from "./uri.js";
 /** A key server whose groups are served: the group `blue` at the path `/blue`. */
 export interface GroupPresentations {
   readonly gcks: Gcks;
-  /** Who may see descriptions and register; says the name that a credential is looked for by. Without it, anybody may try. */
+  /** Who may see descriptions and register. Without it, anybody may try. */
   readonly authenticator?: Authenticator;
 }
 
@@ -226,14 +226,14 @@ export class GroupSessions {
     user: string | undefined,
   ): Promise<Uint8Array> {
     const { connection } = session;
-    const { remote, secure } = connection.stream.channel;
+    const { remote, secure, certified } = connection.stream.channel;
     const before = session.channel;
     const channel = this.#createChannel(session);
     session.channel = channel;
     try {
       const { response, session: member } = await this.#options.gcks.register({
         iMessage,
-        peer: { remote, ...(user === undefined ? {} : { name: user }) },
+        peer: { remote, ...(user === undefined ? {} : { user }), ...(certified === undefined ? {} : { certified }) },
         secure,
         scope: session.id,
         streams: description.streams.length,

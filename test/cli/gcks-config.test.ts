@@ -29,6 +29,12 @@ describe("the configuration of a key server", () => {
     const everything = EXAMPLE.replace(/^( *)# (?=(?:- \{|expulsions:|credential:|period:|certificates:|modes:|server:))/gm, "$1");
     const config = parseGcksConfig(everything, "/etc/watchword");
     expect(config.sip.map(({ transport }) => transport)).toEqual(["udp", "tls", "ws"]);
+    expect(config.sip[1]?.tls).toEqual({
+      certificate: "/etc/watchword/cert.pem",
+      key: "/etc/watchword/key.pem",
+      clientCa: "/etc/watchword/ca.pem",
+    });
+    expect(config.rtsp.map(({ users }) => users)).toEqual([undefined, "/etc/watchword/users.txt"]);
     expect(config.outside).toBe("/etc/watchword/expulsions.db");
     expect(config.groups[0]?.rekey?.serverAddress).toBe("udp://gcks.example.org:2269");
     expect(config.credentials.get("blue")).toBe("/etc/watchword/blue.credential");
@@ -66,6 +72,10 @@ describe("the configuration of a key server", () => {
     ['listen: "127.0.0.1:5060"', 'listen: "127.0.0.1:70000"', "config.sip[0].listen"],
     ["transport: udp", "transport: sctp", "config.sip[0].transport"],
     ["transport: udp", "transport: tls", "config.sip[0].certificate"],
+    ["transport: udp", "transport: ws, certificate: a, key: b, clientCa: c", "config.sip[0].clientCa goes with transport tls"],
+    ["transport: udp", "transport: udp, clientCa: c", "config.sip[0].clientCa needs a certificate of ours"],
+    ["carrierIdentity: any", "carrierIdentity: some", "config.groups[0].carrierIdentity is one of any, same"],
+    ["carrierIdentity: any", "carrierIdentity: same", "carrierIdentity is same, and no listener has users or clientCa"],
     ["key: { file: store.key }", "key: { file: store.key, environment: KEY }", "config.store.key names a file or"],
     ["port: 5004", "port: 5005", "config.groups[0].streams[0].port"],
     ["role: both", "role: boss", "config.groups[0].members[0].role"],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { describeGroup, groupPolicies, readGroupDefinition, roleFor } from "../../src/gcks/definition.js";
+import { describeGroup, groupPolicies, isCarried, readGroupDefinition, roleFor } from "../../src/gcks/definition.js";
 import { decodeGroupPolicies, encodeGroupPolicies } from "../../src/gsa/index.js";
 
 const good = (changes: Record<string, unknown> = {}): Record<string, unknown> => ({
@@ -44,6 +44,24 @@ describe("the definition of a group", () => {
     expect(roleFor(definition, "sip:bob@example.org", nobody)).toEqual({ send: false, receive: true });
     expect(roleFor(definition, "sip:bob@example.org.evil", nobody)).toBeUndefined();
     expect(roleFor(definition, "xsip:bob@exampleXorg", nobody)).toBeUndefined();
+  });
+
+  it.each<[string, { user?: string; certified?: readonly string[] }, boolean]>([
+    ["nobody", {}, false],
+    ["a user of our domain", { user: "alice" }, true],
+    ["a user with a domain", { user: "alice@example.org" }, true],
+    ["a user by URI", { user: "sip:alice@example.org" }, true],
+    ["another user", { user: "bob" }, false],
+    ["a user of another domain", { user: "alice@example.com" }, false],
+    ["a certificate", { certified: ["sip:bob@example.org", "sip:alice@example.org"] }, true],
+    ["another certificate", { certified: ["sip:bob@example.org"] }, false],
+    ["a certificate that names nobody", { certified: [] }, false],
+    ["both", { user: "alice", certified: ["sip:alice@example.org"] }, true],
+    ["both, one of another", { user: "alice", certified: ["sip:bob@example.org"] }, false],
+    ["both, the other of another", { user: "bob", certified: ["sip:alice@example.org"] }, false],
+  ])("knows Alice by what her carrier authenticated: %s", (_what, peer, expected) => {
+    const remote = { host: "192.0.2.1", port: 5060 };
+    expect(isCarried("sip:alice@example.org", { remote, ...peer }, "example.org")).toBe(expected);
   });
 
   it.each<[string, Record<string, unknown>, string]>([

@@ -1,28 +1,29 @@
 import type { AuditEvent, Gcks, GcksOptions, GroupDefinition } from "../../gcks/index.js";
 import type { Endpoint, Logger } from "../../io/index.js";
 import type { Store } from "../../store/index.js";
+import type { ListenerTls } from "../streams.js";
 
-/** PEM certificate chain and private key of a listener. */
-export interface ListenerCredentials {
-  readonly cert: string | Uint8Array;
-  readonly key: string | Uint8Array;
+/** How a listener finds out who registers, beneath MIKEY's own proof. */
+export interface CarrierAuthentication {
+  /** Asks by Digest: the password of a user. By SIP with MD5, which is what sip.js has. */
+  readonly password?: (user: string) => string | undefined;
 }
 
 /** Where members register by SIP. `udp` takes TCP on the same port, and sends registrations there (docs/protocol.md §23.2). */
-export interface SipListenerOptions {
+export interface SipListenerOptions extends CarrierAuthentication {
   readonly transport: "udp" | "tcp" | "tls" | "ws";
   /** Port 0 picks a free one. */
   readonly local: Endpoint;
   /** The host that members reach us by, where it is not the one we listen on. */
   readonly publicHost?: string;
-  /** Needed for `tls`; with them `ws` is WSS. */
-  readonly tls?: ListenerCredentials;
+  /** Needed for `tls`, which may ask for certificates of clients; with a certificate `ws` is WSS. */
+  readonly tls?: ListenerTls;
 }
 
 /** Where members register by RTSP, or RTSPS with `tls`. */
-export interface RtspListenerOptions {
+export interface RtspListenerOptions extends CarrierAuthentication {
   readonly local: Endpoint;
-  readonly tls?: ListenerCredentials;
+  readonly tls?: ListenerTls;
 }
 
 /** How rekey messages leave. */

@@ -270,9 +270,21 @@ class Joined implements JoinedGroup {
   }
 }
 
-async function rtspWay({ uri, rtspVersion, login, ca, insecure, connectTimeout }: JoinGroupOptions): Promise<Way> {
+async function rtspWay({
+  uri,
+  rtspVersion,
+  login,
+  ca,
+  insecure,
+  connectTimeout,
+  clientCertificate,
+}: JoinGroupOptions): Promise<Way> {
   const { host, port, secure } = parseRtspUri(uri);
-  const tls = { ...(ca === undefined ? {} : { ca }), ...(insecure === undefined ? {} : { insecure }) };
+  const tls = {
+    ...(ca === undefined ? {} : { ca }),
+    ...(insecure === undefined ? {} : { insecure }),
+    ...(clientCertificate === undefined ? {} : { clientCertificate }),
+  };
   const carrier = createRtspMemberCarrier({
     url: uri,
     connect: () => connectStream({ host, port }, { ...tls, ...(connectTimeout === undefined ? {} : { connectTimeout }), secure }),
@@ -298,7 +310,7 @@ async function rtspWay({ uri, rtspVersion, login, ca, insecure, connectTimeout }
 }
 
 async function sipWay(options: JoinGroupOptions): Promise<Way> {
-  const { uri, identity, login, role, streams = [AUDIO], ca, insecure, connectTimeout } = options;
+  const { uri, identity, login, role, streams = [AUDIO], ca, insecure, connectTimeout, clientCertificate } = options;
   const target = addressOf(uri);
   const name = decodeURIComponent(target.user ?? "");
   if (name === "") throw new WatchwordError("node.sip-address", `${partyOf(uri)} names no group: sip:group@host`);
@@ -319,6 +331,7 @@ async function sipWay(options: JoinGroupOptions): Promise<Way> {
       tls: {
         ...(ca === undefined ? {} : { ca }),
         ...(insecure === undefined ? {} : { insecure }),
+        ...(clientCertificate === undefined ? {} : { clientCertificate }),
         ...(connectTimeout === undefined ? {} : { connectTimeout }),
       },
       // Who listens nowhere is reached by the connection that it keeps.

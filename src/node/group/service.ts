@@ -8,7 +8,7 @@ import { systemClock, systemTimers } from "../time.js";
 import { startAdminServer } from "./admin.js";
 import type { GcksService, GcksServiceOptions } from "./contracts.js";
 import { openControlSockets } from "./control.js";
-import { startSipGroupServer } from "./sip-server.js";
+import { createCarrierAuthenticator, startSipGroupServer } from "./sip-server.js";
 
 /**
  * Starts a key server: one controller behind every SIP and RTSP listener, its control groups, and its administration.
@@ -38,18 +38,20 @@ export async function startGcksService(options: GcksServiceOptions): Promise<Gck
     });
     closers.push(() => gcks.close());
     sockets.onReport = (datagram, from) => gcks.receiveDatagram(datagram, from);
+    // The realm of Digest is the key server's domain: users have their names in it.
+    const realm = identity.replace(/^sips?:[^@]*@/, "");
     const sipUris: string[] = [];
     for (const listener of sip) {
-      const server = await startSipGroupServer(listener, gcks, logger);
+      const server = await startSipGroupServer(listener, gcks, realm, logger);
       closers.push(() => server.close());
       sipUris.push(server.uri);
     }
     const rtspUrls: string[] = [];
-    for (const { local, tls } of rtsp) {
+    for (const { local, tls, password } of rtsp) {
       const server = await startRtspService({
         ...local,
         presentations: [],
-        groups: { gcks },
+        groups: { gcks, ...(password === undefined ? {} : { authenticator: createCarrierAuthenticator(realm, password) }) },
         logger,
         ...(tls === undefined ? {} : { tls }),
       });

@@ -2,10 +2,12 @@ import { WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto } from "../../crypto/index.js";
 import type { Gcks } from "../../gcks/index.js";
 import type { Logger } from "../../io/index.js";
+import { type Authenticator, createAuthenticator, type DigestAlgorithm } from "../../rtsp/index.js";
 import { createGroupInvitations } from "../../sip/sipjs/index.js";
 import { formatEndpoint } from "../datagrams.js";
 import { guardSession } from "../sip/sipjs-defects.js";
 import { createSipStack } from "../sip/stack.js";
+import { systemClock } from "../time.js";
 import type { SipListenerOptions } from "./contracts.js";
 
 /** A SIP listener of a key server. */
@@ -18,14 +20,23 @@ export interface SipGroupServer {
  * Starts a user agent that answers for a key server.
  * @throws (rejects) WatchwordError `node.sip-transport`, and those of the sockets
  */
-export async function startSipGroupServer(options: SipListenerOptions, gcks: Gcks, logger: Logger): Promise<SipGroupServer> {
-  const { transport, local, publicHost, tls } = options;
+export async function startSipGroupServer(
+  options: SipListenerOptions,
+  gcks: Gcks,
+  realm: string,
+  logger: Logger,
+): Promise<SipGroupServer> {
+  const { transport, local, publicHost, tls, password } = options;
   if (transport === "tls" && tls === undefined)
     throw new WatchwordError("node.sip-transport", "a TLS listener needs a certificate and its key");
+  // sip.js answers MD5 alone, and the first challenge.
+  const authenticator = password === undefined ? undefined : createCarrierAuthenticator(realm, password, ["MD5"]);
   const invitations = createGroupInvitations({
     gcks,
     host: () => stack.transport.address?.host ?? local.host,
     sessionId: randomDigits,
+    ...(authenticator === undefined ? {} : { authenticate: (request) => authenticator.check(request) }),
+    ...(tls?.clientCa === undefined ? {} : { certified: (via) => stack.transport.certifiedBy(via) }),
     logger,
   });
   const stack = createSipStack({
@@ -59,6 +70,22 @@ export async function startSipGroupServer(options: SipListenerOptions, gcks: Gck
       stack.userAgent.userAgentCore.dispose();
     },
   };
+}
+
+/** Digest for who registers. A password is worth little without the key that MIKEY asks for, so counted digests are all that is taken. */
+export function createCarrierAuthenticator(
+  realm: string,
+  password: (user: string) => string | undefined,
+  algorithms?: readonly DigestAlgorithm[],
+): Authenticator {
+  return createAuthenticator({
+    realm,
+    password,
+    crypto: defaultCrypto,
+    clock: systemClock,
+    withoutQop: false,
+    ...(algorithms === undefined ? {} : { algorithms }),
+  });
 }
 
 /** For o= lines (RFC 4566 §5.2). */

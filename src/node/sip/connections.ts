@@ -11,6 +11,8 @@ export interface SipConnection {
   readonly transport: string;
   readonly local: Endpoint;
   readonly remote: Endpoint;
+  /** Whom the peer's certificate names, where TLS asked for one. */
+  readonly certified?: readonly string[] | undefined;
   /** @throws WatchwordError `node.sip-closed`, `node.sip-overflow` where the peer does not read */
   send(octets: Uint8Array): void;
   /** Ends gracefully. */
@@ -48,6 +50,7 @@ class StreamConnection implements SipConnection {
   readonly transport: string;
   readonly local: Endpoint;
   readonly remote: Endpoint;
+  readonly certified: readonly string[] | undefined;
   readonly #stream: Stream;
   readonly #user: SipConnectionUser;
   readonly #options: SipConnectionOptions;
@@ -62,6 +65,7 @@ class StreamConnection implements SipConnection {
     this.transport = stream.channel.secure ? "TLS" : "TCP";
     this.local = stream.channel.local;
     this.remote = stream.channel.remote;
+    this.certified = stream.channel.certified;
     this.#stream = stream;
     this.#user = user;
     this.#options = options;

@@ -139,6 +139,11 @@ export function contentLengthOf({ headers }: SipMessage): number | undefined {
 export function topVia({ headers }: SipMessage): Via {
   const value = headerOf(headers, "via");
   if (value === undefined) throw malformed("it has no Via");
+  return firstVia(value);
+}
+
+/** The first of the values of a Via header field. @throws WatchwordError `node.sip-message` */
+export function firstVia(value: string): Via {
   return parseVia(splitFirst(value)[0]);
 }
 

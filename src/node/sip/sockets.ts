@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import type { DatagramsFactory, Endpoint, Stream, StreamFactory, Timers } from "../../io/index.js";
 import { createDatagramsFactory } from "../datagrams.js";
 import { nodeError } from "../errors.js";
-import { createStreamFactory, createStreamListener, type StreamOptions } from "../streams.js";
+import { createStreamFactory, createStreamListener, type ListenerTls, type StreamOptions } from "../streams.js";
 import { systemTimers } from "../time.js";
 import { connectWebSocket, listenWebSocket, type WebSocketChannel } from "./web-socket.js";
 
@@ -28,7 +28,7 @@ export interface SipListener {
 /** How TLS and WebSocket connections are checked, and what a TLS listener shows. */
 export interface SipTlsOptions extends StreamOptions {
   /** PEM certificate chain and private key of the listener. */
-  readonly credentials?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
+  readonly credentials?: ListenerTls;
 }
 
 /** Most connections that a listener holds at a time. */

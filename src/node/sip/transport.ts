@@ -6,6 +6,7 @@ import { createStreamConnection, createWebSocketConnection, type SipConnection, 
 import {
   contentLengthOf,
   encodeSipMessage,
+  firstVia,
   headerOf,
   parseSipMessage,
   type SipMessage,
@@ -159,6 +160,15 @@ export class SipTransport implements Transport {
 
   get statistics(): SipTransportStatistics {
     return { dropped: this.#dropped, repetitions: this.#retransmission.repetitions, connections: this.#connections.size };
+  }
+
+  /**
+   * Whom the client certificate names of the TLS connection that a request came by.
+   * @param via the request's Via, as sip.js has it
+   * @throws WatchwordError `node.sip-message`
+   */
+  certifiedBy(via: string): readonly string[] | undefined {
+    return this.#connections.get(viaParameter(firstVia(via), CONNECTION_PARAMETER) ?? "")?.certified;
   }
 
   isConnected(): boolean {

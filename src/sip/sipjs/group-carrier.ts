@@ -143,6 +143,8 @@ class Carrier implements SipMemberCarrier {
   #session: Inviter | undefined;
   #handler: OfferHandler | undefined;
   #method: MemberMethod = "MESSAGE";
+  /** Ends the wait for the answer to an INVITE. */
+  #abandon: ((error: Error) => void) | undefined;
   /** We hang up, or have. */
   #leaving = false;
 
@@ -193,6 +195,7 @@ class Carrier implements SipMemberCarrier {
   }
 
   disconnected(): void {
+    this.#abandon?.(new WatchwordError("sip.group-answer", "the connection ended before the key server answered"));
     this.#lost();
   }
 
@@ -224,6 +227,7 @@ class Carrier implements SipMemberCarrier {
     this.#leaving = false;
     this.#watch(session);
     await new Promise<void>((resolve, reject) => {
+      this.#abandon = reject;
       session.stateChange.addListener((state) => {
         if (state === "Established") resolve();
         // A refusal comes a moment later, with its status.
@@ -239,6 +243,8 @@ class Carrier implements SipMemberCarrier {
         onRedirect: refused,
       };
       session.invite({ requestDelegate }).catch(reject);
+    }).finally(() => {
+      this.#abandon = undefined;
     });
     this.#session = session;
     this.#handler = handler;

@@ -1,7 +1,7 @@
 /** A key server behind sip.js: INVITE registers, MESSAGE and INFO go both ways, BYE leaves (docs/protocol.md §23.2). */
 import type { BodyAndContentType, Bye, Core, Info, Invitation, Message, Session, SessionDescriptionHandler } from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
-import { type Gcks, GcksRefusal, type MemberChannel, type MemberSession } from "../../gcks/index.js";
+import { type CarrierPeer, type Gcks, GcksRefusal, type MemberChannel, type MemberSession } from "../../gcks/index.js";
 import { type Logger, silentLogger } from "../../io/index.js";
 import {
   formatGroupAnswer,
@@ -26,8 +26,26 @@ export interface GroupInvitationsOptions {
   readonly sessionId: () => string;
   /** Where an INVITE that came by UDP is sent instead, from its Request-URI; default: the same with `;transport=tcp`. */
   readonly redirect?: (uri: string) => string;
+  /** Asks who sends an INVITE, by Digest (RFC 3261 §22.2). Default: nobody is asked. */
+  readonly authenticate?: (request: InviteAuthentication) => InviteVerdict;
+  /** Whom the client certificate names of the TLS connection that a request came by. @param via its topmost Via */
+  readonly certified?: (via: string) => readonly string[] | undefined;
   readonly logger?: Logger;
 }
+
+/** An INVITE as far as Digest looks at it. */
+export interface InviteAuthentication {
+  readonly method: "INVITE";
+  /** The Request-URI as it came. */
+  readonly uri: string;
+  readonly authorization: string | undefined;
+  readonly secure: boolean;
+}
+
+/** Who sent it, or the values of WWW-Authenticate by which it is asked. */
+export type InviteVerdict =
+  | { readonly ok: true; readonly user: string }
+  | { readonly ok: false; readonly challenges: readonly string[] };
 
 /** What a user agent needs to be a key server. */
 export interface GroupInvitations {
@@ -55,14 +73,19 @@ export function createGroupInvitations(options: GroupInvitationsOptions): GroupI
       return dialogs.size;
     },
     onInvite(invitation) {
-      if (viaOf(invitation).transport === "UDP") {
+      if (viaOf(invitation.request).transport === "UDP") {
         // The answer is too long for UDP, and nothing is worth a key exchange before it is known that it can arrive.
         const uri = invitation.request.ruri?.toString() ?? "";
         const contact = (options.redirect ?? throughTcp)(uri);
         invitation.reject({ statusCode: 302, extraHeaders: [`Contact: <${contact}>`] }).catch(() => undefined);
         return;
       }
-      const dialog = new MemberDialog(invitation, options);
+      const asked = authenticate(invitation.request, options);
+      if (!asked.ok) {
+        invitation.reject({ statusCode: 401, extraHeaders: challengesOf(asked) }).catch(() => undefined);
+        return;
+      }
+      const dialog = new MemberDialog(invitation, asked, options);
       dialogs.set(invitation, dialog);
       invitation.stateChange.addListener((state) => {
         if (state === "Terminated") dialogs.delete(invitation);
@@ -73,7 +96,7 @@ export function createGroupInvitations(options: GroupInvitationsOptions): GroupI
 }
 
 /** Where the INVITE came from, as the transport noted it (RFC 3261 §18.2.1, RFC 3581). */
-function viaOf({ request }: Invitation): { readonly transport: string; readonly host: string; readonly port: number } {
+function viaOf(request: Core.IncomingRequestMessage): { readonly transport: string; readonly host: string; readonly port: number } {
   const via = request.getHeader("Via") ?? "";
   const match = VIA.exec(via);
   const parameter = (name: string): string | undefined => new RegExp(`;\\s*${name}=([^;,\\s]+)`, "i").exec(via)?.[1];
@@ -84,6 +107,39 @@ function viaOf({ request }: Invitation): { readonly transport: string; readonly 
   };
 }
 
+type Asked =
+  | { readonly ok: true; readonly peer: CarrierPeer; readonly secure: boolean }
+  | { readonly ok: false; readonly challenges: readonly string[] };
+
+/** Who sends an INVITE or re-INVITE, as far as it is asked. */
+function authenticate(
+  request: Core.IncomingRequestMessage,
+  { authenticate: ask, certified: certifiedBy }: GroupInvitationsOptions,
+): Asked {
+  const { transport, host, port } = viaOf(request);
+  // Beyond a proxy nobody knows how it goes on, and its certificate is not the member's.
+  const direct = request.getHeaders("Via").length === 1;
+  const secure = direct && (transport === "TLS" || transport === "WSS");
+  const uri = /^INVITE (\S+) /.exec(request.data)?.[1] ?? "";
+  const verdict = ask?.({ method: "INVITE", uri, authorization: request.getHeader("Authorization"), secure });
+  if (verdict?.ok === false) return verdict;
+  const certified = certifiedBy?.(request.getHeader("Via") ?? "");
+  return {
+    ok: true,
+    secure,
+    peer: {
+      remote: { host, port },
+      ...(verdict === undefined ? {} : { user: verdict.user }),
+      // A member that is behind somebody who has a certificate has shown none.
+      ...(certified === undefined ? {} : { certified: direct ? certified : [] }),
+    },
+  };
+}
+
+function challengesOf({ challenges }: { readonly challenges: readonly string[] }): string[] {
+  return challenges.map((challenge) => `WWW-Authenticate: ${challenge}`);
+}
+
 function throughTcp(uri: string): string {
   return `${uri.replace(/;transport=[^;?>]*/gi, "")};transport=tcp`;
 }
@@ -92,6 +148,8 @@ function throughTcp(uri: string): string {
 class MemberDialog implements SessionDescriptionHandler {
   /** Why the last offer was refused. */
   refusal: SipRefusal | undefined;
+  /** Who sent it. */
+  #sender: Extract<Asked, { ok: true }>;
   readonly #session: Invitation;
   readonly #options: GroupInvitationsOptions;
   readonly #logger: Logger;
@@ -108,8 +166,9 @@ class MemberDialog implements SessionDescriptionHandler {
   /** Ended by a BYE, or by us. */
   #over = false;
 
-  constructor(session: Invitation, options: GroupInvitationsOptions) {
+  constructor(session: Invitation, sender: Extract<Asked, { ok: true }>, options: GroupInvitationsOptions) {
     this.#session = session;
+    this.#sender = sender;
     this.#options = options;
     this.#logger = options.logger ?? silentLogger;
     this.#sessionId = options.sessionId();
@@ -123,7 +182,11 @@ class MemberDialog implements SessionDescriptionHandler {
       onMessage: (message) => this.#message(message),
       onInfo: (info) => this.#message(info),
     };
-    hookReinvite(session, () => this);
+    hookReinvite(
+      session,
+      () => this,
+      (request) => this.#ask(request),
+    );
     session.stateChange.addListener((state) => {
       if (state === "Terminated") this.#terminated();
     });
@@ -135,7 +198,6 @@ class MemberDialog implements SessionDescriptionHandler {
 
   async setDescription(sdp: string): Promise<void> {
     const { request } = this.#session;
-    const { host, port, transport } = viaOf(this.#session);
     this.refusal = undefined;
     const before = this.#channel;
     const channel = this.#createChannel();
@@ -144,9 +206,8 @@ class MemberDialog implements SessionDescriptionHandler {
       const offer = readGroupOffer(sdp);
       const { groups, response, session } = await this.#options.gcks.register({
         iMessage: offer.iMessage,
-        peer: { remote: { host, port } },
-        // Beyond a proxy nobody knows how it goes on.
-        secure: (transport === "TLS" || transport === "WSS") && request.getHeaders("Via").length === 1,
+        peer: this.#sender.peer,
+        secure: this.#sender.secure,
         scope: `${request.callId} ${request.fromTag}`,
         streams: offer.lines.length,
         channel,
@@ -198,6 +259,14 @@ class MemberDialog implements SessionDescriptionHandler {
       this.#logger.warn("INVITE failed", { callId: this.#session.request.callId, error: String(error) });
     this.#member?.lost();
     if (isInvitationToAnswer(this.#session)) this.#session.reject({ statusCode: 488 }).catch(() => undefined);
+  }
+
+  /** A re-INVITE registers as an INVITE does, and whoever sends it is asked likewise. */
+  #ask(request: Core.IncomingInviteRequest): boolean {
+    const asked = authenticate(request.message, this.#options);
+    if (asked.ok) this.#sender = asked;
+    else request.reject({ statusCode: 401, extraHeaders: challengesOf(asked) });
+    return asked.ok;
   }
 
   #createChannel(): MemberChannel {

@@ -173,11 +173,19 @@ function hookByeReceived(session: Session, internals: Internals, current: () => 
   };
 }
 
-/** A refused re-INVITE says why: sip.js sends a bare 488. */
-export function hookReinvite(session: Session, current: () => Pick<SessionHandler, "refusal">): void {
+/**
+ * A refused re-INVITE says why: sip.js sends a bare 488.
+ * @param admit is asked first; where it says false it has answered
+ */
+export function hookReinvite(
+  session: Session,
+  current: () => Pick<SessionHandler, "refusal">,
+  admit: (request: Core.IncomingInviteRequest) => boolean = () => true,
+): void {
   const internals = session as unknown as Internals;
   const receive = internals.onInviteRequest;
   internals.onInviteRequest = function inviteRequest(this: Session, request) {
+    if (!admit(request)) return;
     const handler = current();
     handler.refusal = undefined;
     const reject = request.reject.bind(request);
