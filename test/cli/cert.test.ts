@@ -1,36 +1,13 @@
-import { execFile } from "node:child_process";
 import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
 import { formatPem, parsePem } from "../../src/crypto/index.js";
 import { issueRevocationList, readCertificate } from "../../src/crypto/x509/index.js";
 import { nodeCrypto } from "../../src/node/index.js";
+import { createProgram } from "./program.js";
 
-const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
-const folder = mkdtempSync(join(tmpdir(), "watchword-cert-"));
-afterAll(() => rmSync(folder, { recursive: true }));
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(...args: readonly string[]): Promise<Outcome> {
-  return new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, ...args], { cwd: folder }, (_error, stdout, stderr) => {
-      done({ code: child.exitCode, stdout, stderr });
-    });
-  });
-}
-
-async function succeed(...args: readonly string[]): Promise<string> {
-  const outcome = await run(...args);
-  expect(outcome.code, outcome.stderr).toBe(0);
-  return outcome.stdout;
-}
+const { folder, run, succeed } = createProgram("cert");
 
 const text = (name: string): string => readFileSync(join(folder, name), "utf8");
 const ISSUE = ["cert", "issue", "--ca", "ca.pem", "--ca-key", "ca.key"];

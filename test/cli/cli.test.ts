@@ -1,74 +1,19 @@
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { parseHex } from "../../src/bytes/index.js";
 import { createDatagramsFactory } from "../../src/node/index.js";
 import { createSrtpReceiver } from "../../src/srtp/index.js";
 import type { LibsrtpPolicy } from "../../src/tools/index.js";
 import { makeSelfSigned } from "../node/self-signed.js";
+import { createProgram, lastJson, MAIN, type Running } from "./program.js";
 
-const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
-const folder = mkdtempSync(join(tmpdir(), "watchword-cli-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const { folder, start, run } = createProgram("cli");
 
 const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const PSK = `viewer:${KEY}`;
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface Running {
-  readonly child: ChildProcessWithoutNullStreams;
-  readonly ended: Promise<Outcome>;
-  /** Resolves with the first match of what was written to standard output so far. */
-  match(pattern: RegExp): Promise<RegExpExecArray>;
-}
-
-function start(args: readonly string[]): Running {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
-  child.stdin.end();
-  onTestFinished(() => {
-    child.kill("SIGKILL");
-  });
-  let stdout = "";
-  let stderr = "";
-  const waiting = new Set<() => void>();
-  child.stdout.on("data", (text) => {
-    stdout += text;
-    for (const look of waiting) look();
-  });
-  child.stderr.on("data", (text) => {
-    stderr += text;
-  });
-  const ended = new Promise<Outcome>((done) => {
-    child.on("close", (code) => done({ code, stdout, stderr }));
-  });
-  return {
-    child,
-    ended,
-    match: (pattern) =>
-      new Promise((done, failed) => {
-        const look = (): void => {
-          const found = pattern.exec(stdout);
-          if (found === null) return;
-          waiting.delete(look);
-          done(found);
-        };
-        waiting.add(look);
-        void ended.then((outcome) => failed(new Error(`ended with ${outcome.code}: ${outcome.stderr}`)));
-        look();
-      }),
-  };
-}
-
-const run = (...args: readonly string[]): Promise<Outcome> => start(args).ended;
 
 async function serve(...args: readonly string[]): Promise<{ readonly url: string; readonly server: Running }> {
   const server = start(["serve", "--listen", "127.0.0.1:0", ...args]);
@@ -82,10 +27,6 @@ async function freePort(): Promise<number> {
   rtp.close();
   rtcp.close();
   return rtp.local.port;
-}
-
-function lastJson(outcome: Outcome): Record<string, unknown> {
-  return JSON.parse(outcome.stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
 }
 
 /** Resolves when a player has written packets into a file: then it plays, and takes signals. */

@@ -1,72 +1,10 @@
-import { execFile, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { createProgram, type Running } from "./program.js";
 
-const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
-const folder = mkdtempSync(join(tmpdir(), "watchword-group-"));
-const children: (() => void)[] = [];
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** A command at work. */
-interface Running {
-  readonly ended: Promise<Outcome>;
-  said(): string;
-  stop(): void;
-}
-
-function run(...args: readonly string[]): Promise<Outcome> {
-  return new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, ...args], { cwd: folder }, (_error, stdout, stderr) => {
-      done({ code: child.exitCode, stdout, stderr });
-    });
-    child.stdin?.end();
-  });
-}
-
-async function succeed(...args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(...args);
-  expect(code, stderr).toBe(0);
-  return stdout;
-}
-
-function start(...args: readonly string[]): Running {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
-  child.stdin.end();
-  children.push(() => child.kill("SIGKILL"));
-  let stdout = "";
-  let stderr = "";
-  child.stdout.on("data", (text) => {
-    stdout += text;
-  });
-  child.stderr.on("data", (text) => {
-    stderr += text;
-  });
-  return {
-    ended: new Promise((done) => child.on("close", (code) => done({ code, stdout, stderr }))),
-    said: () => stdout + stderr,
-    stop: () => void child.kill("SIGTERM"),
-  };
-}
-
-/** Waits until a command has said something; the test's timeout says when it does not. */
-async function until(running: Running, pattern: RegExp): Promise<void> {
-  let code: number | null | undefined;
-  void running.ended.then((outcome) => {
-    code = outcome.code;
-  });
-  while (!pattern.test(running.said())) {
-    if (code !== undefined) throw new Error(`ended with ${code}: ${running.said()}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
-}
+const { folder, start, succeed } = createProgram("group");
 
 /** Where plain RTP goes: an even port. */
 async function openEar(): Promise<{ readonly where: string; readonly heard: Promise<unknown> }> {
@@ -137,8 +75,8 @@ beforeAll(async () => {
   keep("members.txt", `sip:listener@example.org:${"5a".repeat(16)}\n`);
   // JSON is YAML.
   keep("group.yaml", JSON.stringify(config));
-  gcks = start("gcks", "--config", "group.yaml", "--json");
-  await until(gcks, /"groups":.*\n/);
+  gcks = start(["gcks", "--config", "group.yaml", "--json"], "file");
+  await gcks.match(/"groups":.*\n/);
   const listening = JSON.parse(/^\{"sip".*$/m.exec(gcks.said())?.[0] ?? "") as {
     admin: string;
     groups: [{ uris: string[] }];
@@ -146,11 +84,6 @@ beforeAll(async () => {
   administration = listening.admin;
   uris = listening.groups[0].uris;
 }, 60_000);
-
-afterAll(() => {
-  for (const kill of children) kill();
-  rmSync(folder, { recursive: true });
-});
 
 describe("gcks, join and admin", () => {
   it.each([
@@ -162,20 +95,20 @@ describe("gcks, join and admin", () => {
       const uri = uris[carrier] as string;
       const how = ["--mode", mode, "--interface", "lo", "--json", ...(mode === "pk" ? ["--peer-cert", "gcks.pem"] : [])];
       const { where, heard } = await openEar();
-      const speaker = start("join", uri, ...as("speaker"), ...how, "--role", "sender", "--tone");
-      const listener = start("join", uri, ...as("listener"), ...how, "--role", "receiver", "--out", where);
-      await Promise.all([speaker, listener].map((member) => until(member, /"event":"joined"/)));
+      const speaker = start(["join", uri, ...as("speaker"), ...how, "--role", "sender", "--tone"]);
+      const listener = start(["join", uri, ...as("listener"), ...how, "--role", "receiver", "--out", where]);
+      await Promise.all([speaker, listener].map((member) => member.match(/"event":"joined"/)));
       await heard;
       const expelled = await succeed("admin", "expel", "blue", ...admin(administration, "sip:listener@example.org"));
       expect(expelled).toBe("1 expelled\n");
       // It asks once more, in case that it was let in again.
-      await until(listener, /NOT_A_MEMBER/);
-      listener.stop();
+      await listener.match(/NOT_A_MEMBER/);
+      listener.child.kill("SIGTERM");
       const out = await listener.ended;
       expect(out.code, out.stderr).toBe(1);
       expect(Number(/"received":(\d+)/.exec(out.stdout)?.[1])).toBeGreaterThan(0);
       await succeed("admin", "readmit", "blue", ...admin(administration, "sip:listener@example.org"));
-      speaker.stop();
+      speaker.child.kill("SIGTERM");
       const left = await speaker.ended;
       expect(left.stdout).toContain('"event":"left","proof":"verified"');
       expect(left.code, left.stderr).toBe(0);

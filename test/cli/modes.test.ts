@@ -1,58 +1,19 @@
-import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
 import { formatBase64, parseHex } from "../../src/bytes/index.js";
 import { formatPem } from "../../src/crypto/index.js";
 import { vectorFiles } from "../mikey/mikey-vectors.js";
+import { createProgram, lastJson as json } from "./program.js";
 
-const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
-const folder = mkdtempSync(join(tmpdir(), "watchword-modes-"));
-afterAll(() => rmSync(folder, { recursive: true }));
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(...args: readonly string[]): Promise<Outcome> {
-  return new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, ...args], { cwd: folder }, (_error, stdout, stderr) => {
-      done({ code: child.exitCode, stdout, stderr });
-    });
-    child.stdin?.end();
-  });
-}
-
-async function succeed(...args: readonly string[]): Promise<void> {
-  const { code, stderr } = await run(...args);
-  expect(code, stderr).toBe(0);
-}
+const { folder, start, run, succeed } = createProgram("modes");
 
 /** Starts a command that says where it is reached. */
 async function started(pattern: RegExp, ...args: readonly string[]) {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
-  child.stdin.end();
-  onTestFinished(() => void child.kill("SIGKILL"));
-  let stdout = "";
-  let stderr = "";
-  child.stdout.on("data", (text) => {
-    stdout += text;
-  });
-  child.stderr.on("data", (text) => {
-    stderr += text;
-  });
-  const ended = new Promise<Outcome>((done) => child.on("close", (code) => done({ code, stdout, stderr })));
-  await expect.poll(() => pattern.exec(stdout), { timeout: 20_000, interval: 20, message: stderr }).not.toBeNull();
-  return { where: pattern.exec(stdout)?.[1] as string, ended, said: () => stderr };
+  const running = start(args);
+  const [, where = ""] = await running.match(pattern);
+  return { ...running, where };
 }
-
-const json = ({ stdout, stderr, code }: Outcome): Record<string, unknown> => {
-  expect(code, stderr).toBe(0);
-  return JSON.parse(stdout.trim().split("\n").at(-1) as string) as Record<string, unknown>;
-};
 
 const as = (name: string, ca = "ca.pem"): string[] => ["--key", `${name}.key`, "--cert", `${name}.pem`, "--ca", ca];
 const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

@@ -1,9 +1,7 @@
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { parseHex } from "../../src/bytes/index.js";
 import { systemClock, systemTimers } from "../../src/node/index.js";
 import { type CallEnd, nodeSipSockets, startSipUserAgent } from "../../src/node/sip/index.js";
@@ -11,49 +9,12 @@ import { createPskSipKeying } from "../../src/sip/index.js";
 import { makeSelfSigned } from "../node/self-signed.js";
 import { lossySockets } from "../node/sip/support.js";
 import { spoiled } from "../sip/support.js";
+import { createProgram, MAIN, type Outcome, type Running } from "./program.js";
 
-const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
-const folder = mkdtempSync(join(tmpdir(), "watchword-sip-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const { folder, start, run } = createProgram("sip");
 
 const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const PSK = `default:${KEY}`;
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface Running {
-  readonly child: ChildProcessWithoutNullStreams;
-  readonly ended: Promise<Outcome>;
-  /** The first match in either output. */
-  match(pattern: RegExp): Promise<RegExpExecArray>;
-}
-
-function start(args: readonly string[]): Running {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder });
-  child.stdin.end();
-  onTestFinished(() => void child.kill("SIGKILL"));
-  const output = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name].on("data", (text) => {
-      output[name] += text;
-    });
-  }
-  const ended = new Promise<Outcome>((done) => {
-    child.on("close", (code) => done({ code, ...output }));
-  });
-  const match = async (pattern: RegExp): Promise<RegExpExecArray> => {
-    const find = (): RegExpExecArray | null => pattern.exec(output.stdout) ?? pattern.exec(output.stderr);
-    await expect.poll(find, { timeout: 20_000, interval: 20, message: `${pattern} in ${output.stderr}` }).not.toBeNull();
-    return find() as RegExpExecArray;
-  };
-  return { child, ended, match };
-}
-
-const run = (...args: readonly string[]): Promise<Outcome> => start(args).ended;
 
 async function answer(...args: readonly string[]): Promise<Running & { readonly uri: string }> {
   const running = start(["answer", "--listen", "127.0.0.1:0", ...args]);
