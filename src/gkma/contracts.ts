@@ -196,7 +196,11 @@ export interface KeyPath extends KeyTreeShape, TreeExtent {
   readonly keys: number;
   /** A copy of the group key, undefined before the first rekey after an admission. */
   groupKey(): Uint8Array | undefined;
-  /** @throws WatchwordError `gkma.part` for a part that no key server makes */
-  apply(part: RekeyPart): PathUpdate;
+  /**
+   * @param accepts judges what comes with the part by the new group key, which is not its to keep; where it is not content nothing changes, and the
+   *   part counts as `missing`
+   * @throws WatchwordError `gkma.part` for a part that no key server makes
+   */
+  apply(part: RekeyPart, accepts?: (groupKey: Uint8Array) => boolean): PathUpdate;
   wipe(): void;
 }

@@ -43,7 +43,7 @@ export function createKeyPath(crypto: CryptoProvider, download: PathDownload): K
     return { ids: nextIds, keys: [keys[0], ...unknown, ...keys.slice(1)] };
   }
 
-  function apply(part: RekeyPart): PathUpdate {
+  function apply(part: RekeyPart, accepts: (groupKey: Uint8Array) => boolean = () => true): PathUpdate {
     const edgeSize = edgeOctets(keyLength);
     if (
       part.edges.length % edgeSize !== 0 ||
@@ -61,6 +61,10 @@ export function createKeyPath(crypto: CryptoProvider, download: PathDownload): K
     const made = climb(part, next);
     const root = made?.[next.ids.length - 1];
     if (made === undefined || root === undefined) return { kind: "missing" };
+    if (!accepts(root)) {
+      wipe(...made);
+      return { kind: "missing" };
+    }
     for (let i = 0; i < made.length; i++) {
       if (made[i] === undefined) continue;
       wipe(next.keys[i]);

@@ -377,22 +377,32 @@ class Receiver implements RekeyReceiver {
       throw error;
     }
     const inStep = message.kekSpi === this.#kekSpi;
+    let dataKeys: DataKey[] | undefined;
+    let opened = false;
+    const open = (kek: Uint8Array): boolean => {
+      opened = true;
+      dataKeys = this.#dataKeys(message, policies, kek);
+      return dataKeys !== undefined;
+    };
     if (gkma === undefined) {
       if (!inStep) return { kind: "behind", sequence };
+      const kek = this.#keyPath.groupKey();
+      if (kek !== undefined) open(kek);
+      wipe(kek);
     } else {
-      const update = this.#apply(partOf(message, gkma));
+      const update = this.#apply(partOf(message, gkma), open);
       if (update === "elsewhere") return { kind: "elsewhere", sequence };
       // Where an earlier message is still under way the keys may come.
-      if (update !== "applied") return inStep ? lost : { kind: "behind", sequence };
+      if (update !== "applied") return inStep || opened ? lost : { kind: "behind", sequence };
       this.#useKek();
     }
+    // Nothing has changed so far where the data keys do not fit (step 8).
+    if (dataKeys === undefined) return lost;
     const complete = policies.data.every(({ number }) => message.dataKeyIds.some(({ dataSa }) => dataSa === number));
     const gap = sequence > this.#sequence + 1 && !complete;
     this.#sequence = sequence;
     this.#policies = policies;
     this.#verificationKey = verificationKey;
-    const dataKeys = this.#dataKeys(message, policies);
-    if (dataKeys === undefined) return lost;
     return {
       kind: "installed",
       sequence,
@@ -407,9 +417,9 @@ class Receiver implements RekeyReceiver {
     };
   }
 
-  #apply(part: RekeyPart): PathUpdate["kind"] {
+  #apply(part: RekeyPart, accepts: (groupKey: Uint8Array) => boolean): PathUpdate["kind"] {
     try {
-      const update = this.#keyPath.apply(part);
+      const update = this.#keyPath.apply(part, accepts);
       if (update.kind === "applied") wipe(update.groupKey);
       return update.kind;
     } catch (error) {
@@ -420,12 +430,10 @@ class Receiver implements RekeyReceiver {
   }
 
   /** The keys of the KEMAC, under the KEK after the message; undefined where they do not fit. */
-  #dataKeys({ kemac, dataKeyIds, sequence }: RekeyMessage, policies: GroupPolicies): DataKey[] | undefined {
-    const kek = this.#keyPath.groupKey();
+  #dataKeys({ kemac, dataKeyIds, sequence }: RekeyMessage, policies: GroupPolicies, kek: Uint8Array): DataKey[] | undefined {
     const encrAlg = kekEncryptionOf(this.#policies.rekey);
-    if (kek === undefined || kemac === undefined || kemac.encrAlg !== encrAlg) return undefined;
+    if (kemac === undefined || kemac.encrAlg !== encrAlg) return undefined;
     const keys = groupMessageKeys(this.#crypto, this.constants, kek, encrAlg, MacAlg.NULL);
-    wipe(kek);
     const context = { csbId: this.constants.csbId, timestamp: sequenceTimestamp(sequence) };
     const opened: DataKey[] = [];
     try {

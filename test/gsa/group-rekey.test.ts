@@ -322,6 +322,20 @@ describe("a member", () => {
     await installed(strict, signedByNext as Uint8Array);
   });
 
+  it("changes nothing where the data keys do not fit, although it opens the edges", async () => {
+    const group = createGroup();
+    const member = group.join(group.leaves[1] as number, 1);
+    const prepared = group.tree.prepareRekey({ join: 1 }, { version: 2, seed: seed(2) });
+    const change = { prepared, immediate: false, lifetime: 3600 };
+    const stray = { ...tek(2), dataSa: 9 };
+    const [strange] = await sealRekey(nodeCrypto, { ...group.base(), sequence: 2, change, dataKeys: [stray] });
+    const before = { kek: member.kek(), kekSpi: member.kekSpi, sequence: member.sequence };
+    expect((await member.receive(strange as Uint8Array, request)).kind).toBe("lost");
+    expect({ kek: member.kek(), kekSpi: member.kekSpi, sequence: member.sequence }).toEqual(before);
+    const [fitting] = await sealRekey(nodeCrypto, { ...group.base(), sequence: 2, change, dataKeys: [tek(2)] });
+    expect((await installed(member, fitting as Uint8Array)).dataKeys).toEqual([tek(2)]);
+  });
+
   it("refuses a policy below its minimum, or of another tree", async () => {
     const group = createGroup();
     const weaker = { ...group.rekey, deactivationDelayMs: 60_000 };
