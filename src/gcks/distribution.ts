@@ -31,10 +31,19 @@ interface Way {
   last: Promise<void> | undefined;
 }
 
-/** What is sent for one sequence, with the leaves that it is for. */
+/** What is sent for one sequence. */
 interface Packet {
   readonly octets: Uint8Array;
-  readonly leaves: { readonly first: number; readonly last: number } | undefined;
+  /** The leaves that it is for, once somebody wanted to know; null: for everybody. */
+  leaves?: { readonly first: number; readonly last: number } | null;
+}
+
+function leavesOf(packet: Packet): NonNullable<Packet["leaves"]> | null {
+  if (packet.leaves === undefined) {
+    const { gkma } = decodeRekey(packet.octets);
+    packet.leaves = gkma === undefined ? null : { first: gkma.firstLeaf, last: gkma.lastLeaf };
+  }
+  return packet.leaves;
 }
 
 export class Distribution {
@@ -83,10 +92,7 @@ export class Distribution {
   send(octets: readonly Uint8Array[]): void {
     this.#stop();
     if (this.#closed) return;
-    const packets = octets.map((packet): Packet => {
-      const { gkma } = decodeRekey(packet);
-      return { octets: packet, leaves: gkma === undefined ? undefined : { first: gkma.firstLeaf, last: gkma.lastLeaf } };
-    });
+    const packets = octets.map((packet): Packet => ({ octets: packet }));
     this.#newest = packets;
     this.#datagrams(packets, this.#firsts);
     this.#deliver(packets);
@@ -97,7 +103,7 @@ export class Distribution {
   /** A heartbeat: once, to everybody. */
   beat(octets: Uint8Array): void {
     if (this.#closed) return;
-    const packets = [{ octets, leaves: undefined }];
+    const packets = [{ octets, leaves: null }];
     this.#datagrams(packets, this.#firsts);
     this.#deliver(packets);
   }
@@ -193,6 +199,9 @@ export class Distribution {
   #covering(packets: readonly Packet[], number: number): readonly Packet[] {
     const leaf = this.#options.leafOf(number);
     if (leaf === undefined) return [];
-    return packets.filter(({ leaves }) => leaves === undefined || isWithin(leaf, leaves.first, leaves.last));
+    return packets.filter((packet) => {
+      const leaves = leavesOf(packet);
+      return leaves === null || isWithin(leaf, leaves.first, leaves.last);
+    });
   }
 }

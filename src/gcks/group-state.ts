@@ -146,9 +146,22 @@ export class GroupState {
 
   /** Computes a step. Nothing changes before `commit`. @throws WatchwordError of `gkma`, `gcks.ledger` */
   prepare(step: GroupStep): PreparedStep {
+    const change = this.#treeChange(step);
+    if (change === undefined) return this.#prepared(step, undefined);
+    const { tree, admissions, membership, inputs } = change;
+    const { seed } = inputs;
+    return this.#prepared(step, admissions > 0 ? tree.prepareAdmission(admissions, seed) : tree.prepareRekey(membership, inputs));
+  }
+
+  /** The same with pauses where it takes long, in which nothing may change. @param pause waits for others' turns */
+  async prepareInTurns(step: GroupStep, pause: () => Promise<void>): Promise<PreparedStep> {
+    const change = this.#treeChange(step);
+    if (change === undefined || change.admissions > 0) return this.prepare(step);
+    return this.#prepared(step, await change.tree.prepareRekeyInTurns(change.membership, change.inputs, pause));
+  }
+
+  #prepared(step: GroupStep, prepared: PreparedStep["tree"]): PreparedStep {
     const { rekey, admit = [] } = step;
-    const changed = rekey !== undefined && rekey.keepTree !== true;
-    const prepared = !changed || this.#tree === undefined ? undefined : this.#prepareTree(this.#tree, step, rekey);
     const numbers = step.numbers ?? [];
     const leaves = prepared === undefined ? numbers : [...("admitted" in prepared ? prepared.admitted : prepared.joined)];
     if (numbers.length !== admit.length || leaves.length !== admit.length)
@@ -243,15 +256,20 @@ export class GroupState {
     for (const { g } of this.#epochs) wipe(g);
   }
 
-  #prepareTree(tree: KeyTree, step: GroupStep, rekey: NonNullable<GroupStep["rekey"]>): PreparedRekey | PreparedAdmission {
-    const { admit = [], leave = [] } = step;
-    const seed = parseHex(rekey.seed);
-    if (rekey.admissionOnly === true) return tree.prepareAdmission(admit.length, seed);
+  /** What a step does to the tree; undefined for nothing. */
+  #treeChange(step: GroupStep) {
+    const { rekey, admit = [], leave = [] } = step;
+    const tree = this.#tree;
+    if (rekey === undefined || rekey.keepTree === true || tree === undefined) return undefined;
+    const isAdmission = rekey.admissionOnly === true;
     const leaves = [...this.#departed.keys(), ...leave.flatMap((number) => this.members.get(number)?.leaf ?? [])];
-    return tree.prepareRekey(
-      { leave: leaves, join: admit.length, ...(rekey.replace === true ? { replace: true } : {}) },
-      { version: rekey.sequence, seed },
-    );
+    return {
+      tree,
+      /** How many get leaves without a rekey. */
+      admissions: isAdmission ? admit.length : 0,
+      membership: { leave: leaves, join: admit.length, ...(rekey.replace === true ? { replace: true } : {}) },
+      inputs: { version: rekey.sequence, seed: parseHex(rekey.seed) },
+    };
   }
 
   #commit(step: GroupStep, prepared: PreparedStep["tree"], leaves: readonly number[], dataKeys: readonly DataKey[]): void {

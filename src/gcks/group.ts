@@ -418,7 +418,7 @@ export class Group {
           }),
     };
     const gone = [...leaving].flatMap((number) => this.#state.members.get(number)?.ssrcs ?? []);
-    const prepared = this.#state.prepare(step);
+    const prepared = await this.#state.prepareInTurns(step, this.#pause);
     let packets: Uint8Array[] = [];
     try {
       if (sequence !== undefined && this.#state.hasKek) packets = await this.#seal(sequence, prepared, gone, expelled || replace);
@@ -472,15 +472,19 @@ export class Group {
     const { crypto } = this.#context;
     const { tree, dataKeys } = prepared;
     const streams: SyncEntry[] = gone.map((ssrc) => ({ ssrc, gone: true }));
-    const packets = await sealRekey(crypto, {
-      ...this.#sealing(),
-      sequence,
-      ...(tree === undefined || "admitted" in tree
-        ? {}
-        : { change: { prepared: tree, immediate, lifetime: this.#rekeyPolicy().kekLifetime } }),
-      dataKeys,
-      ...(streams.length === 0 ? {} : { streams }),
-    });
+    const packets = await sealRekey(
+      crypto,
+      {
+        ...this.#sealing(),
+        sequence,
+        ...(tree === undefined || "admitted" in tree
+          ? {}
+          : { change: { prepared: tree, immediate, lifetime: this.#rekeyPolicy().kekLifetime } }),
+        dataKeys,
+        ...(streams.length === 0 ? {} : { streams }),
+      },
+      this.#pause,
+    );
     if (tree !== undefined && !("admitted" in tree)) this.#context.count("wraps", tree.wraps);
     return packets;
   }
@@ -583,10 +587,10 @@ export class Group {
   }
 
   async #snapshotIfDue(): Promise<void> {
-    const { clock, timers, store } = this.#context;
+    const { clock, store } = this.#context;
     const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || clock.now() - this.#snapshotAt >= SNAPSHOT_MS;
     if (this.#records < RECORDS || !isWorth) return;
-    const snapshot = await this.#state.snapshot(() => new Promise((resolve) => timers.after(0, resolve)));
+    const snapshot = await this.#state.snapshot(this.#pause);
     this.#records = 0;
     this.#octets = 0;
     this.#snapshotOctets = snapshot.length;
@@ -786,6 +790,9 @@ export class Group {
   #isDue({ state, isBound, role }: Member): boolean {
     return state === "provisional" && (!isBound || this.definition.confirmation || role.send);
   }
+
+  /** Others have their turn. Operations go on to wait: nothing changes meanwhile. */
+  readonly #pause = (): Promise<void> => new Promise((resolve) => this.#context.timers.after(0, resolve));
 
   #createDistribution(): Distribution {
     const { crypto, timers, multicast, unicast, count } = this.#context;

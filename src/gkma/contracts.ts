@@ -152,6 +152,12 @@ export interface KeyTree extends KeyTreeShape, TreeExtent {
    * @throws WatchwordError `gkma.change`, `gkma.version`, `gkma.seed`, `gkma.leaf`, `gkma.full`
    */
   prepareRekey(change: MembershipChange, inputs: RekeyInputs): PreparedRekey;
+  /**
+   * The same, with pauses while a long one is computed: one for every few thousand keys, none in a short one.
+   * @param pause waits for others' turns. Whoever changes the tree in one makes this reject with `gkma.stale`
+   * @throws (rejects) WatchwordError as `prepareRekey`; `gkma.stale`
+   */
+  prepareRekeyInTurns(change: MembershipChange, inputs: RekeyInputs, pause: () => Promise<void>): Promise<PreparedRekey>;
   /** A copy of the group key of the last committed rekey. @throws WatchwordError `gkma.version` before the first */
   groupKey(): Uint8Array;
   /** For one who joined, or who has to be resynchronised. @throws WatchwordError `gkma.leaf` */

@@ -3,7 +3,7 @@ import type { CryptoProvider } from "../crypto/index.js";
 import { GKMA_NAMES, GKMA_VERSION, type GkmaName, type KeyTree, type KeyTreeOptions, type PreparedAdmission } from "./contracts.js";
 import { copyOctets, createDerivation } from "./derivation.js";
 import { FLAT, internalNodes, leftmostLeaf, MAX_NODES, nodesForLeaves, parentOf } from "./heap.js";
-import { newLeafKeys, prepareRekey } from "./rekey.js";
+import { newLeafKeys, prepareRekey, prepareRekeyInTurns } from "./rekey.js";
 import { checkSeed, isOccupied, isPending, keyOf, reserve, seat, type TreeState, takeSeats } from "./tree-state.js";
 
 /** @throws WatchwordError `gkma.option` */
@@ -68,6 +68,7 @@ function overState(state: TreeState): KeyTree {
     has: (leaf) => isOccupied(state, leaf),
     prepareAdmission: (count, seed) => prepareAdmission(state, count, seed),
     prepareRekey: (change, inputs) => prepareRekey(state, change, inputs),
+    prepareRekeyInTurns: (change, inputs, pause) => prepareRekeyInTurns(state, change, inputs, pause),
     groupKey() {
       if (state.version === 0) throw new WatchwordError("gkma.version", "the first rekey makes the first group key");
       return keyOf(state, 0).slice();

@@ -14,6 +14,7 @@ import {
   leafId,
   REFRESHED,
   stillPending,
+  type TouchedNodes,
   touchedLeaves,
   touchedNodes,
   untouchedOrigin,
@@ -29,17 +30,25 @@ const METHODS: Readonly<Record<GkmaName, { readonly chains: boolean; readonly re
 };
 
 /** @throws WatchwordError `gkma.change`, `gkma.version`, `gkma.seed`, `gkma.leaf`, `gkma.full` */
-export function prepareRekey(state: TreeState, change: MembershipChange, { version, seed }: RekeyInputs): PreparedRekey {
-  const { version: previous } = state;
-  if (!Number.isInteger(version) || version <= previous || version > 0xffff_ffff) {
-    throw new WatchwordError("gkma.version", `version ${version} cannot follow version ${previous}`);
+export function prepareRekey(state: TreeState, change: MembershipChange, inputs: RekeyInputs): PreparedRekey {
+  const computation = new Computation(state, change, inputs);
+  while (!computation.advance());
+  return computation.finish();
+}
+
+/** @throws (rejects) WatchwordError as `prepareRekey`; `gkma.stale` */
+export async function prepareRekeyInTurns(
+  state: TreeState,
+  change: MembershipChange,
+  inputs: RekeyInputs,
+  pause: () => Promise<void>,
+): Promise<PreparedRekey> {
+  const computation = new Computation(state, change, inputs);
+  while (!computation.advance()) {
+    await pause();
+    computation.checkState();
   }
-  checkSeed(seed);
-  const { leave = [], join = 0, replace = false } = change;
-  const seating = seat(state, leave, join);
-  const leaves = touchedLeaves(state, seating, replace);
-  if (leaves.length === 0 && !replace) throw new WatchwordError("gkma.change", "nobody joins, leaves or waits for keys");
-  return new Rekey(state, seating, compute(state, seating, leaves, { version, seed, replace }), version);
+  return computation.finish();
 }
 
 /** A rekey that was computed but not taken. */
@@ -93,7 +102,7 @@ class Rekey implements PreparedRekey {
 
   #computed(): ComputedRekey {
     if (this.#open === undefined || this.#state.revision !== this.#revision) {
-      throw new WatchwordError("gkma.stale", "a change that was taken, dropped or overtaken");
+      throw staleError();
     }
     return this.#open;
   }
@@ -111,91 +120,161 @@ export function newLeafKeys(state: TreeState, leaves: Uint32Array, seed: Uint8Ar
   return keys;
 }
 
-/** Finds out who is below each touched node, and replaces its key; children come before their parents. */
-function compute(
-  state: TreeState,
-  { seats, nodes }: Seating,
-  leaves: Uint32Array,
-  { version, seed, replace }: RekeyInputs & { readonly replace: boolean },
-): ComputedRekey {
-  const { arity, keyLength, derivation, versions } = state;
-  const { chains, refreshes } = METHODS[state.algorithm];
-  const touched = touchedNodes(arity, nodes, leaves);
-  const { ids, childStart, leafStart } = touched;
-  const internalBefore = internalNodes(arity, state.nodes);
-  const flags = new Uint8Array(ids.length);
-  const keyOctets = ids.length * keyLength;
-  const memory = new Uint8Array(chains ? 3 * keyOctets : keyOctets);
-  const keys = memory.subarray(0, keyOctets);
-  const secrets = chains ? memory.subarray(keyOctets, 2 * keyOctets) : keys;
-  /** The secrets that a chain gives to the nodes above. */
-  const above = memory.subarray(chains ? 2 * keyOctets : keyOctets);
-  const secret = new Uint8Array(keyLength);
-  let wraps = 0;
-  let refreshed = 0;
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i] as number;
-    let inherited = 0;
-    let audiences = 0;
-    let admissions = 0;
-    let chainedChild = -1;
-    let child = childStart[i] as number;
-    let leaf = leafStart[i] as number;
-    const childEnd = childStart[i + 1] as number;
-    const leafEnd = leafStart[i + 1] as number;
-    for (let childId = Math.min(arity * id + arity, nodes - 1); childId > arity * id; childId--) {
-      let below = 0;
-      if (child < childEnd && ids[child] === childId) {
-        below = flags[child] as number;
-        if ((below & AUDIENCE) !== 0) chainedChild = child;
-        child++;
-      } else if (leaf < leafEnd && leafId(leaves[leaf] as number) === childId) {
-        below = leafFlags(leaves[leaf++] as number);
-      } else if (versions[untouchedOrigin(state, childId)] !== 0) {
-        below = ALIVE | AUDIENCE;
-      }
-      if ((below & AUDIENCE) !== 0) audiences++;
-      if ((below & ADMITTED) !== 0) admissions++;
-      inherited |= below & (ALIVE | AUDIENCE | ADMITTED | DEPARTURE);
-    }
-    flags[i] = inherited;
-    // An empty subtree needs no key; an empty group has one all the same, so that no key outlives a departure.
-    if ((inherited & ALIVE) === 0 && id !== 0) continue;
+/** Nodes whose keys are made at a stretch. */
+const STRETCH = 4096;
 
-    const at = i * keyLength;
-    let made: Uint8Array;
-    // Whoever departs in this very change knows the old key, and all that follows from it.
-    if (refreshes && !replace && (inherited & DEPARTURE) === 0 && id < internalBefore && versions[id] !== 0) {
-      flags[i] = inherited | REFRESHED;
-      copyOctets(state.keys, id * keyLength, secret, 0, keyLength);
-      made = derivation.derive("refresh", secret, id, version, keyLength);
-      refreshed++;
-      wraps += admissions;
-    } else if (!chains || (inherited & AUDIENCE) === 0) {
-      // Where nobody has to be told, no chain leads on.
-      made = derivation.derive("fresh", seed, id, version, keyLength);
-      wraps += audiences;
-    } else {
-      if (chainedChild < 0) {
-        const start = derivation.derive("fresh", seed, id, version, keyLength);
-        copyOctets(start, 0, secrets, at, keyLength);
-        wipe(start);
+/** Finds out who is below each touched node, and replaces its key; children come before their parents. */
+class Computation {
+  readonly #state: TreeState;
+  readonly #revision: number;
+  readonly #version: number;
+  readonly #seed: Uint8Array;
+  readonly #replace: boolean;
+  readonly #seating: Seating;
+  readonly #touched: TouchedNodes;
+  readonly #flags: Uint8Array;
+  readonly #keys: Uint8Array;
+  readonly #secrets: Uint8Array;
+  /** The secrets that a chain gives to the nodes above. */
+  readonly #above: Uint8Array;
+  #wraps = 0;
+  #refreshed = 0;
+  /** The next node. */
+  #at = 0;
+
+  constructor(state: TreeState, { leave = [], join = 0, replace = false }: MembershipChange, { version, seed }: RekeyInputs) {
+    if (!Number.isInteger(version) || version <= state.version || version > 0xffff_ffff) {
+      throw new WatchwordError("gkma.version", `version ${version} cannot follow version ${state.version}`);
+    }
+    checkSeed(seed);
+    const { arity, keyLength } = state;
+    const seating = seat(state, leave, join);
+    const leaves = touchedLeaves(state, seating, replace);
+    if (leaves.length === 0 && !replace) throw new WatchwordError("gkma.change", "nobody joins, leaves or waits for keys");
+    this.#state = state;
+    this.#revision = state.revision;
+    this.#version = version;
+    this.#seed = seed;
+    this.#replace = replace;
+    this.#seating = seating;
+    this.#touched = touchedNodes(arity, seating.nodes, leaves);
+    const { chains } = METHODS[state.algorithm];
+    const nodes = this.#touched.ids.length;
+    this.#flags = new Uint8Array(nodes);
+    const octets = nodes * keyLength;
+    const memory = new Uint8Array(chains ? 3 * octets : octets);
+    this.#keys = memory.subarray(0, octets);
+    this.#secrets = chains ? memory.subarray(octets, 2 * octets) : this.#keys;
+    this.#above = memory.subarray(chains ? 2 * octets : octets);
+  }
+
+  /** @throws WatchwordError `gkma.stale` where the tree has changed meanwhile; then nothing of this is held any more */
+  checkState(): void {
+    if (this.#state.revision === this.#revision) return;
+    wipe(this.#keys, this.#secrets, this.#above);
+    throw staleError();
+  }
+
+  /** Makes the keys of the next nodes. @returns whether those were the last */
+  advance(): boolean {
+    const state = this.#state;
+    const { arity, keyLength, derivation, versions } = state;
+    const { chains, refreshes } = METHODS[state.algorithm];
+    const { nodes } = this.#seating;
+    const { ids, leaves, childStart, leafStart } = this.#touched;
+    const [version, seed, replace] = [this.#version, this.#seed, this.#replace];
+    const [flags, keys, secrets, above] = [this.#flags, this.#keys, this.#secrets, this.#above];
+    const internalBefore = internalNodes(arity, state.nodes);
+    const secret = new Uint8Array(keyLength);
+    const end = Math.min(ids.length, this.#at + STRETCH);
+    let wraps = 0;
+    let refreshed = 0;
+    for (let i = this.#at; i < end; i++) {
+      const id = ids[i] as number;
+      let inherited = 0;
+      let audiences = 0;
+      let admissions = 0;
+      let chainedChild = -1;
+      let child = childStart[i] as number;
+      let leaf = leafStart[i] as number;
+      const childEnd = childStart[i + 1] as number;
+      const leafEnd = leafStart[i + 1] as number;
+      for (let childId = Math.min(arity * id + arity, nodes - 1); childId > arity * id; childId--) {
+        let below = 0;
+        if (child < childEnd && ids[child] === childId) {
+          below = flags[child] as number;
+          if ((below & AUDIENCE) !== 0) chainedChild = child;
+          child++;
+        } else if (leaf < leafEnd && leafId(leaves[leaf] as number) === childId) {
+          below = leafFlags(leaves[leaf++] as number);
+        } else if (versions[untouchedOrigin(state, childId)] !== 0) {
+          below = ALIVE | AUDIENCE;
+        }
+        if ((below & AUDIENCE) !== 0) audiences++;
+        if ((below & ADMITTED) !== 0) admissions++;
+        inherited |= below & (ALIVE | AUDIENCE | ADMITTED | DEPARTURE);
+      }
+      flags[i] = inherited;
+      // An empty subtree needs no key; an empty group has one all the same, so that no key outlives a departure.
+      if ((inherited & ALIVE) === 0 && id !== 0) continue;
+
+      const at = i * keyLength;
+      let made: Uint8Array;
+      // Whoever departs in this very change knows the old key, and all that follows from it.
+      if (refreshes && !replace && (inherited & DEPARTURE) === 0 && id < internalBefore && versions[id] !== 0) {
+        flags[i] = inherited | REFRESHED;
+        copyOctets(state.keys, id * keyLength, secret, 0, keyLength);
+        made = derivation.derive("refresh", secret, id, version, keyLength);
+        refreshed++;
+        wraps += admissions;
+      } else if (!chains || (inherited & AUDIENCE) === 0) {
+        // Where nobody has to be told, no chain leads on.
+        made = derivation.derive("fresh", seed, id, version, keyLength);
         wraps += audiences;
       } else {
-        flags[chainedChild] = (flags[chainedChild] as number) | CHAINED;
-        copyOctets(above, chainedChild * keyLength, secrets, at, keyLength);
-        wraps += audiences - 1;
+        if (chainedChild < 0) {
+          const start = derivation.derive("fresh", seed, id, version, keyLength);
+          copyOctets(start, 0, secrets, at, keyLength);
+          wipe(start);
+          wraps += audiences;
+        } else {
+          flags[chainedChild] = (flags[chainedChild] as number) | CHAINED;
+          copyOctets(above, chainedChild * keyLength, secrets, at, keyLength);
+          wraps += audiences - 1;
+        }
+        copyOctets(secrets, at, secret, 0, keyLength);
+        made = derivation.derive("chain", secret, id, version, 2 * keyLength);
+        copyOctets(made, keyLength, above, at, keyLength);
       }
-      copyOctets(secrets, at, secret, 0, keyLength);
-      made = derivation.derive("chain", secret, id, version, 2 * keyLength);
-      copyOctets(made, keyLength, above, at, keyLength);
+      copyOctets(made, 0, keys, at, keyLength);
+      wipe(made);
     }
-    copyOctets(made, 0, keys, at, keyLength);
-    wipe(made);
+    wipe(secret);
+    this.#at = end;
+    this.#wraps += wraps;
+    this.#refreshed += refreshed;
+    return end === ids.length;
   }
-  wipe(above, secret);
-  const leafKeys = newLeafKeys(state, seats, seed, version);
-  return { touched, nodes, flags, keys, payloads: secrets, leafKeys, wraps, refreshes: refreshed };
+
+  finish(): PreparedRekey {
+    wipe(this.#above);
+    const seating = this.#seating;
+    const computed: ComputedRekey = {
+      touched: this.#touched,
+      nodes: seating.nodes,
+      flags: this.#flags,
+      keys: this.#keys,
+      payloads: this.#secrets,
+      leafKeys: newLeafKeys(this.#state, seating.seats, this.#seed, this.#version),
+      wraps: this.#wraps,
+      refreshes: this.#refreshed,
+    };
+    return new Rekey(this.#state, seating, computed, this.#version);
+  }
+}
+
+function staleError(): WatchwordError {
+  return new WatchwordError("gkma.stale", "a change that was taken, dropped or overtaken");
 }
 
 /** Makes the tree what the rekey says. */

@@ -79,9 +79,14 @@ export interface RekeyContent extends RekeySealing {
 /**
  * Makes the packets of one sequence number, each of at most 1200 octets, signed and complete in itself (docs/protocol.md §16). Make them durable before
  * the first is sent, and send nothing but these octets for this sequence.
+ * @param pause waits for others' turns, once for some dozens of packets: a rekey of a large group has thousands
  * @throws WatchwordError `gsa.rekey-content` for what does not fit together or into packets; `gsa.group-policy`; `gkma.part-size`
  */
-export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): Promise<Uint8Array[]> {
+export async function sealRekey(
+  crypto: CryptoProvider,
+  content: RekeyContent,
+  pause: () => Promise<void> = nothing,
+): Promise<Uint8Array[]> {
   const { change, sequence, kek, rekey, constants } = content;
   if (change !== undefined && (change.prepared.version !== sequence || change.prepared.previous !== kek.spi))
     throw contentError("the change of the tree is of another sequence or KEK");
@@ -111,18 +116,24 @@ export async function sealRekey(crypto: CryptoProvider, content: RekeyContent): 
     if (change === undefined) return [await sealer.seal(message)];
     const room = GROUP_LIMITS.rekeyPacketOctets - message.length - EXTENSION_HEAD - GKMA_HEAD;
     if (room < 0) throw contentError("the message does not fit a packet");
-    const parts = [...change.prepared.parts(room)];
+    const parts: RekeyPart[] = [];
+    for (const part of change.prepared.parts(room)) if (parts.push(part) % STRETCH === 0) await pause();
     if (parts.length > 0xffff) throw contentError(`${parts.length} packets`);
     const packets: Uint8Array[] = [];
     for (const [index, part] of parts.entries()) {
       const head = encodeGkma(gkmaHead(content, part, index, parts.length));
-      packets.push(await sealer.seal(sealer.withGkma(message, head, part.edges)));
+      if (packets.push(await sealer.seal(sealer.withGkma(message, head, part.edges))) % STRETCH === 0) await pause();
     }
     return packets;
   } finally {
     sealer.wipe();
   }
 }
+
+/** Packets that are made at a stretch. */
+const STRETCH = 64;
+
+async function nothing(): Promise<void> {}
 
 /** A heartbeat (docs/protocol.md §16.1): not durable, of the sequence of the last message. @param time the clock, NTP, 8 octets */
 export function sealHeartbeat(

@@ -2,8 +2,16 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { WatchwordError } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
-import { createKeyPath, createKeyTree, type KeyTreeOptions, type PathDownload, restoreKeyTree } from "../../src/gkma/index.js";
+import {
+  createKeyPath,
+  createKeyTree,
+  type KeyTree,
+  type KeyTreeOptions,
+  type PathDownload,
+  restoreKeyTree,
+} from "../../src/gkma/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
+import { fullTree } from "./full-tree.js";
 import { applyAll, Group, hex, type Member, seedOf } from "./group.js";
 
 const crypto = nodeCrypto;
@@ -48,6 +56,51 @@ describe("providers", () => {
         expect(hex(trees[0]?.snapshot())).toBe(hex(trees[1]?.snapshot()));
       }
     }
+  });
+});
+
+describe("a long rekey in turns", () => {
+  const LEAVE = Array.from({ length: 2000 }, (_, i) => 16_500 + 7 * i);
+
+  it.each([
+    { algorithm: "ofc", degree: 2 },
+    { algorithm: "lkh+", degree: 3 },
+  ] as const)("is the one that is made at a stretch: $algorithm", async ({ algorithm, degree }) => {
+    const [one, other] = [0, 1].map(() => fullTree(algorithm, degree, 30_000)) as [KeyTree, KeyTree];
+    const change = { leave: LEAVE.map((leaf) => (degree === 2 ? leaf + 15_000 : leaf)), join: 100 };
+    const inputs = { version: 2, seed: seedOf(2) };
+    let pauses = 0;
+    const turns = await other.prepareRekeyInTurns(change, inputs, async () => {
+      pauses++;
+    });
+    expect(pauses).toBeGreaterThan(0);
+    const stretch = one.prepareRekey(change, inputs);
+    const [made, expected] = [turns, stretch].map((rekey) =>
+      [...rekey.parts(900)].map(({ edges, refreshed, ...rest }) => ({ ...rest, edges: hex(edges), refreshed: hex(refreshed) })),
+    );
+    expect(made).toEqual(expected);
+    turns.commit();
+    stretch.commit();
+    expect(hex(one.snapshot()) === hex(other.snapshot())).toBe(true);
+  });
+
+  it("ends where the tree changes meanwhile", async () => {
+    const tree = fullTree("ofc", 2, 30_000);
+    const prepared = tree.prepareRekeyInTurns({ replace: true }, { version: 2, seed: seedOf(2) }, async () => {
+      if (tree.version === 1) tree.prepareRekey({ join: 1 }, { version: 2, seed: seedOf(3) }).commit();
+    });
+    await expect(prepared).rejects.toThrow(throwsCode("gkma.stale"));
+    expect(tree.version).toBe(2);
+  });
+
+  it("has no pause where it is short", async () => {
+    const tree = fullTree("ofc", 2, 1000);
+    const never = async (): Promise<void> => {
+      throw new Error("paused");
+    };
+    const prepared = await tree.prepareRekeyInTurns({ leave: [1500] }, { version: 2, seed: seedOf(2) }, never);
+    expect(prepared.wraps).toBeGreaterThan(5);
+    await expect(tree.prepareRekeyInTurns({}, { version: 2, seed: seedOf(2) }, never)).rejects.toThrow(throwsCode("gkma.change"));
   });
 });
 
