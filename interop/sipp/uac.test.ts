@@ -38,6 +38,15 @@ function setUp(subject: Subject, file: string): Step[] {
   ];
 }
 
+/** INVITE, 488 with a Warning, ACK. */
+function refused(subject: Subject, file: string): Step[] {
+  return [
+    request("INVITE", 1, subject.uri, { type: SDP, file }),
+    receiveResponse(488, [expectMatch("Warning: *399 ")]),
+    refusalAck(subject.uri),
+  ];
+}
+
 describePeer("sipp", "calls us [calls our user agent]", () => {
   it.concurrent.for([
     { body: "base64", encode: (octets: Uint8Array) => Buffer.from(octets).toString("base64") },
@@ -165,14 +174,7 @@ describePeer("sipp", "calls us [calls our user agent]", () => {
     const subject = await startSubject(test);
     const oracle = createOracle(test, subject, { wrongKey: true });
     const offer = oracle.write("offer", await oracle.offer(oracle.dialog()));
-    const refused = receiveResponse(488, [expectMatch("Warning: *399 ")]);
-    expectSuccess(
-      await run(test, subject, oracle, [
-        request("INVITE", 1, subject.uri, { type: SDP, file: offer }),
-        refused,
-        refusalAck(subject.uri),
-      ]),
-    );
+    expectSuccess(await run(test, subject, oracle, refused(subject, offer)));
     await until("the refusal", () => subject.refusals.length > 0);
     expect(subject.refusals.map(({ code }) => code)).toEqual(["mikey.authentication"]);
     expect(subject.calls).toEqual([]);
@@ -184,14 +186,7 @@ describePeer("sipp", "calls us [calls our user agent]", () => {
     const offer = oracle.write("offer", await oracle.offer(oracle.dialog()));
     const bye = [request("BYE", 2, subject.uri), receiveResponse(200)];
     expectSuccess(await run(test, subject, oracle, [...setUp(subject, offer), ...bye]));
-    const refused = receiveResponse(488, [expectMatch("Warning: *399 ")]);
-    expectSuccess(
-      await run(test, subject, oracle, [
-        request("INVITE", 1, subject.uri, { type: SDP, file: offer }),
-        refused,
-        refusalAck(subject.uri),
-      ]),
-    );
+    expectSuccess(await run(test, subject, oracle, refused(subject, offer)));
     await until("the refusal", () => subject.refusals.length > 0);
     expect(subject.refusals.map(({ code }) => code)).toEqual(["mikey.replay"]);
   });

@@ -13,7 +13,7 @@ import { decodeMessage, MODES } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { peerProfile } from "../../src/peers/index.js";
 import { PSK } from "../mikey/exchange-fixture.js";
-import { ALICE, BOB, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import { ALICE, BOB, caseNamed, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 
 const POLICY = { suite: "AES_CM_128_HMAC_SHA1_80" } as const;
 const cases = MODE_CASES.map((row) => [row.title, row] as const);
@@ -184,10 +184,7 @@ describe.each(cases)("%s", (_title, row) => {
 });
 
 describe("a session in one mode", () => {
-  const [psk, dh] = [MODE_CASES.find(({ mode }) => mode === "PSK"), MODE_CASES.find(({ mode }) => mode === "DH")] as [
-    ModeCase,
-    ModeCase,
-  ];
+  const [psk, dh] = [caseNamed("PSK"), caseNamed("DH")];
 
   it("takes no renewal in another: a pre-shared key cannot replace forward secrecy", async () => {
     const { a, callee } = await keyed(dh);
@@ -203,7 +200,7 @@ describe("a session in one mode", () => {
 
   it("may fall back only from numbers of docs/protocol.md, and only if policy has it so", async () => {
     const numbersOf = async (row: ModeCase) => (await offerOf(world(row).caller, row, { peerAnnounced: true })).privateNumbers;
-    const x25519 = MODE_CASES.find(({ title }) => title.startsWith("DHHMAC over")) as ModeCase;
+    const x25519 = caseNamed("DHHMAC over X25519");
     const either: ModeCase = { ...x25519, policy: { ...x25519.policy, groups: ["x25519", "modp1536"] } };
     expect(await numbersOf(psk)).toBeUndefined();
     expect(await numbersOf(either)).toBe("preferred");
@@ -218,13 +215,13 @@ describe("a session in one mode", () => {
     ["signatures", "DH over P-256, signed with ECDSA", { groups: ["p256", "modp1536"] }],
     ["signatures of envelopes", "PK signed with Ed25519", {}],
   ] as const)("has nothing to fall back to where it lists none but such %s", async (_, title, policy) => {
-    const row = MODE_CASES.find((candidate) => candidate.title === title) as ModeCase;
+    const row = caseNamed(title);
     const only: ModeCase = { ...row, policy: { ...row.policy, ...policy } };
     expect((await offerOf(world(only).caller, only)).privateNumbers).toBe("required");
   });
 
   it("without HELLO a list of such numbers alone is refused before anything is sent, and otherwise those of the RFCs are taken", async () => {
-    const x25519 = MODE_CASES.find(({ title }) => title.startsWith("DHHMAC over")) as ModeCase;
+    const x25519 = caseNamed("DHHMAC over X25519");
     await expect(offerOf(world(x25519).caller, x25519, { peerAnnounced: false })).rejects.toMatchObject({ code: "mikey.option" });
     const both: ModeCase = { ...x25519, policy: { groups: ["x25519", "modp1536"] } };
     const { octets } = await offerOf(world(both).caller, both, { peerAnnounced: false });

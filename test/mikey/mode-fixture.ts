@@ -98,6 +98,13 @@ export const MODE_CASES: readonly ModeCase[] = [
   { title: "RSA-R signed with ECDSA", mode: "RSA-R", hello: true, keys: P256, encryption: RSA },
 ];
 
+/** The case of a title. */
+export function caseNamed(title: string): ModeCase {
+  const row = MODE_CASES.find((one) => one.title === title);
+  if (row === undefined) throw new Error(`no case ${title}`);
+  return row;
+}
+
 export const HELLO: GeneralExtensionPayload = {
   kind: "EXT",
   extType: ExtensionType.HELLO,

@@ -11,7 +11,7 @@ import {
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { type Vector, vectorFiles } from "./mikey-vectors.js";
-import { BOB, keyPair, MODE_CASES, modePair, modeRequest, verifier } from "./mode-fixture.js";
+import { BOB, caseNamed, keyPair, modePair, modeRequest, verifier } from "./mode-fixture.js";
 
 /** Published requests that a responder with every key of Bob's takes, one of each kind. */
 const ACCEPTED = [
@@ -63,7 +63,7 @@ interface Waiting {
 const waiting = await Promise.all(
   ["PK, envelope key cached", "DH", "DH over X25519, signed with Ed25519", "DHHMAC", "RSA-R, envelope key cached"].map(
     async (title): Promise<Waiting> => {
-      const row = MODE_CASES.find((one) => one.title === title) as (typeof MODE_CASES)[number];
+      const row = caseNamed(title);
       const pair = modePair(row, nodeCrypto);
       const pending = await pair.initiator.begin(modeRequest(nodeCrypto, row));
       const received = await pair.responder.receive(pending.octets);

@@ -27,6 +27,7 @@ import { accepted, codeOf, NOW, PSK, refusal } from "./exchange-fixture.js";
 import {
   ALICE,
   BOB,
+  caseNamed,
   credentialOf,
   type KeyName,
   keyPair,
@@ -41,13 +42,12 @@ import {
 } from "./mode-fixture.js";
 
 const cases = MODE_CASES.map((row) => [row.title, row] as const);
-const rowOf = (title: string): ModeCase => MODE_CASES.find((row) => row.title === title) as ModeCase;
-const DH = rowOf("DH");
-const PK = rowOf("PK, envelope key cached");
-const RSA_R = rowOf("RSA-R, envelope key cached");
-const DHHMAC = rowOf("DHHMAC");
-const X25519 = rowOf("DH over X25519, signed with Ed25519");
-const ECDSA = rowOf("DH over P-256, signed with ECDSA");
+const DH = caseNamed("DH");
+const PK = caseNamed("PK, envelope key cached");
+const RSA_R = caseNamed("RSA-R, envelope key cached");
+const DHHMAC = caseNamed("DHHMAC");
+const X25519 = caseNamed("DH over X25519, signed with Ed25519");
+const ECDSA = caseNamed("DH over P-256, signed with ECDSA");
 
 const flip = (octets: Uint8Array, at: number, mask = 0x20): Uint8Array => octets.with(at, (octets[at] as number) ^ mask);
 
@@ -610,10 +610,10 @@ describe("a bundle", () => {
   it("is updated in its own way only", async () => {
     for (const [row, other] of [
       [DH, PK],
-      [PK, rowOf("PK, envelope key not cached")],
-      [rowOf("PK, envelope key not cached"), PK],
-      [RSA_R, rowOf("RSA-R, envelope key not cached")],
-      [DHHMAC, rowOf("PSK")],
+      [PK, caseNamed("PK, envelope key not cached")],
+      [caseNamed("PK, envelope key not cached"), PK],
+      [RSA_R, caseNamed("RSA-R, envelope key not cached")],
+      [DHHMAC, caseNamed("PSK")],
     ] as const) {
       const { responder, theirs } = await begun(row);
       const second = await begun(other);

@@ -25,6 +25,7 @@ import { accepted, codeOf, policies, refusal } from "./exchange-fixture.js";
 import {
   ALICE,
   BOB,
+  caseNamed,
   credentialOf,
   HELLO,
   keyPair,
@@ -38,11 +39,10 @@ import {
 } from "./mode-fixture.js";
 
 const cases = MODE_CASES.map((row) => [row.title, row] as const);
-const rowOf = (title: string): ModeCase => MODE_CASES.find((row) => row.title === title) as ModeCase;
-const DH = rowOf("DH");
-const PK = rowOf("PK, envelope key cached");
-const RSA_R = rowOf("RSA-R, envelope key cached");
-const DHHMAC = rowOf("DHHMAC");
+const DH = caseNamed("DH");
+const PK = caseNamed("PK, envelope key cached");
+const RSA_R = caseNamed("RSA-R, envelope key cached");
+const DHHMAC = caseNamed("DHHMAC");
 
 const kindsOf = (octets: Uint8Array): string =>
   decodeMessage(octets)
@@ -108,7 +108,7 @@ describe("messages", () => {
     ["DHHMAC", "T RAND ID ID SP DH KEMAC", "T ID ID DH DH KEMAC"],
     ["RSA-R, envelope key cached", "T RAND ID CERT ID SP SIGN", "T ID CERT SP KEMAC PKE SIGN"],
   ])("%s: %s", async (title, request, response) => {
-    const { pending, theirs } = await established(rowOf(title));
+    const { pending, theirs } = await established(caseNamed(title));
     expect(kindsOf(pending.octets)).toBe(request);
     expect(kindsOf(theirs.exchange.response)).toBe(response);
     expect(decodeMessage(pending.octets).header.verificationRequested).toBe(true);
@@ -122,7 +122,7 @@ describe("messages", () => {
     ["RSA-R, envelope key cached", 0, "T KEMAC"],
     ["RSA-R, envelope key not cached", 9, "T SIGN"],
   ])("an update of %s has type %i: %s", async (title, dataType, kinds) => {
-    const row = rowOf(title);
+    const row = caseNamed(title);
     const { initiator, own } = await established(row);
     const mode = updateModeOf(own);
     const { octets } = await initiator.update(own, mode.keys === "responder" ? {} : { keys: keysOf(mode.name, 2) });
@@ -132,7 +132,7 @@ describe("messages", () => {
   it.each([["DH"], ["DHHMAC"], ["PK, envelope key not cached"], ["PK, envelope key cached"]])(
     "an update of %s may bring no key: the keys stay (RFC 3830 §4.5)",
     async (title) => {
-      const { initiator, responder, own, theirs } = await established(rowOf(title));
+      const { initiator, responder, own, theirs } = await established(caseNamed(title));
       const change = {
         policies: new Map([[1, { suite: "AEAD_AES_256_GCM" as const }]]),
         cryptoSessions: [{ ssrc: 1, policyNo: 1 }],
@@ -174,7 +174,7 @@ describe("messages", () => {
       ["PK, envelope key cached", CacheIndicator.CACHE_FOR_CSB],
       ["PK, envelope key not cached", CacheIndicator.NO_CACHE],
     ] as const) {
-      const { pending, own, theirs } = await established(rowOf(title));
+      const { pending, own, theirs } = await established(caseNamed(title));
       expect(payloadOf(decodeMessage(pending.octets), "PKE")?.cache).toBe(cache);
       expect([own.envelope?.cached, theirs.envelope?.cached]).toEqual([cache !== 0, cache !== 0]);
       expect(own.envelope?.key).toEqual(theirs.envelope?.key);
@@ -303,7 +303,7 @@ describe("keys that are known by identity", () => {
     ["PK", PK],
     ["DH", DH],
     ["RSA-R", RSA_R],
-    ["DH with Ed25519", rowOf("DH over X25519, signed with Ed25519")],
+    ["DH with Ed25519", caseNamed("DH over X25519, signed with Ed25519")],
   ])("need no certificate in %s", async (_, row) => {
     const known = new Map(
       ([0, 1] as const).map((side) => [formatHex((side === 0 ? ALICE : BOB).data), keyPair(nodeCrypto, row.keys?.[side] as "bob")]),
@@ -335,7 +335,7 @@ describe("policy", () => {
     const error = await refusal(responder, pending.octets);
     return { error, pending };
   };
-  const X25519 = rowOf("DHHMAC over X25519");
+  const X25519 = caseNamed("DHHMAC over X25519");
 
   it.each([
     ["a mode", DH, { modes: ["PK", "PSK"] }, "mikey.data-type", ErrorNo.INVALID_DT, false],
@@ -386,7 +386,7 @@ describe("policy", () => {
     expect(await codeOf(() => initiator.begin(modeRequest(nodeCrypto, X25519, { extensions: [unnamed] })))).toBe("mikey.option");
     const older = { ...HELLO, data: HELLO.data.with(0, 2) };
     expect(await codeOf(() => initiator.begin(modeRequest(nodeCrypto, X25519, { extensions: [older] })))).toBe("mikey.option");
-    const signed = rowOf("DH over P-256, signed with ECDSA");
+    const signed = caseNamed("DH over P-256, signed with ECDSA");
     const pair = modePair(signed, nodeCrypto);
     expect(await codeOf(() => pair.initiator.begin(modeRequest(nodeCrypto, signed, { extensions: [] })))).toBe("mikey.option");
     expect(responder).toBeDefined();

@@ -19,7 +19,7 @@ import type { SuiteName } from "../../src/srtp/index.js";
 import { inspectText } from "../../src/tools/index.js";
 import { busyCrypto } from "../mikey/busy-crypto.js";
 import { PSK } from "../mikey/exchange-fixture.js";
-import { ALICE, BOB, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import { ALICE, BOB, caseNamed, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 import { AES80, playing } from "./keyed-support.js";
 import { createSetting, H264, PCMU, payloads, type Setting } from "./support.js";
 
@@ -168,8 +168,8 @@ describe.each(rows)("%s", (_title, row) => {
 });
 
 describe("a client whose first offer is refused", () => {
-  const psk = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
-  const x25519 = MODE_CASES.find(({ title }) => title === "DHHMAC over X25519") as ModeCase;
+  const psk = caseNamed("PSK");
+  const x25519 = caseNamed("DHHMAC over X25519");
   const groups = ["x25519", "modp1536"] as const;
   const either: ModeCase = { ...x25519, policy: { ...x25519.policy, groups } };
   const [GCM_256, GCM] = ["AEAD_AES_256_GCM", "AEAD_AES_128_GCM"] as const;
@@ -223,9 +223,11 @@ describe("a client whose first offer is refused", () => {
 });
 
 describe("who is not who it should be gets no media, and no other keys instead", () => {
-  const [dh, rsaR, pk] = ["DH", "RSA-R, envelope key cached", "PK, envelope key cached"].map(
-    (title) => MODE_CASES.find((row) => row.title === title) as ModeCase,
-  ) as [ModeCase, ModeCase, ModeCase];
+  const [dh, rsaR, pk] = ["DH", "RSA-R, envelope key cached", "PK, envelope key cached"].map(caseNamed) as [
+    ModeCase,
+    ModeCase,
+    ModeCase,
+  ];
   const good = partyOf(crypto, dh, 0).policy.certificates as CertificateVerifier;
   const DAY = 86_400_000;
 
@@ -298,7 +300,7 @@ describe("who is not who it should be gets no media, and no other keys instead",
   });
 
   it("a mode that the policy does not have is refused: a pre-shared key in place of key pairs is a downgrade", async () => {
-    const psk = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
+    const psk = caseNamed("PSK");
     const only = { policy: { ...partyOf(crypto, dh, 1).policy, modes: ["DH"] as const } };
     const begun = setting(psk, false, only);
     await refused(begun, clientKeying(begun.network, psk), "1.0", "rtsp.status-463");

@@ -5,12 +5,12 @@ import { peerPolicy, peerProfile } from "../../src/peers/index.js";
 import { createAuthenticator, createMikeyServerKeying, type RtspStatusError, type StrangerLimits } from "../../src/rtsp/index.js";
 import { createStrangerGate } from "../../src/rtsp/strangers.js";
 import { busyCrypto } from "../mikey/busy-crypto.js";
-import { BOB, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import { BOB, caseNamed, credentialOf, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 import { AES80 } from "./keyed-support.js";
 import { createSetting, type Setting } from "./support.js";
 
 const { crypto, idle } = busyCrypto(nodeCrypto);
-const [DH, PSK] = ["DH", "PSK"].map((title) => MODE_CASES.find((row) => row.title === title) as ModeCase) as [ModeCase, ModeCase];
+const [DH, PSK] = [caseNamed("DH"), caseNamed("PSK")];
 
 describe("the gate for strangers", () => {
   function gate(limits?: StrangerLimits) {

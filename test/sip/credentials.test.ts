@@ -5,7 +5,7 @@ import { createSimulatedNetwork } from "../../src/io/index.js";
 import { DataType, MODES } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { type CredentialSipKeyingOptions, createCredentialSipKeying } from "../../src/sip/index.js";
-import { credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import { caseNamed, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 import {
   ALICE,
   BOB,
@@ -81,9 +81,11 @@ describe.each(rows)("%s", (_title, row) => {
 });
 
 describe("a party that is not who it should be", () => {
-  const [dh, rsaR, pk] = ["DH", "RSA-R, envelope key cached", "PK, envelope key cached"].map(
-    (title) => MODE_CASES.find((row) => row.title === title) as ModeCase,
-  ) as [ModeCase, ModeCase, ModeCase];
+  const [dh, rsaR, pk] = ["DH", "RSA-R, envelope key cached", "PK, envelope key cached"].map(caseNamed) as [
+    ModeCase,
+    ModeCase,
+    ModeCase,
+  ];
   const good = partyOf(nodeCrypto, dh, 0).policy.certificates as CertificateVerifier;
   const DAY = 86_400_000;
 
@@ -133,7 +135,7 @@ describe("a party that is not who it should be", () => {
   });
 
   it("a mode that the policy does not have: 488, no downgrade to a pre-shared key", async () => {
-    const psk = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
+    const psk = caseNamed("PSK");
     const call = dialogs(agents(psk, {}, { keyPolicy: { ...partyOf(nodeCrypto, dh, 1).policy, modes: ["DH"] } }));
     const refused = await refusal(call.callee.acceptOffer(await call.caller.createOffer(sdpOf())));
     expect(refused).toMatchObject({ status: 488, code: "mikey.data-type" });

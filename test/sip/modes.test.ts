@@ -15,7 +15,7 @@ import { peerProfile } from "../../src/peers/index.js";
 import { readKeyMgmt } from "../../src/sdp/index.js";
 import { createSipKeying, mikeyBody, type SipKeying, type SipKeyingOptions, sipIdentity } from "../../src/sip/index.js";
 import { PSK } from "../mikey/exchange-fixture.js";
-import { credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
+import { caseNamed, credentialOf, MODE_CASES, type ModeCase, partyOf } from "../mikey/mode-fixture.js";
 import {
   ALICE,
   AUDIO_VIDEO,
@@ -126,7 +126,7 @@ describe.each(MODE_CASES.map((row) => [row.title, row] as const))("a call keyed 
 });
 
 describe("numbers of docs/protocol.md that are refused", () => {
-  const row = MODE_CASES.find(({ title }) => title === "DHHMAC over X25519") as ModeCase;
+  const row = caseNamed("DHHMAC over X25519");
   const groups = ["x25519", "modp1536"] as const;
   const party = (policy: MikeyPolicy) => scene({ ...row, policy: { ...row.policy, groups, ...policy } });
 
@@ -171,7 +171,7 @@ function messageIn(offer: string): DecodedMessage {
 }
 
 describe("a suite that is refused", () => {
-  const row = MODE_CASES.find(({ mode }) => mode === "PSK") as ModeCase;
+  const row = caseNamed("PSK");
   const [GCM, AES80] = ["AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"] as const;
   const party = (suites: MikeyPolicy["suites"]) => scene({ ...row, policy: { ...row.policy, ...(suites && { suites }) } });
 

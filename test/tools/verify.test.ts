@@ -7,7 +7,7 @@ import { nodeCrypto } from "../../src/node/crypto.js";
 import { type Verification, type VerifyOptions, verifyMessages } from "../../src/tools/index.js";
 import { PSK } from "../mikey/exchange-fixture.js";
 import { type Vector, type VectorFile, type VectorMessage, vectorFiles } from "../mikey/mikey-vectors.js";
-import { credentialOf, keyPair, MODE_CASES, modePair, modeRequest } from "../mikey/mode-fixture.js";
+import { caseNamed, credentialOf, keyPair, MODE_CASES, modePair, modeRequest } from "../mikey/mode-fixture.js";
 
 const NOW = Date.UTC(2026, 10, 28);
 
@@ -101,7 +101,7 @@ describe("messages that carry no certificate", () => {
   const published = messagesOf(vector).map(({ octets }) => parseHex(octets));
   /** One that names nobody, either. */
   const unnamed = async (): Promise<Uint8Array> => {
-    const row = MODE_CASES.find(({ title }) => title === "DH") as (typeof MODE_CASES)[number];
+    const row = caseNamed("DH");
     const { privateKey } = keyPair(nodeCrypto, "alice");
     const credential = { mode: "DH", keyPair: { privateKey, chain: [] } } as const;
     const request = modeRequest(nodeCrypto, row, { credential, omitIdentities: true });
