@@ -73,6 +73,13 @@ export function createGroupInvitations(options: GroupInvitationsOptions): GroupI
       return dialogs.size;
     },
     onInvite(invitation) {
+      // RFC 3261 §8.2.2.3, which sip.js leaves to us. It is also how we say that we keep no session timers (RFC 4028).
+      const required = invitation.request.getHeaders("Require").flatMap((value) => value.split(/\s*,\s*/).filter(Boolean));
+      if (required.length > 0) {
+        const extraHeaders = [`Unsupported: ${required.join(", ")}`];
+        invitation.reject({ statusCode: 420, reasonPhrase: "Bad Extension", extraHeaders }).catch(() => undefined);
+        return;
+      }
       if (viaOf(invitation.request).transport === "UDP") {
         // The answer is too long for UDP, and nothing is worth a key exchange before it is known that it can arrive.
         const uri = invitation.request.ruri?.toString() ?? "";

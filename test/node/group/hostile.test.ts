@@ -17,13 +17,16 @@ describe("a key server among people who mean no good", () => {
   const rtspUrl = (): string => server.service.urisOf("blue")[1] ?? "";
   const portIn = (uri: string): number => Number(/:(\d+)(?:[/;]|$)/.exec(uri)?.[1]);
 
-  /** Says something on a connection of its own. @returns what comes back until there is a pause */
-  const say = (port: number, text: string): Promise<string> =>
+  /** Says something on a connection of its own. @returns what comes back: a final response, or what there is after some time */
+  const say = (port: number, text: string, patience = 10_000): Promise<string> =>
     new Promise((resolve, reject) => {
       let answer = "";
       const socket = connect(port, "127.0.0.1", () => socket.write(text));
-      socket.setTimeout(700, () => socket.destroy());
-      socket.on("data", (data) => (answer += data.toString("latin1")));
+      socket.setTimeout(patience, () => socket.destroy());
+      socket.on("data", (data) => {
+        answer += data.toString("latin1");
+        if (/^(?:SIP|RTSP)\/\d\.\d [2-6]/m.test(answer)) socket.setTimeout(50);
+      });
       socket.on("error", reject);
       socket.on("close", () => resolve(answer));
     });
@@ -66,13 +69,13 @@ describe("a key server among people who mean no good", () => {
 
   it("answers INVITEs that ask for nothing, or for nonsense", async () => {
     const port = portIn(server.service.sip[0] ?? "");
-    const invite = (body: string): string =>
+    const invite = (body: string, id = String(body.length)): string =>
       [
         `INVITE sip:blue@127.0.0.1:${port} SIP/2.0`,
-        `Via: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK${body.length};rport`,
-        `From: <sip:m@x>;tag=${body.length}`,
+        `Via: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK${id};rport`,
+        `From: <sip:m@x>;tag=${id}`,
         `To: <sip:blue@127.0.0.1:${port}>`,
-        `Call-ID: ${body.length}@x`,
+        `Call-ID: ${id}@x`,
         "CSeq: 1 INVITE",
         "Contact: <sip:m@127.0.0.1:9;transport=tcp>",
         "Max-Forwards: 70",
@@ -91,7 +94,11 @@ describe("a key server among people who mean no good", () => {
     ])
       expect(await say(port, invite(body)), body).toMatch(/SIP\/2\.0 488 /);
     expect(await say(port, invite(""))).toMatch(/SIP\/2\.0 [45]\d\d /);
-    expect(await say(port, "\u0000\u0001\u0002 nonsense\r\n\r\n")).toBe("");
+    const asking = (field: string): string => invite("", "asking").replace("Max-Forwards", `${field}\r\nMax-Forwards`);
+    expect(await say(port, asking("Require: timer, x-nothing"))).toMatch(
+      /SIP\/2\.0 420 Bad Extension\r\n(?:.+\r\n)*Unsupported: timer, x-nothing\r\n/,
+    );
+    expect(await say(port, "\u0000\u0001\u0002 nonsense\r\n\r\n", 700)).toBe("");
   });
 
   it("sends who comes by UDP to TCP, before anything is worked out", async () => {

@@ -1,7 +1,7 @@
-import { type AddressInfo, connect, createServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { JoinGroupOptions } from "../../../src/node/group/index.js";
 import { makeSelfSigned } from "../self-signed.js";
+import { openBetween } from "./between.js";
 import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
 
 describe("a key server with SIP and RTSP members", () => {
@@ -80,35 +80,64 @@ describe("a key server with SIP and RTSP members", () => {
     server = await startServer({ groups: [definitionOn(47_040, {}, { address: undefined })] });
     const { service } = server;
     const url = new URL(service.urisOf("blue")[1] ?? "");
-    const [host, port] = [url.hostname, Number(url.port)];
-    const lines: string[] = [];
-    const between = createServer((near) => {
-      const far = connect(port, host);
-      for (const [from, to] of [
-        [near, far],
-        [far, near],
-      ] as const) {
-        from.on("data", (octets) => {
-          lines.push(...(octets.toString("latin1").match(/^(?:[A-Z_]+ \S+ RTSP\/\d\.\d|RTSP\/\d\.\d \d+)/gm) ?? []));
-        });
-        from.on("error", () => to.destroy());
-        from.pipe(to);
-      }
-    });
-    await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+    const between = await openBetween(Number(url.port));
     try {
-      url.port = String((between.address() as AddressInfo).port);
+      url.port = String(between.port);
       const { joined } = await joining(url.href, "listener", { rtspVersion });
       await service.gcks.rekey("blue");
       await until(() => joined.membership.sequence === service.gcks.groups[0]?.sequence);
       expect(await joined.leave()).toBe("verified");
     } finally {
-      between.close();
+      await between.close();
     }
-    expect(lines.filter((line) => !line.includes("RTSP/2.0"))).toEqual([]);
-    for (const method of ["DESCRIBE", "SETUP", "SET_PARAMETER", "TEARDOWN"])
-      expect(lines.some((line) => line.startsWith(method))).toBe(true);
+    const { up, down } = between.said;
+    expect(`${up}${down}`).not.toContain("RTSP/1.0");
+    expect(up.match(/^[A-Z_]+(?= \S+ RTSP)/gm)).toEqual(expect.arrayContaining(["DESCRIBE", "SETUP", "TEARDOWN"]));
+    expect(down).toMatch(/^SET_PARAMETER \S+ RTSP\/2\.0/m);
     expect(service.gcks.members("blue")).toEqual([]);
+  });
+
+  it("keeps no session timer, and answers who refreshes a dialog from between by what was before", async () => {
+    server = await startServer({
+      groups: [definitionOn(47_050, {}, { address: undefined })],
+      sip: [{ transport: "tcp", local: localhost() }],
+    });
+    const { service } = server;
+    const between = await openBetween(Number(/:(\d+);/.exec(service.sip[0] ?? "")?.[1]));
+    try {
+      const { joined, states } = await joining(`sip:blue@127.0.0.1:${between.port};transport=tcp`, "listener");
+      const { said } = between;
+      const invite = said.up;
+      expect(invite).toMatch(/^INVITE /);
+      expect(invite).not.toMatch(/^(?:Session-Expires|Min-SE):|^Supported:.*\btimer\b/im);
+      const field = (name: string, text: string): string => new RegExp(`^${name}: (.*)\r$`, "im").exec(text)?.[1] ?? "";
+      const answer = said.down.slice(said.down.indexOf("SIP/2.0 200"));
+      const request = (method: string, branch: string): string =>
+        [
+          `${method} ${/<([^>]+)>/.exec(field("Contact", invite))?.[1]} SIP/2.0`,
+          `Via: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK${branch};rport`,
+          `From: ${field("To", answer)}`,
+          `To: ${field("From", answer)}`,
+          `Call-ID: ${field("Call-ID", answer)}`,
+          // Of the other side's own requests there are a few by now.
+          `CSeq: 1000 ${method}`,
+          "Contact: <sip:between@127.0.0.1:9;transport=tcp>",
+          "Max-Forwards: 70",
+          "Session-Expires: 90;refresher=uac",
+          "Content-Length: 0",
+          "",
+          "",
+        ].join("\r\n");
+      const before = said.up.length;
+      between.inject(request("INVITE", "refresh"));
+      await until(() => said.up.slice(before).includes("CSeq: 1000 INVITE") && said.up.slice(before).includes("SIP/2.0 200"));
+      expect(said.up.slice(before)).not.toMatch(/^Session-Expires:/im);
+      expect(joined.membership.state).toBe("in-step");
+      expect(states).toEqual(["joining: asked to join", "in-step: GSA installed"]);
+      expect(service.gcks.metrics.registrations).toBe(1);
+    } finally {
+      await between.close();
+    }
   });
 
   it("serves TLS, WebSocket and RTSPS beside TCP, in one process", async () => {
