@@ -4,10 +4,10 @@ import { createNetwork, describeNamespaces } from "../namespaces.js";
 import { describePeer } from "../peers.js";
 import {
   administer,
+  conclude,
   crashKeyServer,
-  ffmpeg,
-  gstreamer,
   joinGroup,
+  receive,
   settled,
   speak,
   startKeyServer,
@@ -17,7 +17,7 @@ import {
 
 const REKEY = {
   period: 5,
-  heartbeat: 1,
+  heartbeat: 3,
   activationDelay: 0.5,
   deactivationDelay: 4,
   retransmissionInterval: 0.1,
@@ -38,75 +38,68 @@ describePeer("ffmpeg", "speaks to a group and hears it [speaks to our groups, he
         const place = (name: (typeof names)[number]) => network.place(name);
         const server = await startKeyServer(test, place("gcks"), REKEY);
         const one = await tap(test, place("one"));
-        const [two, three, four, five] = [
-          ffmpeg(test, place("two")),
-          gstreamer(test, place("three")),
-          ffmpeg(test, place("four")),
-          gstreamer(test, place("five")),
-        ];
         const tape = await startTape(test, place("late"));
-        const joining = (["speaker", "one", "two", "three", "four", "five"] as const).map((name, index) =>
-          joinGroup(test, server, place(name), name, index % 2 === 0 ? "sip" : "rtsp"),
-        );
-        const [speaker, first, second, third, fourth, fifth] = await Promise.all(joining);
-        if (!speaker || !first || !second || !third || !fourth || !fifth) throw new Error("somebody is missing");
-        await settled([speaker, first, second, third, fourth, fifth]);
+        const [speaker, first, two, three, four, five] = await Promise.all([
+          joinGroup(test, server, place("speaker"), "speaker", "sip"),
+          joinGroup(test, server, place("one"), "one", "rtsp"),
+          // Rekey messages by unicast, as for somebody without multicast.
+          receive(test, server, place("two"), "two", "sip", "ffmpeg", "--unicast"),
+          receive(test, server, place("three"), "three", "rtsp", "gstreamer"),
+          receive(test, server, place("four"), "four", "sip", "ffmpeg"),
+          receive(test, server, place("five"), "five", "rtsp", "gstreamer"),
+        ]);
+        await settled([speaker, first, ...[two, three, four, five].map(({ member }) => member)]);
         // Who joined last has no key of before.
         await delay(1000 * REKEY.activationDelay);
         const voice = speak(test, place("speaker"), 80);
         await one.more(40);
 
         // Somebody who recorded everything joins: nothing from before is opened.
-        const latecomer = ffmpeg(test, place("late"));
         const before = one.heard.last;
-        const late = await joinGroup(test, server, place("late"), "late", "sip");
-        await settled([speaker, first, late]);
+        const late = await receive(test, server, place("late"), "late", "sip", "ffmpeg");
+        await settled([speaker, first, late.member]);
         const replayed = await tape.play();
         expect(replayed).toBeGreaterThan(30);
         await one.more(25);
 
         // Somebody leaves, and proves it.
-        const gone = await fifth.leave();
+        const gone = await five.member.leave();
         expect(gone.code, gone.stderr).toBe(0);
-        expect(fifth.happenings.at(-1)).toMatchObject({ event: "left", proof: "verified" });
+        expect(five.member.happenings.at(-1)).toMatchObject({ event: "left", proof: "verified" });
 
         // Somebody is thrown out. Its process stays, and its socket hears on.
         await one.more(25);
         expect(await administer(test, server, "expel", "blue", "sip:four@example.org")).toEqual({ expelled: 1 });
-        await settled([speaker, first, second, third, late]);
+        const stayed = [speaker, first, two.member, three.member, late.member];
+        await settled(stayed);
         await one.more(15);
         const expelled = one.heard.last;
         await one.more(50);
 
         // The key server dies, and starts again; who is there goes on.
         await crashKeyServer(test, server, 1000);
-        const stayed = [speaker, first, second, third, late];
         await settled(stayed);
         const sequence = Math.max(...stayed.map((member) => member.sequence));
         await administer(test, server, "rekey", "blue");
         await settled(stayed, sequence + 1);
         await one.more(50);
-        voice.stop("SIGINT");
-        await voice.ended;
-        await delay(500);
-        await fourth.leave();
-        await administer(test, server, "end", "blue");
-        for (const member of stayed) expect((await member.process.ended).code, member.process.stderr).toBe(0);
+        await four.member.leave();
+        await conclude(test, server, voice, stayed);
 
         const heard = {
           one: await one.stop(),
-          two: await two.stop(),
-          three: await three.stop(),
-          four: await four.stop(),
-          five: await five.stop(),
-          late: await latecomer.stop(),
+          two: await two.listener.stop(),
+          three: await three.listener.stop(),
+          four: await four.listener.stop(),
+          five: await five.listener.stop(),
+          late: await late.listener.stop(),
         };
         const sent = speaker.statistics.sent;
         expect(speaker.statistics).toMatchObject({ unsent: 0 });
         for (const [member, frames] of [
           [first, heard.one],
-          [second, heard.two],
-          [third, heard.three],
+          [two.member, heard.two],
+          [three.member, heard.three],
         ] as const) {
           expect(member.statistics, member.name).toMatchObject({ received: sent, refused: 0, unknownKey: 0 });
           expect(frames, member.name).toEqual(consecutive(heard.one));
@@ -117,9 +110,9 @@ describePeer("ffmpeg", "speaks to a group and hears it [speaks to our groups, he
         // Before: not a packet of the recording, and none that came while it joined.
         expect(heard.late[0]).toBeGreaterThan(before);
         expect(heard.late.at(-1)).toBe(heard.one.at(-1));
-        expect(late.statistics.unknownKey).toBeGreaterThanOrEqual(replayed);
+        expect(late.member.statistics.unknownKey).toBeGreaterThanOrEqual(replayed);
         expect(heard.four.at(-1)).toBeLessThan(expelled);
-        expect(fourth.statistics.unknownKey).toBeGreaterThan(50);
+        expect(four.member.statistics.unknownKey).toBeGreaterThan(50);
         expect(heard.five.length).toBeGreaterThan(100);
         expect(first.happenings.filter(({ event }) => event === "rekey").length).toBeGreaterThan(4);
       });

@@ -63,7 +63,7 @@ export async function startKeyServer(test: Finishing, place: Place, rekey: Reado
     store: { file: "store.db", key: { file: "store.key" } },
     sip: [{ transport: "tcp", listen: `${host}:5060` }],
     rtsp: [{ listen: `${host}:8554` }],
-    control: { interface: device },
+    control: { interface: device, listen: `${host}:2269` },
     admin: { listen: "127.0.0.1:8270", token: { file: "token" } },
     groups: [
       {
@@ -81,7 +81,9 @@ export async function startKeyServer(test: Finishing, place: Place, rekey: Reado
             port: Number(MEDIA.split(":")[1]),
           },
         ],
-        rekey: { address: CONTROL, ...rekey },
+        // Nobody else may lose a packet: senders wait until everybody has the new keys.
+        rekeyOnExpel: "activation-delay",
+        rekey: { address: CONTROL, server: `${host}:2269`, ...rekey },
       },
     ],
   };
@@ -168,8 +170,17 @@ export class Member {
   }
 }
 
+type Carrier = "sip" | "rtsp";
+
 /** `watchword join`: plain RTP goes in at IN, and comes out at OUT, on loopback of the namespace. */
-export async function joinGroup(test: Finishing, server: Server, place: Place, name: Name, by: "sip" | "rtsp"): Promise<Member> {
+export async function joinGroup(
+  test: Finishing,
+  server: Server,
+  place: Place,
+  name: Name,
+  by: Carrier,
+  flags: readonly string[] = [],
+): Promise<Member> {
   const { host, folder } = server;
   const uri = by === "sip" ? `sip:${GROUP}@${host}:5060;transport=tcp` : `rtsp://${host}:8554/${GROUP}`;
   const [device] = Object.values(place.at).map((cable) => cable.device);
@@ -177,7 +188,7 @@ export async function joinGroup(test: Finishing, server: Server, place: Place, n
     name === "speaker"
       ? ["--role", "sender", "--in", `rtp://127.0.0.1:${IN}`]
       : ["--role", "receiver", "--out", `rtp://127.0.0.1:${OUT}`];
-  const args = ["--identity", identityOf(name), "--psk-file", join(folder, "keys"), "--interface", device ?? ""];
+  const args = ["--identity", identityOf(name), "--psk-file", join(folder, "keys"), "--interface", device ?? "", ...flags];
   const member = new Member(name, start(test, place, process.execPath, [MAIN, "join", uri, ...args, ...bridge, "--json"]));
   await member.process.match(/"event":"joined"/);
   return member;
@@ -195,6 +206,14 @@ export async function settled(members: readonly Member[], least = 0, millisecond
     const stories = members.map(({ name, process }) => `${name}:\n${process.stdout}${process.stderr}`);
     throw new Error(stories.join("\n"), { cause: error });
   }
+}
+
+/** The end: silence, a farewell, and everybody goes by itself. */
+export async function conclude(test: Finishing, server: Server, voice: RunningProcess, members: readonly Member[]): Promise<void> {
+  await voice.stop("SIGINT");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await administer(test, server, "end", GROUP);
+  for (const member of members) expect((await member.process.ended).code, member.process.stderr).toBe(0);
 }
 
 /** The number of a frame, in digits that survive being decoded and encoded again. */
@@ -269,23 +288,46 @@ function listener(listening: RunningProcess, file: string): Listener {
   };
 }
 
-/** ffmpeg, which is told by SDP what comes. */
-export function ffmpeg(test: Finishing, place: Place): Listener {
+/** ffmpeg, which is told by SDP what comes. It does not wait for what was lost: nothing overtakes anything here. */
+function ffmpeg(test: Finishing, place: Place): Listener {
   const folder = temporaryFolder(test);
   const [description, file] = [join(folder, "in.sdp"), join(folder, "out.ul")];
   const lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=-", "c=IN IP4 127.0.0.1", "t=0 0", `m=audio ${OUT} RTP/AVP 0`];
   writeFileSync(description, `${lines.join("\r\n")}\r\n`);
-  const input = ["-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "300000", "-probesize", "2000", "-i", description];
+  const probing = ["-analyzeduration", "300000", "-probesize", "2000", "-reorder_queue_size", "0"];
+  const input = ["-protocol_whitelist", "file,udp,rtp", ...probing, "-i", description];
   const output = ["-c", "copy", "-f", "mulaw", "-flush_packets", "1", file];
   return listener(start(test, place, "ffmpeg", ["-hide_banner", "-loglevel", "error", ...input, ...output]), file);
 }
 
-export function gstreamer(test: Finishing, place: Place): Listener {
+function gstreamer(test: Finishing, place: Place): Listener {
   const file = join(temporaryFolder(test), "out.ul");
   const caps = "caps=application/x-rtp,media=audio,clock-rate=8000,encoding-name=PCMU,payload=0";
   const source = ["udpsrc", "address=127.0.0.1", `port=${OUT}`, caps];
   const pipeline = [...source, "!", "rtppcmudepay", "!", "filesink", `location=${file}`, "buffer-mode=unbuffered"];
   return listener(start(test, place, "gst-launch-1.0", ["-q", "-e", ...pipeline]), file);
+}
+
+const LISTENERS = { ffmpeg, gstreamer } as const;
+
+/** A member, and who listens behind it. */
+export interface Receiver {
+  readonly member: Member;
+  readonly listener: Listener;
+}
+
+/** Somebody who listens from before it is a member. */
+export async function receive(
+  test: Finishing,
+  server: Server,
+  place: Place,
+  name: Name,
+  by: Carrier,
+  behind: keyof typeof LISTENERS,
+  ...flags: readonly string[]
+): Promise<Receiver> {
+  const listener = LISTENERS[behind](test, place);
+  return { member: await joinGroup(test, server, place, name, by, flags), listener };
 }
 
 export interface Relayed {

@@ -40,6 +40,8 @@ export interface GroupDefinition {
   /** New keys when members join, when they leave. */
   readonly joins: "none" | "at-once" | "batched";
   readonly leaves: "none" | "at-once" | "batched";
+  /** When senders use the new keys after an expulsion: who gets them a moment later than a sender misses packets, unless there is a delay. */
+  readonly expulsions: "at-once" | "activation-delay";
   readonly batchIntervalMs: number;
   readonly membershipLifetime: number;
   readonly deregistration: DeregistrationPolicy;
@@ -92,6 +94,7 @@ export function readGroupDefinition(value: unknown, path = "group"): GroupDefini
     rekey,
     joins: root.choice("rekeyOnJoin", ["none", "at-once", "batched"], "at-once"),
     leaves: root.choice("rekeyOnLeave", ["none", "at-once", "batched"], "at-once"),
+    expulsions: root.choice("rekeyOnExpel", ["at-once", "activation-delay"], "at-once"),
     batchIntervalMs: root.milliseconds("batchInterval", 1000, GROUP_LIMITS.batchIntervalMs),
     membershipLifetime: root.seconds("membershipLifetime", 3600, GROUP_LIMITS.lifetime),
     deregistration: root.choice("deregistration", ["none", "one-way", "acknowledged"], "acknowledged"),

@@ -11,7 +11,9 @@ export interface DistributionOptions {
   readonly retransmission: RekeyPolicy["retransmission"];
   /** Sends to the control group; absent where the group has none: then messages go to each member. */
   readonly multicast?: ((datagram: Uint8Array) => void) | undefined;
-  /** Sends to one address that a verified report came from. */
+  /** Where members are reached by unicast, because verified reports came from there: by number. */
+  readonly addresses: ReadonlyMap<number, Endpoint>;
+  /** Sends to one of these addresses. */
   readonly unicast?: ((datagram: Uint8Array, to: Endpoint) => void) | undefined;
   /** Leaf of a member; undefined where it has left. */
   readonly leafOf: (number: number) => number | undefined;
@@ -49,7 +51,6 @@ function leavesOf(packet: Packet): NonNullable<Packet["leaves"]> | null {
 export class Distribution {
   readonly #options: DistributionOptions;
   readonly #ways = new Map<number, Way>();
-  readonly #addresses = new Map<number, Endpoint>();
   /** Packets of the newest sequence. */
   #newest: readonly Packet[] = [];
   readonly #retransmissions = new Set<Timer>();
@@ -69,7 +70,6 @@ export class Distribution {
   detach(number: number): MemberChannel | undefined {
     const way = this.#ways.get(number);
     this.#ways.delete(number);
-    this.#addresses.delete(number);
     return way?.channel;
   }
 
@@ -77,15 +77,10 @@ export class Distribution {
     return this.#ways.get(number)?.channel;
   }
 
-  /**
-   * Where a verified report came from: the member is reached there from now on. What went to another address, or nowhere, because this one was
-   * not known, may have been missed: the newest sequence goes there too.
-   */
-  locate(number: number, address: Endpoint): void {
-    if (this.#options.unicast === undefined) return;
-    const before = this.#addresses.get(number);
-    this.#addresses.set(number, address);
-    if (before?.host !== address.host || before.port !== address.port) this.#sendTo(number, address, this.#newest);
+  /** Sends the newest sequence to where a member is reached by unicast. */
+  repeatTo(number: number): void {
+    const address = this.#options.addresses.get(number);
+    if (address !== undefined) this.#sendTo(number, address, this.#newest);
   }
 
   /** Sends the packets of a new sequence, and the same octets again later; those of the sequence before stop. */
@@ -133,7 +128,6 @@ export class Distribution {
     for (const timer of this.#firsts) timer.cancel();
     this.#firsts.clear();
     this.#ways.clear();
-    this.#addresses.clear();
   }
 
   #stop(): void {
@@ -156,7 +150,7 @@ export class Distribution {
   #datagrams(packets: readonly Packet[], timers: Set<Timer>): void {
     const { multicast } = this.#options;
     if (multicast !== undefined) this.#paced(packets, ({ octets }) => multicast(octets), timers);
-    for (const [number, address] of this.#addresses) this.#sendTo(number, address, packets);
+    for (const [number, address] of this.#options.addresses) this.#sendTo(number, address, packets);
   }
 
   #sendTo(number: number, address: Endpoint, packets: readonly Packet[]): void {
@@ -185,9 +179,10 @@ export class Distribution {
   }
 
   #deliver(packets: readonly Packet[]): void {
-    if (this.#options.multicast !== undefined) return;
+    const { multicast, unicast, addresses } = this.#options;
+    if (multicast !== undefined) return;
     for (const number of this.#ways.keys()) {
-      if (this.#addresses.has(number)) continue;
+      if (unicast !== undefined && addresses.has(number)) continue;
       for (const { octets } of this.#covering(packets, number)) {
         this.deliverTo(number, octets);
         this.#options.onSent(1, octets.length);

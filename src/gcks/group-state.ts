@@ -3,6 +3,7 @@ import { concatBytes, parseHex, Reader, utf8, utf8Text, WatchwordError, Writer, 
 import type { CryptoProvider } from "../crypto/index.js";
 import { createKeyTree, type KeyTree, type PreparedAdmission, type PreparedRekey, restoreKeyTree } from "../gkma/index.js";
 import { type DataKey, type GroupConstants, heldGroupKey, wipeDataKeys } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
 import { suiteOf } from "../srtp/index.js";
 import type { GroupDefinition } from "./definition.js";
 import { type GroupBirth, type GroupStep, parse, type SenderPosition, stringify } from "./ledger.js";
@@ -53,6 +54,8 @@ export class GroupState {
   readonly constants: GroupConstants;
   readonly members = new Roster();
   readonly senders = new Map<number, Sender>();
+  /** Where members are reached by unicast UDP, by number: nobody tells a key server that starts again. */
+  readonly addresses = new Map<number, Endpoint>();
   readonly #crypto: CryptoProvider;
   readonly #definition: GroupDefinition;
   readonly #birth: GroupBirth;
@@ -214,6 +217,14 @@ export class GroupState {
       writer.u32("roc", roc);
       writer.u16("seq", seq);
     }
+    writer.u32("addresses", this.addresses.size);
+    for (const [number, { host, port }] of this.addresses) {
+      const name = utf8(host);
+      writer.u32("number", number);
+      writer.u16("port", port);
+      writer.u8("host", name.length);
+      writer.bytes(name);
+    }
     writer.u32("tree", tree.length);
     writer.bytes(tree);
     wipe(tree);
@@ -242,6 +253,11 @@ export class GroupState {
     if (positions.length > 0) {
       const members = bySsrc(group.members);
       for (const position of positions) group.senders.set(position.ssrc, { ...position, member: members.get(position.ssrc) });
+    }
+    for (let left = reader.u32("addresses"); left > 0; left--) {
+      const number = reader.u32("number");
+      const port = reader.u16("port");
+      group.addresses.set(number, { host: utf8Text(reader.bytes("host", reader.u8("host"))) ?? "", port });
     }
     const tree = reader.bytes("tree", reader.u32("tree"));
     reader.expectEnd();
@@ -303,16 +319,18 @@ export class GroupState {
       });
     });
     for (const { number, keys } of step.bind ?? []) this.members.get(number)?.bind(keys);
-    for (const { number, counter } of step.confirm ?? []) {
+    for (const { number, counter, address } of step.confirm ?? []) {
       const member = this.members.get(number);
       if (member === undefined) continue;
       member.state = "confirmed";
       member.counter = Math.max(member.counter, counter);
       member.renewedAt = at;
+      if (address !== undefined) this.addresses.set(number, address);
     }
     for (const number of step.lapse ?? []) {
       const member = this.members.get(number);
       if (member !== undefined) member.state = "lapsing";
+      this.addresses.delete(number);
     }
     if (step.senders !== undefined) {
       // Whoever says where a sender is in a step is confirmed by it.
@@ -328,6 +346,7 @@ export class GroupState {
     if (member === undefined) return;
     for (const ssrc of member.ssrcs) this.senders.delete(ssrc);
     this.members.remove(member);
+    this.addresses.delete(number);
     if (!leafIsFree) this.#departed.set(member.leaf, number);
   }
 

@@ -72,7 +72,13 @@ type Operation = (
   | { readonly kind: "admit"; readonly member: Omit<AdmittedMember, "ssrcs">; readonly streams: number }
   | { readonly kind: "bind"; readonly number: number; readonly keys: MemberKeys }
   | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: Departure }
-  | { readonly kind: "report"; readonly number: number; readonly counter: number; readonly senders: readonly SenderPosition[] }
+  | {
+      readonly kind: "report";
+      readonly number: number;
+      readonly counter: number;
+      readonly address: Endpoint | undefined;
+      readonly senders: readonly SenderPosition[];
+    }
   | { readonly kind: "lapse"; readonly number: number }
   | { readonly kind: "rekey"; readonly replace: boolean }
   | { readonly kind: "end"; readonly restart: boolean }
@@ -287,12 +293,14 @@ export class Group {
     count("reports");
     // Counted at once, so that the same report again is refused while this one becomes durable.
     member.counter = report.counter;
-    if (from !== undefined) this.#distribution.locate(member.number, from);
     // Who only receives reports no position: the list of senders in a GSA is finite.
     const senders = member.role.send
       ? report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]))
       : [];
-    await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, senders });
+    const before = this.#state.addresses.get(member.number);
+    await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, address: from, senders });
+    // What went to another address, or nowhere, because this one was not known, may have been missed.
+    if (from !== undefined && (before?.host !== from.host || before.port !== from.port)) this.#distribution.repeatTo(member.number);
     // Without a rekey SA every report asks for the keys of now (docs/protocol.md §18).
     const behind = this.#state.tree === undefined || (report.kekSpi !== this.#state.kekSpi && !this.#waits(member));
     const { keys } = member;
@@ -400,7 +408,15 @@ export class Group {
         operation.kind === "bind" ? [{ number: operation.number, keys: operation.keys }] : [],
       ),
       ...listed("confirm", operations, (operation) =>
-        operation.kind === "report" ? [{ number: operation.number, counter: operation.counter }] : [],
+        operation.kind === "report"
+          ? [
+              {
+                number: operation.number,
+                counter: operation.counter,
+                ...(operation.address === undefined ? {} : { address: operation.address }),
+              },
+            ]
+          : [],
       ),
       ...listed("senders", operations, (operation) => (operation.kind === "report" ? operation.senders : [])),
       ...listed("lapse", operations, (operation) => (operation.kind === "lapse" ? [operation.number] : [])),
@@ -417,11 +433,13 @@ export class Group {
             },
           }),
     };
+    // docs/protocol.md §16.5: what somebody knows who should not is used no longer than until the new keys are here.
+    const immediate = replace || (expelled && definition.expulsions === "at-once");
     const gone = [...leaving].flatMap((number) => this.#state.members.get(number)?.ssrcs ?? []);
     const prepared = await this.#state.prepareInTurns(step, this.#pause);
     let packets: Uint8Array[] = [];
     try {
-      if (sequence !== undefined && this.#state.hasKek) packets = await this.#seal(sequence, prepared, gone, expelled || replace);
+      if (sequence !== undefined && this.#state.hasKek) packets = await this.#seal(sequence, prepared, gone, immediate);
       await this.#append(encodeStep(step, packets));
     } catch (error) {
       prepared.drop();
@@ -804,6 +822,7 @@ export class Group {
       retransmission: rekey?.retransmission ?? { count: 0, firstMs: 0 },
       multicast: address === undefined || multicast === undefined ? undefined : (datagram) => multicast(address, datagram),
       unicast,
+      addresses: this.#state.addresses,
       leafOf: (number) => this.member(number)?.leaf,
       onSent: (packets, octets) => {
         count("rekeyPackets", packets);

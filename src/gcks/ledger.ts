@@ -1,6 +1,7 @@
 /** What a key server remembers of a group, as records of a log: with the snapshots of `group-state.ts` they are all that a restart knows. */
 import { formatHex, parseHex, Reader, utf8, utf8Text, WatchwordError, Writer } from "../bytes/index.js";
 import type { GroupRegistration, MemberRole } from "../gsa/index.js";
+import type { Endpoint } from "../io/index.js";
 import type { Identity } from "../mikey/index.js";
 
 /** A member as it is admitted. */
@@ -32,8 +33,8 @@ export interface GroupStep {
   readonly bind?: readonly { readonly number: number; readonly keys: MemberKeys }[];
   /** Whose memberships end with this step. */
   readonly leave?: readonly number[];
-  /** Confirmed by a report, or renewed, with the report's counter. */
-  readonly confirm?: readonly { readonly number: number; readonly counter: number }[];
+  /** Confirmed by a report, or renewed, with the report's counter and, by UDP, where it came from. */
+  readonly confirm?: readonly { readonly number: number; readonly counter: number; readonly address?: Endpoint }[];
   /** Whose dialog or session is gone without proof. */
   readonly lapse?: readonly number[];
   readonly senders?: readonly SenderPosition[];

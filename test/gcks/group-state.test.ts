@@ -52,7 +52,9 @@ function stepOf(state: GroupState, wish: Wish, index: number): GroupStep {
     ...(first === undefined || leave.includes(first.number) ? {} : { bind: [{ number: first.number, keys: keys(index) }] }),
     ...(wish.report && first !== undefined && !leave.includes(first.number)
       ? {
-          confirm: [{ number: first.number, counter: index }],
+          confirm: [
+            { number: first.number, counter: index, ...(index % 2 === 0 ? {} : { address: { host: "192.0.2.7", port: index } }) },
+          ],
           senders: first.ssrcs.map((ssrc) => ({ ssrc, roc: index, seq: 7 })),
         }
       : {}),
@@ -99,6 +101,8 @@ describe("the state of a group", () => {
             state.prepare(step).commit();
             copy.prepare(step).commit();
             expect(readable(await copy.snapshot(never))).toEqual(readable(await state.snapshot(never)));
+            expect([...copy.addresses]).toEqual([...state.addresses]);
+            for (const number of state.addresses.keys()) expect(state.members.get(number)).toBeDefined();
             expect([...copy.senders.values()].map(({ member }) => member?.number)).toEqual(
               [...state.senders.values()].map(({ member }) => member?.number),
             );

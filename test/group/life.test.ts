@@ -63,6 +63,26 @@ describe("a group from its first member to its end", () => {
     });
   });
 
+  it("expels after the activation delay where nobody else may lose a packet", async () => {
+    rig = await createRig({ definitions: [definition({ rekeyOnExpel: "activation-delay" })] });
+    const speaker = await rig.join("speaker1");
+    const good = await rig.join("listener1");
+    const bad = await rig.join("listener2");
+    await rig.settle(5000);
+    const mki = speaker.member.memberships[0]?.streams[0]?.mki;
+    await rig.gcks.expel("blue", "sip:listener2@example.org");
+    await rig.settle(100);
+    // The sender has the new key, and waits for those who may not have it.
+    expect(speaker.member.memberships[0]?.sequence).toBe(rig.gcks.groups[0]?.sequence);
+    expect(speaker.member.memberships[0]?.streams[0]?.mki).toBe(mki);
+    speaker.speak(0);
+    await rig.settle(5000);
+    for (let i = 1; i < 10; i++) speaker.speak(i);
+    await rig.settle(100);
+    expect(good.heard).toEqual([...Array(10).keys()]);
+    expect(bad.heard).toEqual([0]);
+  });
+
   it("goes on after kill -9: members follow the next rekey, numbers never go back", async () => {
     rig = await createRig();
     const speaker = await rig.join("speaker1");

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Datagrams, Endpoint } from "../../../src/io/index.js";
-import type { JoinGroupOptions } from "../../../src/node/group/index.js";
-import { createDatagramsFactory } from "../../../src/node/index.js";
+import type { GcksServiceOptions, JoinGroupOptions } from "../../../src/node/group/index.js";
+import { createDatagramsFactory, systemClock, systemTimers } from "../../../src/node/index.js";
+import { createMemoryStore } from "../../../src/store/index.js";
 import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
 
 const REPORT = 245;
@@ -54,12 +55,19 @@ describe("rekey messages by unicast UDP", () => {
   let translator: Translator | undefined;
   const members: TestMember[] = [];
 
+  let inside: Datagrams;
+  const groups = (port: number, rekey: Record<string, unknown>) => [
+    definitionOn(port, {}, { address: undefined, server: `127.0.0.1:${inside.local.port}`, ...rekey }),
+  ];
+
   /** A key server behind a translator. */
-  const start = async (port: number, rekey: Record<string, unknown> = {}): Promise<Server> => {
-    const inside = await factory.bind(localhost());
-    server = await startServer({
-      groups: [definitionOn(port, {}, { address: undefined, server: `127.0.0.1:${inside.local.port}`, ...rekey })],
-    });
+  const start = async (
+    port: number,
+    rekey: Record<string, unknown> = {},
+    options: Partial<GcksServiceOptions> = {},
+  ): Promise<Server> => {
+    inside = await factory.bind(localhost());
+    server = await startServer({ groups: groups(port, rekey), ...options });
     translator = new Translator(inside, server.service.control as Endpoint);
     return server;
   };
@@ -126,6 +134,27 @@ describe("rekey messages by unicast UDP", () => {
     for (let turn = 0; turn < 2; turn++) await service.gcks.replace("blue");
     await allHave();
     expect(service.gcks.metrics.registrations).toBe(1);
+  });
+
+  it("reach members after a restart that knew nothing of it", async () => {
+    const store = createMemoryStore({ clock: systemClock, timers: systemTimers });
+    const { service } = await start(47_100, {}, { store });
+    const { joined } = await joining(service.urisOf("blue")[1] ?? "", "listener");
+    await until(() => service.gcks.members("blue").every(({ state }) => state === "confirmed"));
+    // The reports that repeat the first one are over: the next comes in 15 s.
+    const { passed } = translator as Translator;
+    await until(() => count(passed.up, REPORT) === 4);
+    await service.close();
+    server = await startServer({
+      groups: groups(47_100, {}),
+      store,
+      control: { interface: "127.0.0.1", local: service.control as Endpoint },
+    });
+    await server.service.gcks.rekey("blue");
+    await allHave();
+    expect(count(passed.up, REPORT)).toBe(4);
+    expect(server.service.gcks.metrics.registrations).toBe(0);
+    await until(() => joined.membership.state === "in-step");
   });
 
   it("are for members without multicast in a group that has it", async () => {
