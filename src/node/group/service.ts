@@ -1,5 +1,5 @@
 import { defaultCrypto } from "../../crypto/index.js";
-import { type AuditEvent, openGcks } from "../../gcks/index.js";
+import { type AuditEvent, type Gcks, openGcks } from "../../gcks/index.js";
 import { type Logger, silentLogger } from "../../io/index.js";
 import { sipIdentity } from "../../sip/index.js";
 import { createDatagramsFactory } from "../datagrams.js";
@@ -17,7 +17,10 @@ import { createCarrierAuthenticator, startSipGroupServer } from "./sip-server.js
 export async function startGcksService(options: GcksServiceOptions): Promise<GcksService> {
   const { identity, sip = [], rtsp = [], control = {}, admin, logger = silentLogger, audit, ...gcksOptions } = options;
   const closers: (() => Promise<void> | void)[] = [];
+  let opened: Gcks | undefined;
   const close = async (): Promise<void> => {
+    // Before the dialogs and sessions: that they end now says nothing of the members.
+    await opened?.close();
     for (const step of closers.splice(0).toReversed()) await step();
   };
   try {
@@ -36,7 +39,7 @@ export async function startGcksService(options: GcksServiceOptions): Promise<Gck
         audit?.(event);
       },
     });
-    closers.push(() => gcks.close());
+    opened = gcks;
     sockets.onReport = (datagram, from) => gcks.receiveDatagram(datagram, from);
     // The realm of Digest is the key server's domain: users have their names in it.
     const realm = identity.replace(/^sips?:[^@]*@/, "");
