@@ -4,8 +4,9 @@ import { equalBytes, formatHex, Reader } from "../../bytes/index.js";
 import type { PublicKey } from "../asymmetric.js";
 import { CertificateError } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
-import { BIT_STRING, element, INTEGER, SEQUENCE, SET } from "../der.js";
+import { BIT_STRING, element, INTEGER, OCTET_STRING, SEQUENCE, SET } from "../der.js";
 import { defaultCrypto } from "../index.js";
+import { namesIdentity } from "./names.js";
 
 /** One name of a subjectAltName or of a constraint; kinds that nobody here compares are `other`. */
 export interface GeneralName {
@@ -29,32 +30,42 @@ export interface SignedOctets {
   readonly signature: Uint8Array;
 }
 
-/** What a certificate says. Nothing of it is trusted: that takes a CertificateVerifier. */
-export interface Certificate {
+/** As much of a certificate as it takes to find out who signed it. It costs little, whatever its octets. */
+export interface OpenedCertificate {
   readonly der: Uint8Array;
   /** SHA-256 of the DER. */
   readonly fingerprint: Uint8Array;
   readonly signed: SignedOctets;
+  /** Distinguished names, DER. */
+  readonly subjectName: Uint8Array;
+  readonly issuerName: Uint8Array;
+  /** Distinguished names for comparison: their RDNs in hexadecimal DER, one a line. */
+  readonly subjectRdns: string;
+  readonly issuerRdns: string;
+  /** SubjectPublicKeyInfo, DER. */
+  readonly spki: Uint8Array;
+  /** The key, where it is of a kind and length that this package uses. */
+  readonly publicKey: PublicKey | undefined;
+  /** Key identifiers in hexadecimal. */
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+}
+
+/** What a certificate says. Nothing of it is trusted: that takes a CertificateVerifier. */
+export interface Certificate extends OpenedCertificate {
   /** Serial number in hexadecimal. */
   readonly serial: string;
   /** Distinguished names as text, for people. */
   readonly subject: string;
   readonly issuer: string;
-  /** Distinguished names for comparison: their RDNs in hexadecimal DER, one a line. */
-  readonly subjectRdns: string;
-  readonly issuerRdns: string;
   /** E-mail addresses in the subject, which old certificates have and constraints apply to. */
   readonly subjectEmails: readonly string[];
   /** Milliseconds since 1970; both ends belong to the validity. */
   readonly notBefore: number;
   readonly notAfter: number;
-  /** SubjectPublicKeyInfo, DER. */
-  readonly spki: Uint8Array;
-  /** The key, where it is of a kind and length that this package uses. */
-  readonly publicKey: PublicKey | undefined;
   /** The subjectAltName. */
   readonly names: readonly GeneralName[];
-  /** Whom it names: the URIs, e-mail addresses (network access identifiers), host names and addresses of its subjectAltName. */
+  /** Whom it names: the URIs, e-mail addresses (network access identifiers), host names without wildcard and addresses of its subjectAltName. */
   readonly identities: readonly string[];
   readonly isCa: boolean;
   /** How many certificates may stand between this issuer and the last of the path. */
@@ -63,9 +74,6 @@ export interface Certificate {
   /** Object identifiers. */
   readonly extendedKeyUsage: readonly string[] | undefined;
   readonly nameConstraints: NameConstraints | undefined;
-  /** Key identifiers in hexadecimal. */
-  readonly subjectKeyId: string | undefined;
-  readonly authorityKeyId: string | undefined;
   /** Critical extensions that are not understood here. */
   readonly unknownCritical: readonly string[];
 }
@@ -76,39 +84,89 @@ export const MAX_CERTIFICATE_OCTETS = 16 * 1024;
 /** Beside those that are read. Policies are understood as RFC 5280 §6.1 does where every policy will do and none is required. */
 const UNDERSTOOD: readonly string[] = [asn1.id_ce_certificatePolicies];
 
+/** Elements of ASN.1 that the library reads of one certificate: it takes a tenth of a millisecond for each name. */
+const READING = { berOptions: { maxNodes: 1000 } } as const;
+
 /**
  * Reads a certificate, and trusts nothing in it.
  * @throws CertificateError `x509.certificate` with the reason `malformed` or `too-large`
  */
 export function readCertificate(der: Uint8Array, crypto: CryptoProvider = defaultCrypto): Certificate {
+  return completeCertificate(openCertificate(der, crypto));
+}
+
+/** Opens a certificate, without the library and without its content. @throws CertificateError as `readCertificate` */
+export function openCertificate(der: Uint8Array, crypto: CryptoProvider): OpenedCertificate {
   if (der.length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `${der.length} octets`);
   return reading(() => {
-    const { tbs: fields, signed } = openSigned(der, "certificate");
+    const own = der.slice();
+    const { tbs: fields, signed } = openSigned(own, "certificate");
     if (fields.peek() === 0xa0) element(fields, "version", 0xa0);
     element(fields, "serialNumber", INTEGER);
-    checkAlgorithm(fields, der, signed);
-    const issuerRdns = rdnsOf(raw(fields, der, "issuer"));
+    checkAlgorithm(fields, own, signed);
+    const issuerName = raw(fields, own, "issuer");
     element(fields, "validity", SEQUENCE);
-    const subjectRdns = rdnsOf(raw(fields, der, "subject"));
-    const spki = raw(fields, der, "subjectPublicKeyInfo").slice();
-    const { tbsCertificate: tbs } = AsnConvert.parse(der, asn1.Certificate);
+    const subjectName = raw(fields, own, "subject");
+    const spki = raw(fields, own, "subjectPublicKeyInfo").slice();
     return {
-      der: der.slice(),
-      fingerprint: crypto.hash("sha256", der),
+      der: own,
+      fingerprint: crypto.hash("sha256", own),
       signed,
+      subjectName,
+      issuerName,
+      subjectRdns: rdnsOf(subjectName),
+      issuerRdns: rdnsOf(issuerName),
+      spki,
+      publicKey: importable(spki, crypto),
+      ...keyIdentifiers(fields),
+    };
+  });
+}
+
+/** Reads the rest of a certificate, which may cost milliseconds: not before it is known to be signed by somebody. @throws CertificateError */
+export function completeCertificate(opened: OpenedCertificate): Certificate {
+  return reading(() => {
+    const { tbsCertificate: tbs } = AsnConvert.parse(opened.der, asn1.Certificate, READING);
+    return {
+      ...opened,
       serial: formatHex(new Uint8Array(tbs.serialNumber)),
       subject: nameText(tbs.subject),
       issuer: nameText(tbs.issuer),
-      subjectRdns,
-      issuerRdns,
       subjectEmails: [...tbs.subject].flatMap((rdn) => [...rdn]).flatMap(emailOf),
       notBefore: timeOf(tbs.validity.notBefore),
       notAfter: timeOf(tbs.validity.notAfter),
-      spki,
-      publicKey: importable(spki, crypto),
       ...readExtensions(tbs.extensions ?? []),
     };
   });
+}
+
+const SUBJECT_KEY_ID = "551d0e";
+const AUTHORITY_KEY_ID = "551d23";
+const OBJECT_IDENTIFIER = 0x06;
+const BOOLEAN = 0x01;
+
+/** The key identifiers among the extensions (RFC 5280 §4.2.1.1, §4.2.1.2). @throws CodecError */
+function keyIdentifiers(fields: Reader): Pick<OpenedCertificate, "subjectKeyId" | "authorityKeyId"> {
+  // The unique identifiers of version 2 stand before the extensions.
+  for (const tag of [0x81, 0x82]) if (fields.peek() === tag) element(fields, "uniqueId", tag);
+  let subjectKeyId: string | undefined;
+  let authorityKeyId: string | undefined;
+  if (fields.remaining > 0) {
+    const extensions = element(element(fields, "extensions", 0xa3), "extensions", SEQUENCE);
+    fields.expectEnd();
+    while (extensions.remaining > 0) {
+      const extension = element(extensions, "extension", SEQUENCE);
+      const id = formatHex(element(extension, "extnID", OBJECT_IDENTIFIER).rest("extnID"));
+      if (extension.peek() === BOOLEAN) element(extension, "critical", BOOLEAN);
+      const value = element(extension, "extnValue", OCTET_STRING);
+      extension.expectEnd();
+      if (id === SUBJECT_KEY_ID) subjectKeyId = formatHex(element(value, "subjectKeyId", OCTET_STRING).rest("subjectKeyId"));
+      if (id !== AUTHORITY_KEY_ID) continue;
+      const parts = element(value, "authorityKeyId", SEQUENCE);
+      if (parts.peek() === 0x80) authorityKeyId = formatHex(element(parts, "keyIdentifier", 0x80).rest("keyIdentifier"));
+    }
+  }
+  return { subjectKeyId, authorityKeyId };
 }
 
 /** Runs what parses hostile octets: whatever it throws becomes one error. */
@@ -188,16 +246,7 @@ function importable(spki: Uint8Array, crypto: CryptoProvider): PublicKey | undef
 
 type Extensions = Pick<
   Certificate,
-  | "names"
-  | "identities"
-  | "isCa"
-  | "pathLength"
-  | "keyUsage"
-  | "extendedKeyUsage"
-  | "nameConstraints"
-  | "subjectKeyId"
-  | "authorityKeyId"
-  | "unknownCritical"
+  "names" | "identities" | "isCa" | "pathLength" | "keyUsage" | "extendedKeyUsage" | "nameConstraints" | "unknownCritical"
 >;
 
 function readExtensions(extensions: readonly asn1.Extension[]): Extensions {
@@ -207,17 +256,15 @@ function readExtensions(extensions: readonly asn1.Extension[]): Extensions {
     if (byId.has(extension.extnID)) throw new CertificateError("malformed", `${extension.extnID} twice`);
     byId.set(extension.extnID, extension);
   }
-  const read = new Set(UNDERSTOOD);
+  const read = new Set([...UNDERSTOOD, asn1.id_ce_subjectKeyIdentifier, asn1.id_ce_authorityKeyIdentifier]);
   const parse = <T>(id: string, type: new () => T): T | undefined => {
     read.add(id);
     const value = byId.get(id)?.extnValue.buffer;
-    return value === undefined ? undefined : AsnConvert.parse(value, type);
+    return value === undefined ? undefined : AsnConvert.parse(value, type, READING);
   };
   const names = [...(parse(asn1.id_ce_subjectAltName, asn1.SubjectAlternativeName) ?? [])].map(generalName);
   const constraints = parse(asn1.id_ce_basicConstraints, asn1.BasicConstraints);
   const purposes = parse(asn1.id_ce_extKeyUsage, asn1.ExtendedKeyUsage);
-  const subjectKeyId = parse(asn1.id_ce_subjectKeyIdentifier, asn1.SubjectKeyIdentifier);
-  const authorityKeyId = parse(asn1.id_ce_authorityKeyIdentifier, asn1.AuthorityKeyIdentifier)?.keyIdentifier;
   const keyUsage = parse(asn1.id_ce_keyUsage, asn1.KeyUsage);
   const nameConstraints = parse(asn1.id_ce_nameConstraints, asn1.NameConstraints);
   const pathLength = constraints?.pathLenConstraint;
@@ -225,14 +272,13 @@ function readExtensions(extensions: readonly asn1.Extension[]): Extensions {
     throw new CertificateError("malformed", "no path length");
   return {
     names,
-    identities: names.filter(({ kind }) => kind !== "directory" && kind !== "other").map(({ value }) => value),
+    // A text says nothing of its kind: only what is read as what it is names anybody, and a wildcard names nobody.
+    identities: names.filter((name) => namesIdentity({ names: [name] }, name.value, false)).map(({ value }) => value),
     isCa: constraints?.cA === true,
     pathLength,
     keyUsage: keyUsage && new Set<string>(keyUsage.toJSON()),
     extendedKeyUsage: purposes && [...purposes],
     nameConstraints: nameConstraints && readConstraints(nameConstraints, byId.get(asn1.id_ce_nameConstraints) as asn1.Extension),
-    subjectKeyId: subjectKeyId && formatHex(new Uint8Array(subjectKeyId.buffer)),
-    authorityKeyId: authorityKeyId && formatHex(new Uint8Array(authorityKeyId.buffer)),
     unknownCritical: [...extensions].filter(({ extnID, critical }) => critical && !read.has(extnID)).map(({ extnID }) => extnID),
   };
 }
@@ -273,6 +319,19 @@ const EMAIL_ADDRESS = "1.2.840.113549.1.9.1";
 
 function emailOf({ type, value }: asn1.AttributeTypeAndValue): string[] {
   return type === EMAIL_ADDRESS ? [value.toString()] : [];
+}
+
+/** Longest name that is put into words for people before anybody vouched for it. */
+const MAX_NAME_OCTETS = 512;
+
+/** A name for people, of a certificate that nobody vouches for yet. */
+export function describeName(name: Uint8Array): string {
+  if (name.length > MAX_NAME_OCTETS) return "a long name";
+  try {
+    return nameText(AsnConvert.parse(name, asn1.Name, READING));
+  } catch {
+    return "a name that cannot be read";
+  }
 }
 
 /** For people: what is not printable ASCII is replaced, so that a name can do no harm in a log or terminal. */

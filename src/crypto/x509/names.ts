@@ -55,9 +55,9 @@ function unescaped(text: string): string {
   }
 }
 
-/** Host, port and path of an RTSP URI (RFC 7826 §4.2). */
+/** Host, port and path of an RTSP URI (RFC 7826 §4.2). The authority ends where that of `uriWithin` does. */
 function rtspAddress(uri: string): { readonly host: string; readonly port: string; readonly path: string } | undefined {
-  const match = /^rtsp[su]?:\/\/(?:[^@/]*@)?(\[[0-9a-f:.]+\]|[^@:/?#\s]+)(?::(\d+))?(\/[^?#]*)?(?:[?#].*)?$/i.exec(uri);
+  const match = /^rtsp[su]?:\/\/(?:[^@/?#]*@)?(\[[0-9a-f:.]+\]|[^@:/?#\s]+)(?::(\d+))?(\/[^?#]*)?(?:[?#].*)?$/i.exec(uri);
   if (match === null) return undefined;
   const [, host = "", port = "", path = ""] = match;
   return { host, port, path: path === "/" ? "" : path };

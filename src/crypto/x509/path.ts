@@ -1,7 +1,7 @@
 import { formatHex } from "../../bytes/index.js";
 import { CertificateError, type CertificateUsage } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
-import type { Certificate } from "./certificate.js";
+import { type Certificate, completeCertificate, describeName, type OpenedCertificate } from "./certificate.js";
 import { withinConstraints } from "./names.js";
 import { curveOf, isSignedBy } from "./signatures.js";
 
@@ -17,11 +17,14 @@ const ANY_PURPOSE = "2.5.29.37.0";
 /** A path from the holder's certificate to a trust anchor, whose signatures are right. */
 export type Path = readonly [Certificate, ...Certificate[]];
 
-/** Looks for paths, the anchors first, and gives each whose signatures are right to `accept`, which throws a CertificateError where it is not good. */
+/**
+ * Looks for paths, the anchors first, and gives each whose signatures are right to `accept`, which throws a CertificateError where it is not good.
+ * Certificates are read whole where an anchor vouches for them: before that they cost a stranger's message no more than signatures.
+ */
 export async function findPath(
   crypto: CryptoProvider,
-  leaf: Certificate,
-  intermediates: readonly Certificate[],
+  leaf: OpenedCertificate,
+  intermediates: readonly OpenedCertificate[],
   anchors: readonly Certificate[],
   accept: (path: Path) => Promise<void>,
 ): Promise<Path> {
@@ -29,28 +32,33 @@ export async function findPath(
   // What is wrong with the first path that was found tells more than that others lead nowhere.
   let refusal: CertificateError | undefined;
 
-  async function extend(path: Path): Promise<Path | undefined> {
-    const last = path[path.length - 1] as Certificate;
+  async function extend(path: readonly OpenedCertificate[]): Promise<Path | undefined> {
+    const last = path[path.length - 1] as OpenedCertificate;
     for (const [isAnchor, candidates] of [
-      [true, anchors],
+      [true, anchors as readonly OpenedCertificate[]],
       [false, intermediates],
     ] as const) {
       for (const issuer of candidates.filter((candidate) => mayHaveIssued(candidate, last, path))) {
         if (++checks > MAX_SIGNATURE_CHECKS) throw new CertificateError("too-large", "more issuers than are tried");
         if (!(await isSignedBy(crypto, last.signed, issuer))) {
-          refusal ??= new CertificateError("signature", `of ${last.subject}`);
+          refusal ??= new CertificateError("signature", `of ${describeName(last.subjectName)}`);
           continue;
         }
-        const longer: Path = [...path, issuer];
-        const found = isAnchor ? await accepted(longer) : longer.length < MAX_PATH ? await extend(longer) : undefined;
+        const longer = [...path, issuer];
+        const found = isAnchor
+          ? await accepted(() => [...path.map(completeCertificate), issuer as Certificate] as unknown as Path)
+          : longer.length < MAX_PATH
+            ? await extend(longer)
+            : undefined;
         if (found !== undefined) return found;
       }
     }
     return undefined;
   }
 
-  async function accepted(path: Path): Promise<Path | undefined> {
+  async function accepted(complete: () => Path): Promise<Path | undefined> {
     try {
+      const path = complete();
       await accept(path);
       return path;
     } catch (error) {
@@ -62,13 +70,13 @@ export async function findPath(
   }
 
   const pinned = anchors.find((anchor) => formatHex(anchor.fingerprint) === formatHex(leaf.fingerprint));
-  const found = pinned === undefined ? await extend([leaf]) : await accepted([pinned]);
-  if (found === undefined) throw refusal ?? new CertificateError("untrusted", `no anchor for ${leaf.issuer}`);
+  const found = pinned === undefined ? await extend([leaf]) : await accepted(() => [pinned]);
+  if (found === undefined) throw refusal ?? new CertificateError("untrusted", `no anchor for ${describeName(leaf.issuerName)}`);
   return found;
 }
 
 /** Names chain (RFC 5280 §6.1.3 a.4), key identifiers do not contradict, and no key stands twice in a path: loops end there. */
-function mayHaveIssued(issuer: Certificate, certificate: Certificate, path: Path): boolean {
+function mayHaveIssued(issuer: OpenedCertificate, certificate: OpenedCertificate, path: readonly OpenedCertificate[]): boolean {
   if (issuer.subjectRdns !== certificate.issuerRdns) return false;
   const { authorityKeyId } = certificate;
   if (authorityKeyId !== undefined && issuer.subjectKeyId !== undefined && authorityKeyId !== issuer.subjectKeyId) return false;

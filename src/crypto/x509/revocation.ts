@@ -14,12 +14,19 @@ const MAX_LIST_NODES = 4_000_000;
 /** Extensions of a list that change nothing about whom it covers (RFC 5280 §5.2.1, §5.2.3, §5.2.7). */
 const HARMLESS: readonly string[] = [asn1.id_ce_authorityKeyIdentifier, asn1.id_ce_cRLNumber, asn1.id_ce_issuerAltName];
 
+/**
+ * Extensions of lists that hold a part of the revoked certificates, or changes to another list (§5.2.4, §5.2.5). They have to be critical: where an
+ * issuer forgot that, the list is no more complete.
+ */
+const PARTIAL: readonly string[] = [asn1.id_ce_deltaCRLIndicator, asn1.id_ce_issuingDistributionPoint];
+
 /** A certificate revocation list (RFC 5280 §5), read and not trusted. */
 export interface RevocationList {
   readonly signed: SignedOctets;
   readonly issuerRdns: string;
   /** Milliseconds since 1970. */
   readonly thisUpdate: number;
+  /** Absent in lists that RFC 5280 §5.1.2.5 forbids: they would never grow old. */
   readonly nextUpdate: number | undefined;
   /** Serial numbers in hexadecimal. */
   readonly revoked: ReadonlySet<string>;
@@ -44,9 +51,13 @@ export function readRevocationList(der: Uint8Array): RevocationList {
       thisUpdate: timeOf(tbs.thisUpdate),
       nextUpdate: tbs.nextUpdate && timeOf(tbs.nextUpdate),
       revoked: new Set(revoked.map(({ userCertificate }) => formatHex(new Uint8Array(userCertificate)))),
-      isComplete: !critical && (tbs.crlExtensions ?? []).every(({ extnID, critical: must }) => !must || HARMLESS.includes(extnID)),
+      isComplete: !critical && (tbs.crlExtensions ?? []).every(isHarmless),
     };
   });
+}
+
+function isHarmless({ extnID, critical }: asn1.Extension): boolean {
+  return critical ? HARMLESS.includes(extnID) : !PARTIAL.includes(extnID);
 }
 
 /** What revocation lists say of a certificate. */
@@ -75,7 +86,7 @@ export class RevocationLists {
         !list.isComplete ||
         issuer.keyUsage?.has("crlSign") === false ||
         list.thisUpdate > now ||
-        !(now <= (list.nextUpdate ?? now))
+        !(now <= (list.nextUpdate ?? Number.NEGATIVE_INFINITY))
       )
         continue;
       const key = formatHex(issuer.spki);

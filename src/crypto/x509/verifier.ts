@@ -7,7 +7,15 @@ import {
 } from "../certificates.js";
 import type { CryptoProvider } from "../contracts.js";
 import { defaultCrypto } from "../index.js";
-import { type Certificate, MAX_CERTIFICATE_OCTETS, readCertificate } from "./certificate.js";
+import {
+  type Certificate,
+  completeCertificate,
+  describeName,
+  MAX_CERTIFICATE_OCTETS,
+  type OpenedCertificate,
+  openCertificate,
+  readCertificate,
+} from "./certificate.js";
 import { namesIdentity } from "./names.js";
 import { findPath, MAX_PATH, type Path, validatePath } from "./path.js";
 import { RevocationLists } from "./revocation.js";
@@ -117,7 +125,7 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
         remembered.delete(place);
       }
     }
-    const [leaf, ...others] = chain.map((der) => readCertificate(der, crypto)) as [Certificate, ...Certificate[]];
+    const [leaf, ...others] = chain.map((der) => openCertificate(der, crypto)) as [OpenedCertificate, ...OpenedCertificate[]];
     const path = await findPath(crypto, leaf, others, anchors, accept).catch((error: unknown) => selfSigned(leaf, error, accept));
     if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as number);
     const found: Remembered = { chain: chain.map((der) => der.slice()), path, identities: new Set() };
@@ -134,11 +142,12 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   }
 
   /** A certificate that is its own issuer, where that is allowed and nothing but an anchor was missing. */
-  async function selfSigned(leaf: Certificate, error: unknown, accept: (path: Path) => Promise<void>): Promise<Path> {
+  async function selfSigned(leaf: OpenedCertificate, error: unknown, accept: (path: Path) => Promise<void>): Promise<Path> {
     const isMissing = error instanceof CertificateError && error.reason === "untrusted";
     if (!allowSelfSigned || !isMissing || leaf.subjectRdns !== leaf.issuerRdns) throw error;
-    if (!(await isSignedBy(crypto, leaf.signed, leaf))) throw new CertificateError("signature", `of ${leaf.subject}`);
-    const path: Path = [leaf];
+    if (!(await isSignedBy(crypto, leaf.signed, leaf)))
+      throw new CertificateError("signature", `of ${describeName(leaf.subjectName)}`);
+    const path: Path = [completeCertificate(leaf)];
     await accept(path);
     return path;
   }

@@ -61,6 +61,10 @@ describe("whom a certificate names", () => {
     { identity: "rtsp://camera.example.org/a", names: [uri("rtsp://camera.example.org/b")], named: false },
     { identity: "rtsp://camera.example.org:8554/a", names: [uri("rtsp://camera.example.org:8555/a")], named: false },
     { identity: "rtsp://camera.example.org/", names: [uri("sip:camera.example.org")], named: false },
+    // The authority ends at the first ? or # (RFC 3986 §3.2): constraints on names are held against the same host.
+    { identity: "rtsp://example.net/", names: [uri("rtsp://example.org?@example.net/")], named: false },
+    { identity: "rtsp://example.net/", names: [uri("rtsp://example.org#@example.net/")], named: false },
+    { identity: "rtsp://example.org?@example.net/", names: [dns("example.net")], named: false },
     // Hosts, addresses, other URIs.
     { identity: "camera.example.org.", names: [dns("camera.example.org")], named: true },
     { identity: "2001:db8::1", names: [ip("2001:db8:0:0:0:0:0:1")], named: true },
@@ -128,6 +132,7 @@ describe("constraints on names (RFC 5280 §4.2.1.10)", () => {
     { name: uri("https://host.example.org/x"), constraint: uri("example.org"), within: false },
     { name: uri("rtsp://u@host.example.org:8554"), constraint: uri(".example.org"), within: true },
     { name: uri("https://example.org@example.net/"), constraint: uri("example.org"), within: false },
+    { name: uri("rtsp://example.org?@example.net/"), constraint: uri("example.org"), within: true },
     { name: uri("sip:alice@example.org"), constraint: uri("example.org"), within: true },
     { name: uri("sip:alice@example.net"), constraint: uri("example.org"), within: false },
     { name: uri("https://192.0.2.1/"), constraint: uri("example.org"), within: "unknown" },

@@ -1,4 +1,6 @@
 import { X509Certificate } from "node:crypto";
+import { AsnConvert } from "@peculiar/asn1-schema";
+import * as asn1 from "@peculiar/asn1-x509";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { concatBytes, formatHex, parseHex } from "../../../src/bytes/index.js";
@@ -17,6 +19,8 @@ import {
   issueRevocationList,
   readCertificate,
 } from "../../../src/crypto/x509/index.js";
+import { readRevocationList } from "../../../src/crypto/x509/revocation.js";
+import { encodeEcdsa } from "../../../src/crypto/x509/signatures.js";
 import { nodeCrypto } from "../../../src/node/crypto.js";
 import openssl from "../../vectors/x509-openssl.json" with { type: "json" };
 import { ALICE, DAY, makeAuthority, makeKey, makeLeaf, NOW, reasonOf } from "./authority.js";
@@ -262,6 +266,24 @@ describe("a certificate is refused", () => {
     expect(await reasonOf(verifier().verify([nested], AS_ALICE))).toBe("malformed");
   });
 
+  it("before it is read, where nobody vouches for it: what a stranger sends costs signatures and no more", async () => {
+    // The subjectAltName holds no names, which is seen by who looks.
+    const hollow = (der: Uint8Array): Uint8Array => parseHex(formatHex(der).replace("0603551d11", "0603551d0f"));
+    const stranger = await makeAuthority({ commonName: "stranger" });
+    expect(() => readCertificate(hollow(leaf))).toThrow(expect.objectContaining({ reason: "malformed" }));
+    expect(await reasonOf(verifier().verify([hollow(await makeLeaf(stranger))], AS_ALICE))).toBe("untrusted");
+    expect(await reasonOf(verifier({ allowSelfSigned: true }).verify([hollow(await makeLeaf(undefined))], AS_ALICE))).toBe(
+      "signature",
+    );
+    expect(await reasonOf(verifier().verify([leaf, intermediate.certificate, hollow(leaf)], AS_ALICE))).toBe("accepted");
+  });
+
+  it("with more names than are read", async () => {
+    const crowded = (count: number) => makeLeaf(root, { dnsNames: Array.from({ length: count }, (_, i) => `a${i}`) });
+    expect(await reasonOf(verifier().verify([await crowded(500)], AS_ALICE))).toBe("accepted");
+    expect(await reasonOf(verifier().verify([await crowded(1100)], AS_ALICE))).toBe("malformed");
+  });
+
   it("with any octet of it changed", async () => {
     const checking = verifier();
     const signed = readCertificate(leaf).signed.octets.length;
@@ -387,6 +409,20 @@ describe("paths", () => {
   });
 });
 
+/** The list without its second time. */
+function withoutNextUpdate(der: Uint8Array): Uint8Array {
+  const list = AsnConvert.parse(der, asn1.CertificateList);
+  delete list.tbsCertList.nextUpdate;
+  return new Uint8Array(AsnConvert.serialize(list));
+}
+
+async function resigned(der: Uint8Array, signer: Issuer["signer"]): Promise<Uint8Array> {
+  const list = AsnConvert.parse(der, asn1.CertificateList);
+  const octets = new Uint8Array(AsnConvert.serialize(list.tbsCertList));
+  list.signature = encodeEcdsa(await signer.sign("ecdsa-p256-sha256", octets)).slice().buffer as ArrayBuffer;
+  return new Uint8Array(AsnConvert.serialize(list));
+}
+
 describe("revocation", () => {
   let list: Uint8Array;
   const listOf = (
@@ -426,6 +462,14 @@ describe("revocation", () => {
     // authorityKeyIdentifier made a critical issuingDistributionPoint: a part of the issuer's certificates only.
     const partial = parseHex(formatHex(await listOf(intermediate, [])).replace("0603551d23", "0603551d1c"));
     expect(await check({ crls: [partial] })).toBe("revocation-unknown");
+    // Nor where a sloppy issuer did not mark it critical; nor a list of changes.
+    for (const id of ["0603551d1c", "0603551d1b"])
+      expect(readRevocationList(parseHex(formatHex(list).replace("0603551d23", id))).isComplete).toBe(false);
+    // A list that never ends would be the last word for ever (RFC 5280 §5.1.2.5).
+    const endless = withoutNextUpdate(await listOf(intermediate, []));
+    const signed = await resigned(endless, intermediate.signer);
+    expect(readRevocationList(signed).nextUpdate).toBeUndefined();
+    expect(await check({ crls: [signed] })).toBe("revocation-unknown");
   });
 
   it("by a list of octets that are none", () => {
@@ -515,6 +559,22 @@ describe("certificates by URL", () => {
     expect(await reasonOf(verifier({ fetchCertificate: async () => new Uint8Array(1e6) }).verify(chain(), AS_ALICE))).toBe(
       "too-large",
     );
+  });
+});
+
+describe("identities", () => {
+  it("are names that are read as what they are: an address that looks like a URI is nobody's URI", async () => {
+    const emails = ["alice@example.org", "sip:bob@example.org"];
+    const dnsNames = ["alice.example.org", "*.example.org", "sip:example.org"];
+    const tricky = await makeLeaf(root, { uris: [ALICE, "rtsp://example.org/"], emails, dnsNames, addresses: ["192.0.2.1"] });
+    const { identities, names } = readCertificate(tricky);
+    expect(names).toHaveLength(8);
+    expect(identities).toEqual([ALICE, "rtsp://example.org/", "alice.example.org", "alice@example.org", "192.0.2.1"]);
+    const { identities: verified } = await verifier().verify([tricky], SIGNATURE);
+    for (const identity of verified)
+      expect(await reasonOf(verifier().verify([tricky], { ...SIGNATURE, identity }))).toBe("accepted");
+    for (const identity of ["sip:bob@example.org", "sip:example.org"])
+      expect(await reasonOf(verifier().verify([tricky], { ...SIGNATURE, identity }))).toBe("identity");
   });
 });
 
