@@ -1,4 +1,4 @@
-import { utf8, utf8Text, WatchwordError } from "../bytes/index.js";
+import { equalBytes, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { CertificateReference, CertificateUsage, PublicKey } from "../crypto/index.js";
 import type { Identity } from "./csb.js";
 import type { CertPayload, DecodedMessage, Payload } from "./message.js";
@@ -35,6 +35,8 @@ export interface PeerKeys {
   ): Promise<PeerKey | undefined>;
   /** The key of a party that is known by identity. */
   known(identity: Identity | undefined, usage: CertificateUsage): Promise<PeerKey | undefined>;
+  /** Whether a key that was found good is this identity's too: its certificate has to name it, or the key has to be known as its. */
+  isOf(peer: PeerKey, identity: Identity, usage: CertificateUsage, now: number): Promise<boolean>;
   /** A bare key, as long as it is long enough. */
   accept(publicKey: PublicKey): PeerKey | undefined;
 }
@@ -55,11 +57,16 @@ export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
     return undefined;
   }
 
-  return {
+  const peerKeys: PeerKeys = {
     accept: (publicKey) => accept(publicKey),
     async known(identity, usage) {
       const key = await findPublicKey?.(identity, usage);
       return key === undefined ? undefined : accept(key);
+    },
+    async isOf(peer, identity, usage, now) {
+      // What is found may be another key, by which that identity is known.
+      const found = await peerKeys.find(peer.chain, identity, usage, now);
+      return found !== undefined && equalBytes(found.publicKey.spki, peer.publicKey.spki);
     },
     async find(chain, identity, usage, now) {
       const known = await findPublicKey?.(identity, usage);
@@ -79,6 +86,7 @@ export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
       }
     },
   };
+  return peerKeys;
 }
 
 /** An identity as a certificate names it; undefined for octets that are no text. */

@@ -1,7 +1,7 @@
-import { equalBytes } from "../bytes/index.js";
+import { equalBytes, wipe } from "../bytes/index.js";
 import type { Agreement, CryptoProvider, Decrypter, PublicKey } from "../crypto/index.js";
 import type { Clock } from "../io/index.js";
-import type { SrtpPolicy } from "../srtp/index.js";
+import { protectsEverything, type SrtpPolicy } from "../srtp/index.js";
 import { decodeMessage } from "./codec.js";
 import { completedSessions, cryptoSessionsOf } from "./cs-map.js";
 import {
@@ -30,7 +30,8 @@ import { verifySignature } from "./modes/signature.js";
 import { decodeCsbIdExtension } from "./payloads-content.js";
 import { chainsOf, identityOfKey, type PeerKey } from "./peer-keys.js";
 import { announces, type CompiledPolicy, usableSchemes } from "./policy.js";
-import { CacheIndicator, CsMapType, DataType, ExtensionType, ProtType } from "./registry.js";
+import { CsMapType, DataType, ExtensionType, ProtType } from "./registry.js";
+import { wipeKeyData } from "./request-keys.js";
 import { samePolicy, srtpPolicyOf } from "./srtp-policy.js";
 import type { Timestamp } from "./timestamp.js";
 import { createToleranceUse, type ToleranceName, type ToleranceUse } from "./tolerances.js";
@@ -123,7 +124,10 @@ export function createPendingExchange(proposal: Proposal): PendingExchange {
     fork: (response) =>
       turns(async () => {
         if (done !== undefined) throw new MikeyError("mikey.response", "no response is waited for");
-        return copyCsb(await complete(response));
+        const completed = await complete(response);
+        const branch = copyCsb(completed);
+        wipeReceived(completed, csb);
+        return branch;
       }),
     abandon() {
       abandoned = true;
@@ -171,27 +175,27 @@ class Completion {
     if (header.prf !== csb.prf) throw new MikeyError("mikey.response", "the response names another PRF");
     const responderExtensions = payloadsOf(message, "EXT");
     const { policies = csb.policies, ...keying } = await this.#keying(responderId);
-    const agreed: CsbDraft = {
-      ...csb,
-      responderId,
-      policies,
-      cryptoSessions: this.#sessions(keying.groupCsbId !== undefined),
-      mapType: keying.groupCsbId === undefined ? csb.mapType : header.csMap.type,
-      peerAuthenticated: true,
-      responderExtensions,
-      exchange: updated === undefined ? { ...csb.exchange, response: message.octets, responderExtensions } : csb.exchange,
-    };
-    Object.assign(agreed, keying);
-    if (peerKey !== undefined) agreed.peerKey = peerKey;
-    if (mode.keys === "initiator") return agreed;
     try {
+      const agreed: CsbDraft = {
+        ...csb,
+        responderId,
+        policies,
+        cryptoSessions: this.#sessions(keying.groupCsbId !== undefined),
+        mapType: keying.groupCsbId === undefined ? csb.mapType : header.csMap.type,
+        peerAuthenticated: true,
+        responderExtensions,
+        exchange: updated === undefined ? { ...csb.exchange, response: message.octets, responderExtensions } : csb.exchange,
+      };
+      Object.assign(agreed, keying);
+      if (peerKey !== undefined) agreed.peerKey = peerKey;
+      if (mode.keys === "initiator") return agreed;
       checkKeys(agreed, this.#use);
+      agreed.tolerances = [...new Set([...csb.tolerances, ...this.#use.used])];
+      return agreed;
     } catch (error) {
-      wipeCsb(agreed);
+      wipeReceived(keying, csb);
       throw error;
     }
-    agreed.tolerances = [...new Set([...csb.tolerances, ...this.#use.used])];
-    return agreed;
   }
 
   /** Who answered, by what the mode has for proof. @throws MikeyError `mikey.authentication`, `mikey.identity` */
@@ -204,6 +208,7 @@ class Completion {
     if (mode.keys === "initiator") {
       const suffix = verificationSuffix(csb.initiatorId, responderId, csb.timestamp);
       verifyV(crypto, message, csb.macAlg, messageKeys as MessageKeys, suffix);
+      await this.#checkRecipient(named.responder);
     } else if (mode.credential === "psk") {
       const { encrAlg, encrData, macAlg } = requiredPayload(message, "KEMAC");
       // The algorithm is the request's: a weaker one cannot be put in its place.
@@ -221,15 +226,25 @@ class Completion {
     return { responderId, peerKey };
   }
 
+  /**
+   * V proves the private key that the envelope was for, and who named nobody takes whom that key's certificate names. A key that was given without
+   * a certificate was taken as it is: its holder is called what it likes.
+   */
+  async #checkRecipient(named: Identity | undefined): Promise<void> {
+    const { policy, csb } = this.#proposal;
+    const { peerKey, responderId } = csb;
+    if (responderId !== undefined || named === undefined || peerKey === undefined || peerKey.chain.length === 0) return;
+    if (!(await policy.peerKeys.isOf(peerKey, named, "encryption", this.#now))) throw authenticationError();
+  }
+
   /** The key that signed the response. The signature is checked whether the key is good or not: failures look and take alike. */
   async #verifySigner(named: Identity | undefined): Promise<PeerKey> {
     const { crypto, policy, mode, csb, updated } = this.#proposal;
     const responderId = csb.responderId ?? named;
-    const chain = chainsOf(this.#message).signature;
-    const peer =
-      chain.length === 0 && updated?.peerKey !== undefined
-        ? updated.peerKey
-        : await policy.peerKeys.find(chain, responderId, "signature", this.#now);
+    const shown = chainsOf(this.#message).signature;
+    // The certificate for an update was shown before (RFC 3830 §4.5), and may have ended or been revoked since.
+    const chain = shown.length === 0 ? (updated?.peerKey?.chain ?? []) : shown;
+    const peer = await policy.peerKeys.find(chain, responderId, "signature", this.#now);
     const suffix = mode.suffix
       ? verificationSuffix(csb.initiatorId, responderId ?? (peer === undefined ? undefined : identityOfKey(peer)), csb.timestamp)
       : [];
@@ -293,22 +308,27 @@ class Completion {
     const context = { ...derivation, timestamp: csb.timestamp };
     const opened = await openEnvelope(crypto, this.#message, decrypter, policy.encryptionSchemes, context);
     wipeMessageKeys(opened.messageKeys);
-    const cached = groupCsbId === undefined && requiredPayload(this.#message, "PKE").cache !== CacheIndicator.NO_CACHE;
-    const keys = opened.keys.map(keyMaterialOf);
-    const used = (updated?.keys ?? []).map(spiOf);
-    if (!sameIdentity(opened.id, responderId)) throw authenticationError();
-    if (keys.length === 0) throw new MikeyError("mikey.empty-kemac", "the response carries no key");
-    if (keys.map(spiOf).some((spi) => spi !== undefined && used.some((old) => old !== undefined && equalBytes(old, spi))))
-      throw new MikeyError("mikey.key-data", "a new key with the SPI of an old one");
-    return {
-      keys,
-      rand,
-      policies,
-      encrAlg,
-      macAlg: verificationAlg(macAlg),
-      envelope: { key: opened.envelopeKey, cached },
-      ...(groupCsbId === undefined ? {} : { groupCsbId }),
-    };
+    try {
+      const keys = opened.keys.map(keyMaterialOf);
+      const used = (updated?.keys ?? []).map(spiOf);
+      if (!sameIdentity(opened.id, responderId)) throw authenticationError();
+      if (keys.length === 0) throw new MikeyError("mikey.empty-kemac", "the response carries no key");
+      if (keys.map(spiOf).some((spi) => spi !== undefined && used.some((old) => old !== undefined && equalBytes(old, spi))))
+        throw new MikeyError("mikey.key-data", "a new key with the SPI of an old one");
+      return {
+        keys,
+        rand,
+        policies,
+        encrAlg,
+        macAlg: verificationAlg(macAlg),
+        envelope: { key: opened.envelopeKey, cached: opened.cached && groupCsbId === undefined },
+        ...(groupCsbId === undefined ? {} : { groupCsbId }),
+      };
+    } catch (error) {
+      wipe(opened.envelopeKey);
+      wipeKeyData(opened.keys);
+      throw error;
+    }
   }
 
   /** RAND of exactly one party; a CSB ID extension for a group and only for one (RFC 4738 §3.6, §3.7). */
@@ -339,7 +359,7 @@ class Completion {
       const ours = csb.policies.get(policyNo);
       if (!group && (ours === undefined || !samePolicy(ours, theirs)))
         throw new MikeyError("mikey.response", "the response has a policy that was not proposed (RFC 4738 §3.7)");
-      if (group && !policy.allowsSuite(theirs))
+      if (group && !(policy.allowsSuite(theirs) && protectsEverything(theirs)))
         throw new MikeyError("mikey.policy-parameter", `policy ${policyNo} is not accepted`);
       received.set(policyNo, theirs);
     }
@@ -370,12 +390,27 @@ class Completion {
     return new MikeyPeerError(await readErrorMessage(crypto, this.#message, proof));
   }
 
-  /** The Responder's signing key where it is known without its certificate, which an ERR message has no place for (RFC 3830 §5.1.2). */
+  /**
+   * The Responder's signing key where it is known without its certificate, which an ERR message has no place for (RFC 3830 §5.1.2). A certificate
+   * that was good to encrypt to need not be good for signatures.
+   */
   async #knownKey(): Promise<PublicKey | undefined> {
     const { policy, csb, recipient, updated } = this.#proposal;
-    const known = updated?.peerKey ?? recipient ?? (await policy.peerKeys.known(csb.responderId, "signature"));
+    const { peerKeys } = policy;
+    const shown = updated?.peerKey ?? recipient;
+    if (shown?.chain.length === 0) return shown.publicKey;
+    const known =
+      shown === undefined
+        ? await peerKeys.known(csb.responderId, "signature")
+        : await peerKeys.find(shown.chain, csb.responderId, "signature", this.#now);
     return known?.publicKey;
   }
+}
+
+/** Overwrites what a response brought, and nothing of what was proposed: the right response may still come, and other branches answer. */
+function wipeReceived({ keys, envelope }: Pick<Csb, "keys" | "envelope">, proposed: Csb): void {
+  if (keys !== proposed.keys) wipeKeyData(keys);
+  if (envelope !== proposed.envelope) wipe(envelope?.key);
 }
 
 /** IDr comes first, and where the Initiator is named, as in DH, it is named last (RFC 3830 §3.3). */

@@ -28,7 +28,7 @@ import { payloadOf, requiredPayload } from "./modes/grammar.js";
 import { checkKemacAlgorithms, readKemac } from "./modes/mac.js";
 import type { PeerKey } from "./peer-keys.js";
 import { groupOf, isStandardGroup } from "./policy.js";
-import { CacheIndicator, entryOf, HashFunc } from "./registry.js";
+import { HashFunc } from "./registry.js";
 import {
   type Authentic,
   checkAcceptable,
@@ -43,6 +43,8 @@ const MOST_KEYS = 64;
 /** The keys of a bundle, and what came with them. */
 export interface Keying {
   readonly keys: readonly KeyMaterial[];
+  /** The Initiator as the envelope names it: one of those whom its certificate names. */
+  readonly initiatorId?: Identity;
   readonly envelope?: EnvelopeKey;
   /** What KEMAC and V of the response are under. */
   readonly messageKeys?: MessageKeys | undefined;
@@ -59,11 +61,17 @@ export interface Keying {
 export function readKeys(request: ReceivedRequest, { messageKeys }: Authentic): Keying {
   const { crypto, message, timestamp, base } = request;
   const envelope = base?.envelope;
-  return {
-    keys: materials(request, readKemac(crypto, message, timestamp, messageKeys)),
-    messageKeys,
-    ...(envelope === undefined ? {} : { envelope: { ...envelope, key: envelope.key.slice() } }),
-  };
+  const data = readKemac(crypto, message, timestamp, messageKeys);
+  try {
+    return {
+      keys: materials(request, data),
+      messageKeys,
+      ...(envelope === undefined ? {} : { envelope: { ...envelope, key: envelope.key.slice() } }),
+    };
+  } catch (error) {
+    wipeKeyData(data);
+    throw error;
+  }
 }
 
 /** The envelope key is decrypted by our private key, and with it the Initiator's identity and keys (RFC 3830 §3.2). */
@@ -73,13 +81,10 @@ export async function readEnvelope(request: ReceivedRequest, { initiatorId, peer
   const { encrAlg, macAlg } = requiredPayload(message, "KEMAC");
   checkKemacAlgorithms(mode, encrAlg, macAlg);
   checkAcceptable(request, encrAlg, macAlg);
-  const { cache } = requiredPayload(message, "PKE");
-  if (entryOf(CacheIndicator, cache) === undefined)
-    throw new MikeyError("mikey.grammar", `cache indicator ${cache} has no meaning (RFC 3830 §6.3)`);
   const rand = base?.rand ?? requiredPayload(message, "RAND").rand;
   const context = { prf, csbId, rand, timestamp };
   const opened = await openEnvelope(crypto, message, decrypterFor(request), policy.encryptionSchemes, context);
-  const { messageKeys, envelopeKey } = opened;
+  const { messageKeys, envelopeKey, cached } = opened;
   request.secrets.push(messageKeys);
   try {
     if (!(await isInitiator(request, opened.id, initiatorId, peerKey))) {
@@ -88,12 +93,14 @@ export async function readEnvelope(request: ReceivedRequest, { initiatorId, peer
     }
     return {
       keys: materials(request, opened.keys),
-      envelope: { key: envelopeKey, cached: cache !== CacheIndicator.NO_CACHE },
+      initiatorId: opened.id,
+      envelope: { key: envelopeKey, cached },
       messageKeys,
       proof: { keys: messageKeys, macAlg: verificationAlg(macAlg) },
     };
   } catch (error) {
     wipe(envelopeKey);
+    wipeKeyData(opened.keys);
     throw error;
   }
 }
@@ -106,12 +113,9 @@ async function isInitiator(
   peerKey: PeerKey | undefined,
 ): Promise<boolean> {
   if (sameIdentity(encrypted, initiatorId)) return true;
-  const { chain = [] } = peerKey ?? {};
   // Where nothing but the certificate says who it is, any of the identities that it names will do.
-  return (
-    claimedInitiator(request) === undefined &&
-    (await request.policy.peerKeys.find(chain, encrypted, "signature", request.now)) !== undefined
-  );
+  if (claimedInitiator(request) !== undefined || peerKey === undefined) return false;
+  return request.policy.peerKeys.isOf(peerKey, encrypted, "signature", request.now);
 }
 
 /** A hash only finds a certificate of ours; what it finds proves itself by decrypting. */
@@ -194,6 +198,11 @@ export async function makeKeys(request: ReceivedRequest, draft: Csb): Promise<Ke
 function requireSigningPair(request: ReceivedRequest): void {
   if (signingPair(request) === undefined)
     throw new MikeyError("mikey.certificate", "no key of ours signs as this message and the policy have it");
+}
+
+/** Overwrites keys of a message that is refused. */
+export function wipeKeyData(keys: readonly Pick<KeyMaterial, "key" | "salt">[]): void {
+  for (const { key, salt } of keys) wipe(key, salt);
 }
 
 /** Key data as they were transported; in an update none means that the keys stay (RFC 3830 §4.5). */

@@ -100,10 +100,11 @@ function secretOf({ envelope, credential }: Csb): Uint8Array | undefined {
  */
 async function verifySender(request: ReceivedRequest): Promise<Authentic> {
   const { crypto, policy, message, base, now } = request;
-  const chain = chainsOf(message).signature;
+  const shown = chainsOf(message).signature;
   const claimed = claimedInitiator(request);
-  const known = chain.length === 0 ? base?.peerKey : undefined;
-  const peerKey = known ?? (await policy.peerKeys.find(chain, claimed, "signature", now));
+  // The certificate of an update was shown before (RFC 3830 §4.5), and may have ended or been revoked since.
+  const chain = shown.length === 0 ? (base?.peerKey?.chain ?? []) : shown;
+  const peerKey = await policy.peerKeys.find(chain, claimed, "signature", now);
   const schemes = usableSchemes(policy.signatureSchemes, request.announced);
   const right = await verifySignature(crypto, message, peerKey?.publicKey ?? policy.nobody(), schemes, request.use);
   if (peerKey !== undefined && !right) policy.refused("the signature is wrong, or of a scheme that is not acceptable");

@@ -1,4 +1,4 @@
-import { CodecError } from "../bytes/index.js";
+import { CodecError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import { protectsEverything, type SrtpPolicy } from "../srtp/index.js";
 import { decodeMessage } from "./codec.js";
@@ -37,7 +37,7 @@ import {
   type ReceivedRequest,
   signingPair,
 } from "./request.js";
-import { agreeOnKey, type Keying, makeKeys, readEnvelope, readKeys } from "./request-keys.js";
+import { agreeOnKey, type Keying, makeKeys, readEnvelope, readKeys, wipeKeyData } from "./request-keys.js";
 import type { ReceiveContext, Received, Responder, ResponderOptions } from "./responder-contracts.js";
 import { srtpPolicyOf } from "./srtp-policy.js";
 import { checkTimestamp, isNewer, type Timestamp } from "./timestamp.js";
@@ -316,15 +316,31 @@ class Reception {
 
   /** Everything behind authentication: identity, protocols, policies, sessions, keys (RFC 3830 §5.3). What costs most comes last. */
   async #bundle(request: ReceivedRequest, authentic: Authentic): Promise<{ readonly agreed: Csb; readonly keying: Keying }> {
-    const message = this.#message;
-    const { header } = message;
     const { mode, base, timestamp, nullKeyed } = request;
-    const group = mode.keys === "responder" ? this.#context.group : undefined;
     if (base !== undefined && !nullKeyed) this.#checkNewer(timestamp, base);
     this.#checkSdpIds(nullKeyed);
     // Both know the envelope key: what is refused from here on is refused under V.
     const opened = mode.envelope && mode.keys === "initiator" ? await readEnvelope(request, authentic) : undefined;
     this.#proof = opened?.proof ?? this.#proof;
+    try {
+      return await this.#agree(request, authentic, opened);
+    } catch (error) {
+      wipeKeyData(opened?.keys ?? []);
+      wipe(opened?.envelope?.key);
+      throw error;
+    }
+  }
+
+  /** @param opened what an envelope held */
+  async #agree(
+    request: ReceivedRequest,
+    authentic: Authentic,
+    opened: Keying | undefined,
+  ): Promise<{ readonly agreed: Csb; readonly keying: Keying }> {
+    const message = this.#message;
+    const { header } = message;
+    const { mode, base, timestamp, nullKeyed } = request;
+    const group = mode.keys === "responder" ? this.#context.group : undefined;
     const received = this.#policies(mode, nullKeyed);
     if (group !== undefined && received.size > 0)
       throw new MikeyError("mikey.policy", "the policy of a group is not the Initiator's (RFC 4738 §3.2)");
@@ -341,7 +357,7 @@ class Reception {
       macAlg,
       rand: base?.rand ?? group?.rand.slice() ?? payloadOf(message, "RAND")?.rand ?? this.#ownRand(mode),
       timestamp,
-      initiatorId: authentic.initiatorId,
+      initiatorId: opened?.initiatorId ?? authentic.initiatorId,
       responderId: this.#responderId(mode, base),
       mapType: group === undefined ? header.csMap.type : CsMapType.SRTP_ID,
       cryptoSessions: sessions,
@@ -561,8 +577,10 @@ class Reception {
     if (this.#timestamp === undefined || errorNo === undefined) return failure;
     const { header } = this.#message;
     const supported = this.#options.supported ?? this.#policy.supported;
-    // What says that authentication failed is not authenticated (RFC 3830 §5.1.2), and so looks alike whatever failed.
-    const proof = failure.code === "mikey.authentication" ? undefined : this.#proof;
+    // What says that authentication failed is not authenticated (RFC 3830 §5.1.2), and so looks alike whatever failed. Nor is what anybody can bring
+    // about who sends a message of somebody else's again: each time would cost a signature.
+    const isAnybodys = failure.code === "mikey.authentication" || failure.code === "mikey.replay";
+    const proof = isAnybodys ? undefined : this.#proof;
     const reply =
       proof !== undefined && "signing" in proof
         ? await encodeSignedErrorMessage(this.#crypto, proof.signing, header, this.#timestamp, errorNo, { supported })

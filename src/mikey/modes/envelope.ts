@@ -6,7 +6,7 @@ import { computeMac, isAuthentication, mayBePadded, openKeyData, type SealOption
 import { type DerivationContext, deriveMessageKeys, type MessageKeys, wipeMessageKeys } from "../keys.js";
 import type { DecodedMessage, KemacPayload, KeyData } from "../message.js";
 import { decodeIdentifiedKeys, encodeIdentifiedKeys } from "../payloads-key-data.js";
-import { EncrAlg, MacAlg } from "../registry.js";
+import { CacheIndicator, EncrAlg, entryOf, MacAlg } from "../registry.js";
 import type { Timestamp } from "../timestamp.js";
 import { requiredPayload } from "./grammar.js";
 import { decodePadded } from "./mac.js";
@@ -57,6 +57,8 @@ export function sealEnvelope(
 /** What an envelope held. */
 export interface OpenedEnvelope {
   readonly envelopeKey: Uint8Array;
+  /** Whether the sender wants it kept. */
+  readonly cached: boolean;
   readonly messageKeys: MessageKeys;
   /** The sender's identity as it was encrypted. */
   readonly id: Identity;
@@ -67,7 +69,7 @@ export interface OpenedEnvelope {
  * Opens PKE and KEMAC of a message. A wrong padding gives a wrong envelope key, which only the MAC finds: every failure is one
  * failure after the same work (RFC 3830 §3.2, §4.2.5; Bleichenbacher). The padding is not on the wire, nor is the length of the key.
  * @param schemes what is tried, in order
- * @throws MikeyError `mikey.authentication`; `mikey.key-data` for authentic key data that cannot be read
+ * @throws MikeyError `mikey.authentication`; `mikey.grammar` for a cache indicator without meaning; `mikey.key-data` for authentic key data that cannot be read
  */
 export async function openEnvelope(
   crypto: CryptoProvider,
@@ -76,8 +78,11 @@ export async function openEnvelope(
   schemes: readonly EncryptionScheme[],
   context: EnvelopeContext,
 ): Promise<OpenedEnvelope> {
-  const { data } = requiredPayload(message, "PKE");
+  const { cache, data } = requiredPayload(message, "PKE");
   const { encrAlg, macAlg } = requiredPayload(message, "KEMAC");
+  if (entryOf(CacheIndicator, cache) === undefined)
+    throw new MikeyError("mikey.grammar", `cache indicator ${cache} has no meaning (RFC 3830 §6.3)`);
+  const cached = cache !== CacheIndicator.NO_CACHE;
   let opened: OpenedEnvelope | undefined;
   for (const scheme of schemes.filter((candidate) => decrypter.encryptionSchemes.includes(candidate))) {
     for (const octets of expectedOctets(encrAlg)) {
@@ -91,7 +96,13 @@ export async function openEnvelope(
         wipeMessageKeys(messageKeys);
         continue;
       }
-      opened = { envelopeKey, messageKeys, ...identifiedKeys(plaintext, encrAlg) };
+      try {
+        opened = { envelopeKey, cached, messageKeys, ...identifiedKeys(plaintext, encrAlg) };
+      } catch (error) {
+        wipe(envelopeKey);
+        wipeMessageKeys(messageKeys);
+        throw error;
+      }
     }
   }
   if (opened === undefined) throw authenticationError();
@@ -106,6 +117,8 @@ function openKemac(
   context: EnvelopeContext,
 ): Uint8Array | undefined {
   const { encrAlg, encrData, macAlg, mac } = requiredPayload(message, "KEMAC");
+  // Without the sender's identity nothing would tie an envelope to it, nor would a key wrap of nothing show the right key.
+  if (encrData.length === 0) return undefined;
   const span = message.spans[message.payloads.findIndex(({ kind }) => kind === "KEMAC")];
   try {
     if (isAuthentication(macAlg) && span?.valueStart !== undefined) {
