@@ -272,8 +272,7 @@ function readExtensions(extensions: readonly asn1.Extension[]): Extensions {
     throw new CertificateError("malformed", "no path length");
   return {
     names,
-    // A text says nothing of its kind: only what is read as what it is names anybody, and a wildcard names nobody.
-    identities: names.filter((name) => namesIdentity({ names: [name] }, name.value, false)).map(({ value }) => value),
+    identities: names.filter(isIdentity).map(({ value }) => value),
     isCa: constraints?.cA === true,
     pathLength,
     keyUsage: keyUsage && new Set<string>(keyUsage.toJSON()),
@@ -303,6 +302,14 @@ function generalName(name: asn1.GeneralName): GeneralName {
   if (name.iPAddress !== undefined) return { kind: "ip", value: name.iPAddress };
   if (name.directoryName !== undefined) return { kind: "directory", value: rdnsOf(octetsOf(name.directoryName)) };
   return { kind: "other", value: formatHex(octetsOf(name)) };
+}
+
+/**
+ * A text says nothing of its kind: only what is read as what it is names anybody, a wildcard names nobody, and no name has characters that do something
+ * in a terminal.
+ */
+function isIdentity(name: GeneralName): boolean {
+  return /^[\x21-\x7e]+$/.test(name.value) && namesIdentity({ names: [name] }, name.value, false);
 }
 
 const ATTRIBUTES: Readonly<Record<string, string>> = {

@@ -3,7 +3,7 @@ import { AsnConvert } from "@peculiar/asn1-schema";
 import * as asn1 from "@peculiar/asn1-x509";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { concatBytes, formatHex, parseHex } from "../../../src/bytes/index.js";
+import { concatBytes, formatHex, parseHex, utf8 } from "../../../src/bytes/index.js";
 import {
   type CertificateError,
   type CertificateUsage,
@@ -575,6 +575,19 @@ describe("identities", () => {
       expect(await reasonOf(verifier().verify([tricky], { ...SIGNATURE, identity }))).toBe("accepted");
     for (const identity of ["sip:bob@example.org", "sip:example.org"])
       expect(await reasonOf(verifier().verify([tricky], { ...SIGNATURE, identity }))).toBe("identity");
+  });
+});
+
+describe("identities in terminals and logs", () => {
+  it("hold nothing that is not printable: no name has it", async () => {
+    const certificate = await makeLeaf(root, { uris: [ALICE, "urn:example:abc"] });
+    const escaping = formatHex(certificate).replace(
+      formatHex(utf8("urn:example:abc")),
+      formatHex(utf8("urn:example:\u001b[2J").slice(0, 15)),
+    );
+    const { identities, names } = readCertificate(parseHex(escaping));
+    expect(names.map(({ value }) => value)).toContain("urn:example:\u001b[2");
+    expect(identities).toEqual([ALICE]);
   });
 });
 
