@@ -51,7 +51,10 @@ function readKeyText(path: string): string {
 /** The public key of a PEM file that holds it, or the private key to it. @throws InvalidArgumentError */
 export function readPublicKeyFile(path: string): PublicKey {
   const { label, der } = blockOf(path, readTextFile, "PUBLIC KEY", "PRIVATE KEY");
-  if (label === "PRIVATE KEY") return readPrivateKeyFile(path).publicKey;
+  if (label === "PRIVATE KEY") {
+    wipe(der);
+    return readPrivateKeyFile(path).publicKey;
+  }
   try {
     return defaultCrypto.importPublicKey(der);
   } catch (error) {

@@ -139,16 +139,22 @@ class Reception {
     this.#accept(agreed, kind);
     const verify = !nullKeyed && (mode.answers === "always" || this.#message.header.verificationRequested);
     const { csb, response } = verify ? await this.#respond(request, agreed, keying) : { csb: agreed, response: undefined };
-    if (claim !== undefined) {
-      // A responder beside this one may share the cache, and have got a message with the same timestamp meanwhile.
-      const meanwhile = this.#answeredBefore(claim);
-      if (meanwhile !== undefined) {
-        wipeCsb(csb);
-        return meanwhile;
-      }
-      this.#options.replayCache?.claim(claim, response, this.#now);
-    }
+    const meanwhile = this.#answeredMeanwhile(claim, csb);
+    if (meanwhile !== undefined) return meanwhile;
+    if (claim !== undefined) this.#options.replayCache?.claim(claim, response, this.#now);
     return { kind, csb, response, claim };
+  }
+
+  /** A responder beside this one may share the cache, and have got a message with the same timestamp meanwhile: then nothing comes of the bundle. */
+  #answeredMeanwhile(claim: ReplayClaim | undefined, csb: Csb): Received | undefined {
+    try {
+      const meanwhile = this.#answeredBefore(claim);
+      if (meanwhile !== undefined) wipeCsb(csb);
+      return meanwhile;
+    } catch (error) {
+      wipeCsb(csb);
+      throw error;
+    }
   }
 
   #accept(csb: Csb, kind: "new" | "update"): void {

@@ -4,6 +4,7 @@ import type { EncryptionScheme, PrivateKey, PublicKey } from "../../src/crypto/i
 import { createCertificateVerifier, issueCertificate } from "../../src/crypto/x509/index.js";
 import {
   CsMapType,
+  createReplayCache,
   DataType,
   decodeMessage,
   deriveMessageKeys,
@@ -18,6 +19,7 @@ import {
   MacAlg,
   MikeyPeerError,
   type Payload,
+  type ReplayCache,
   verificationSuffix,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
@@ -219,6 +221,20 @@ describe("a request that is refused after its envelope was opened", () => {
     });
     const { octets } = await initiator.begin(modeRequest(nodeCrypto, PK));
     expect((await refusal(responder, octets)).code).toBe("mikey.policy-parameter");
+    expect(seen.decrypted.map(isWiped)).toEqual([true]);
+  });
+
+  it("leaves none where another message with its time was taken meanwhile", async () => {
+    const { pair, seen } = watched(keyPair(nodeCrypto, "bob"));
+    const cache = createReplayCache();
+    let checks = 0;
+    const check: ReplayCache["check"] = (claim, now) =>
+      checks++ === 0 ? cache.check(claim, now) : { kind: "refused", reason: "the timestamp was used before by another message" };
+    const { initiator, responder } = modePair(PK, nodeCrypto, {
+      responder: { keyPairs: [pair], replayCache: { ...cache, size: 0, check } },
+    });
+    const { octets } = await initiator.begin(modeRequest(nodeCrypto, PK));
+    expect((await refusal(responder, octets)).code).toBe("mikey.replay");
     expect(seen.decrypted.map(isWiped)).toEqual([true]);
   });
 
