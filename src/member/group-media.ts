@@ -1,4 +1,5 @@
 /** The data SAs of one group at a member, as SRTP sessions (docs/protocol.md §11.2, §16.10). */
+import { WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import {
   type DataSaPolicy,
@@ -43,6 +44,8 @@ export interface GroupMediaOptions {
 
 /** Receivers of SSRCs under a key per SSRC: most at a time. */
 const MOST_SOURCES = 1024;
+/** SSRCs under one key for all: senders and, by their reports, receivers. Who has the key can use it under any number of them. */
+const MOST_SSRCS = 16_384;
 const MKI_OCTETS = 4;
 const SEQUENCES = 0x1_0000;
 
@@ -122,11 +125,17 @@ export class GroupMedia {
   /** What the key server knows of senders: where they are, and which have gone. */
   synchronise(entries: readonly SyncEntry[]): void {
     const { gcks, group, policies } = this.#options;
-    policies.discard(
-      gcks,
-      group,
-      entries.filter(({ gone }) => gone).map(({ ssrc }) => ssrc),
-    );
+    const gone = entries.filter((entry) => entry.gone).map(({ ssrc }) => ssrc);
+    policies.discard(gcks, group, gone);
+    // An SSRC is never used again (docs/protocol.md §15.5): without this, those who come and go would leave no room for others.
+    for (const ssrc of gone) {
+      this.#positions.delete(ssrc);
+      for (const [name, receiver] of this.#receivers) {
+        const { ssrc: own } = parseName(name);
+        if (own === ssrc) this.#drop(name, receiver);
+        else if (own === 0) receiver.forget(ssrc);
+      }
+    }
     for (const { ssrc, running } of entries) {
       const heard = [...this.#receivers.values()].some((receiver) => receiver.highestSequence(ssrc) !== undefined);
       // What was received tells more than what was reported.
@@ -134,7 +143,7 @@ export class GroupMedia {
       this.#positions.set(ssrc, { roc: running.roc, seq: undefined });
       for (const [name, receiver] of this.#receivers) {
         const own = parseName(name).ssrc;
-        if (own === ssrc || own === 0) receiver.setRolloverCounter(ssrc, running.roc);
+        if (own === ssrc || own === 0) place(receiver, ssrc, { roc: running.roc, seq: undefined });
       }
     }
   }
@@ -245,10 +254,9 @@ export class GroupMedia {
       policy: dataSa.srtp,
       keys: keys.map((key) => this.#masterKey(key, own, dataSa.srtp)),
       searchRolloverCounter: true,
+      maxSsrcs: MOST_SSRCS,
     });
-    for (const [source, { roc, seq }] of this.#positions) {
-      if (own === 0 || own === source) receiver.setRolloverCounter(source, roc, seq);
-    }
+    for (const [source, position] of this.#positions) if (own === 0 || own === source) place(receiver, source, position);
     // Anybody can make up SSRCs: those that nothing authentic came from make room.
     if (own !== 0 && this.#receivers.size >= MOST_SOURCES) {
       const [idle] = [...this.#receivers].find(([, { statistics }]) => statistics.packets === 0) ?? this.#receivers.keys();
@@ -263,6 +271,10 @@ export class GroupMedia {
       const roc = receiver.rolloverCounter(ssrc);
       if (roc !== undefined) this.#positions.set(ssrc, { roc, seq: receiver.highestSequence(ssrc) });
     }
+    this.#drop(name, receiver);
+  }
+
+  #drop(name: string, receiver: SrtpReceiver): void {
     receiver.close();
     this.#receivers.delete(name);
   }
@@ -274,6 +286,15 @@ export class GroupMedia {
 
   destinationOf(stream: number): string | undefined {
     return this.#dataSas.find(({ streams }) => streams.length === 0 || streams.includes(stream))?.destinations[0];
+  }
+}
+
+/** Tells a receiver where an SSRC is. For one that it has no room for, it finds out by itself, if there is room then. */
+function place(receiver: SrtpReceiver, ssrc: number, { roc, seq }: Position): void {
+  try {
+    receiver.setRolloverCounter(ssrc, roc, seq);
+  } catch (error) {
+    if (!(error instanceof WatchwordError) || error.code !== "srtp.ssrc-limit") throw error;
   }
 }
 

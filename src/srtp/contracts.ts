@@ -170,6 +170,11 @@ export interface SrtpReceiver extends SrtpSession {
    * @throws WatchwordError `srtp.ssrc-limit`
    */
   setRolloverCounter(ssrc: number, rolloverCounter: number, sequence?: number): void;
+  /**
+   * Drops the state of an SSRC, its replay windows included: for an SSRC that is never used again, or packets of it could be accepted twice.
+   * @returns false where nothing is known of it
+   */
+  forget(ssrc: number): boolean;
   readonly statistics: Readonly<SrtpStatistics>;
   readonly rtcpStatistics: Readonly<SrtpStatistics>;
 }

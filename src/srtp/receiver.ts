@@ -162,6 +162,11 @@ class Receiver implements SrtpReceiver {
     stream.carrierWindow?.reset();
   }
 
+  forget(ssrc: number): boolean {
+    if (this.#last?.ssrc === ssrc >>> 0) this.#last = undefined;
+    return this.#streams.delete(ssrc >>> 0);
+  }
+
   close(): void {
     this.#ring.close();
     this.#streams.clear();

@@ -76,6 +76,12 @@ class UndecidedReceiver implements SrtpReceiver {
     for (const receiver of this.#all) receiver.setRolloverCounter(ssrc, rolloverCounter, sequence);
   }
 
+  forget(ssrc: number): boolean {
+    const known = this.#likely.ssrcs.includes(ssrc >>> 0);
+    for (const receiver of this.#all) receiver.forget(ssrc);
+    return known;
+  }
+
   get statistics(): Readonly<SrtpStatistics> {
     return this.#likely.statistics;
   }

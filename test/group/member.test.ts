@@ -140,6 +140,38 @@ describe("what anybody can send", () => {
   });
 });
 
+describe("a member that stays while others come and go", () => {
+  it("hears new senders, however many there were before, and installs a GSA that tells of more", async () => {
+    rig = await createRig({ definitions: [definition({}, { heartbeat: 0 })] });
+    const speaker = await rig.join("speaker1");
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    const { media } = first(speaker) as unknown as Membership;
+    const { media: ears } = first(listener) as unknown as Membership;
+    const allowed = media.keysToSend(1, stream(speaker).ssrc ?? 0, false);
+    if (allowed === undefined) throw new Error("no key");
+    // One sender after the other, each under an SSRC of its own, and each goes.
+    const senders = [0, 1].map(() => media.createSender(allowed.dataSa, allowed.keys, 0));
+    for (let ssrc = 1; ssrc <= 1100; ssrc++) {
+      const packet = new Uint8Array(100);
+      const length = senders[ssrc % 2]?.protect(rtp(1, ssrc), packet);
+      stream(listener).receive(packet.subarray(0, length));
+      ears.synchronise([{ ssrc, gone: true }]);
+    }
+    expect(stream(listener).statistics).toMatchObject({ received: 1100, refused: 0 });
+    listener.heard.length = 0;
+    speaker.speak(5);
+    await rig.settle(100);
+    expect(listener.heard).toEqual([5]);
+    // More than it has room for: they are found when they are heard.
+    const entries = Array.from({ length: 20_000 }, (_, i) => ({ ssrc: 10_000 + i, running: { roc: 1, seq: 1 }, gone: false }));
+    expect(() => ears.synchronise(entries)).not.toThrow();
+    speaker.speak(6);
+    await rig.settle(100);
+    expect(listener.heard).toEqual([5, 6]);
+  });
+});
+
 describe("a member that is being admitted", () => {
   it("loses no message that overtakes its GSA", async () => {
     const rekey = { retransmissions: 0, heartbeat: 0 };

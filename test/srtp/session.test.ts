@@ -450,6 +450,11 @@ describe("receiver", () => {
     expect(receiver.ssrcs).toEqual([1, 2]);
     expect(receiver.statistics.discarded).toBe(1);
     expect(() => receiver.setRolloverCounter(9, 0)).toThrow(expect.objectContaining({ code: "srtp.ssrc-limit" }));
+    // One that is never used again makes room for another.
+    expect(receiver.forget(1)).toBe(true);
+    expect(receiver.forget(1)).toBe(false);
+    expect(receiver.ssrcs).toEqual([2]);
+    expect(receiver.unprotect(sealed(sender, rtpPacket({ sequence: 2, ssrc: 3 })), out)).toBe(32);
   });
 
   it("a forged packet moves neither ROC nor window", () => {
