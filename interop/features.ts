@@ -20,6 +20,14 @@ export interface Features {
   readonly features: Readonly<Record<string, readonly string[]>>;
 }
 
+/** What the title of a suite says that a machine cannot run for want of a right, whatever is installed. */
+export const WITHOUT_NAMESPACES = "(network namespaces need iproute2 and root)";
+
+/** Whether a test was left out for want of a right. */
+export function lacksRight({ ancestorTitles, status }: ReportedTest): boolean {
+  return status !== "passed" && status !== "failed" && ancestorTitles.some((title) => title.endsWith(WITHOUT_NAMESPACES));
+}
+
 const SUITE_TITLE = /^interop (\S+)(?: (\S+))?: /;
 
 /** The features that a title names: its tags in square brackets at the end. The name of an SRTP suite stands for SRTP with it. */
@@ -40,20 +48,23 @@ function claimsOf({ ancestorTitles, title }: ReportedTest): { peer: string; vers
 }
 
 /**
- * What a run showed. A peer has a feature when tests that name it passed and none failed; a test that was skipped shows nothing.
- * @param known gives the order of what it has too; the rest follows by name
+ * What a run showed. A peer has a feature when tests that name it passed and none failed; a test that was skipped shows nothing, and one that this
+ * machine has no right to run leaves what is known.
+ * @param known what an earlier run showed; gives the order of what it has too, the rest follows by name
  */
 export function readFeatures(report: Report, known: Features = { peers: {}, features: {} }): Features {
   const peers = new Map<string, string>();
   const shown = new Map<string, Map<string, boolean>>();
   for (const { assertionResults } of report.testResults) {
     for (const test of assertionResults) {
-      if (test.status !== "passed" && test.status !== "failed") continue;
+      const isKnown = lacksRight(test);
+      if (test.status !== "passed" && test.status !== "failed" && !isKnown) continue;
       for (const { peer, version, features } of claimsOf(test)) {
         if (version !== "") peers.set(peer, version);
         for (const feature of features) {
+          if (isKnown && known.features[feature]?.includes(peer) !== true) continue;
           const byPeer = shown.get(feature) ?? new Map<string, boolean>();
-          shown.set(feature, byPeer.set(peer, (byPeer.get(peer) ?? true) && test.status === "passed"));
+          shown.set(feature, byPeer.set(peer, (byPeer.get(peer) ?? true) && test.status !== "failed"));
         }
       }
     }

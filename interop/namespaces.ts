@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { describe } from "vitest";
+import { WITHOUT_NAMESPACES } from "./features.js";
 import type { Finishing } from "./process.js";
 
 /** One of two network namespaces that a virtual cable connects. */
@@ -126,5 +127,5 @@ function possible(): boolean {
 /** Runs `define` where namespaces can be made; elsewhere its tests are skipped by name. */
 export function describeNamespaces(title: string, define: () => void): void {
   if (possible()) describe(title, define);
-  else describe.skip(`${title} (network namespaces need iproute2 and root)`, define);
+  else describe.skip(`${title} ${WITHOUT_NAMESPACES}`, define);
 }

@@ -7,6 +7,7 @@ import {
   conclude,
   crashKeyServer,
   joinGroup,
+  LIMIT,
   receive,
   settled,
   speak,
@@ -31,7 +32,7 @@ describePeer("ffmpeg", "speaks to a group and hears it [speaks to our groups, he
   describePeer("gstreamer", "hears it as well [hears our groups]", () => {
     describeNamespaces("through members in network namespaces", () => {
       it("every packet from joining to leaving, over rekeys and a crash of the key server, and nothing else", {
-        timeout: 85_000,
+        timeout: LIMIT,
       }, async (test) => {
         const names = ["gcks", "speaker", "one", "two", "three", "four", "five", "late"] as const;
         const network = createNetwork(test, { near: names });
@@ -51,7 +52,7 @@ describePeer("ffmpeg", "speaks to a group and hears it [speaks to our groups, he
         await settled([speaker, first, ...[two, three, four, five].map(({ member }) => member)]);
         // Who joined last has no key of before.
         await delay(1000 * REKEY.activationDelay);
-        const voice = speak(test, place("speaker"), 80);
+        const voice = speak(test, place("speaker"));
         await one.more(40);
 
         // Somebody who recorded everything joins: nothing from before is opened.

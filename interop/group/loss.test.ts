@@ -8,6 +8,7 @@ import {
   conclude,
   crashKeyServer,
   joinGroup,
+  LIMIT,
   MEDIA,
   type Receiver,
   receive,
@@ -37,7 +38,7 @@ describePeer("ffmpeg", "speaks to a group [speaks to our groups, hears our group
   describePeer("gstreamer", "hears it as well [hears our groups]", () => {
     describeNamespaces("over a segment that loses one packet in ten, and is cut off", () => {
       it("whose members hear all that the network delivers, over rekeys, a crash and a partition, and nothing else", {
-        timeout: 85_000,
+        timeout: LIMIT,
       }, async (test) => {
         const beyond = ["two", "three", "four", "five", "late"] as const;
         const network = createNetwork(test, { near: ["gcks", "speaker", "one", "relay"], far: ["relay", ...beyond] });
@@ -56,7 +57,7 @@ describePeer("ffmpeg", "speaks to a group [speaks to our groups, hears our group
         await settled([speaker, one, ...[two, three, four, five].map(({ member }) => member)]);
         // Who joined last has no key of before.
         await delay(1000 * REKEY.activationDelay);
-        const voice = speak(test, place("speaker"), 80);
+        const voice = speak(test, place("speaker"));
         await near.more(50);
 
         // Somebody joins late.

@@ -11,6 +11,8 @@ import { MAIN, script } from "../watchword.js";
 
 export const CONTROL = "239.255.78.1:2269";
 export const MEDIA = "239.255.78.2:5004";
+/** Milliseconds for a whole run: a third of it where the machine has nothing else to do. */
+export const LIMIT = 120_000;
 const SEGMENT = "near";
 const GROUP = "blue";
 const IN = 5004;
@@ -39,7 +41,7 @@ export function temporaryFolder(test: Finishing): string {
 
 /** Runs a program in a namespace. */
 export function start(test: Finishing, place: Place, command: string, args: readonly string[]): RunningProcess {
-  return startProcess(test, ...place.inside(command, args), { limit: 85_000 });
+  return startProcess(test, ...place.inside(command, args), { limit: LIMIT });
 }
 
 const hear = (test: Finishing, place: Place, name: string, args: readonly string[]): RunningProcess =>
@@ -223,10 +225,10 @@ function frame(number: number): Uint8Array {
   return octets;
 }
 
-/** ffmpeg sends frames that are numbered, as plain RTP, at the pace of sound. */
-export function speak(test: Finishing, place: Place, seconds: number): RunningProcess {
+/** ffmpeg sends frames that are numbered, as plain RTP, at the pace of sound, until it is stopped. */
+export function speak(test: Finishing, place: Place): RunningProcess {
   const file = join(temporaryFolder(test), "frames.ul");
-  writeFileSync(file, Buffer.concat(Array.from({ length: seconds * FRAMES_PER_SECOND }, (_, number) => frame(number))));
+  writeFileSync(file, Buffer.concat(Array.from({ length: (LIMIT / 1000) * FRAMES_PER_SECOND }, (_, number) => frame(number))));
   const input = ["-re", "-f", "mulaw", "-ar", "8000", "-ac", "1", "-i", file];
   const output = ["-af", `asetnsamples=n=${FRAME}`, "-c:a", "pcm_mulaw", "-f", "rtp", `rtp://127.0.0.1:${IN}`];
   return start(test, place, "ffmpeg", ["-hide_banner", "-loglevel", "error", ...input, ...output]);

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { differences, formatTable, placeTable, type ReportedTest, readFeatures } from "../../interop/features.js";
+import {
+  differences,
+  formatTable,
+  lacksRight,
+  placeTable,
+  type ReportedTest,
+  readFeatures,
+  WITHOUT_NAMESPACES,
+} from "../../interop/features.js";
 
 const report = (...tests: readonly (readonly [status: string, ...titles: string[]])[]) => ({
   testResults: [
@@ -46,6 +54,20 @@ describe("features of a run", () => {
       ["skipped", "interop c: x (not installed: npm run interop:install)", "four [slow]"],
     );
     expect(readFeatures(run)).toEqual({ peers: { a: "1", b: "2" }, features: { fast: ["b"] } });
+  });
+
+  it("stay as they are known where this machine has no right to run what shows them", () => {
+    const suites = ["interop a 1: x [speaks, sings]", "interop b 2: y [hears]", `in namespaces ${WITHOUT_NAMESPACES}`] as const;
+    const known = { peers: { a: "1", b: "2" }, features: { speaks: ["a"], hears: ["b"] } };
+    const run = report(["skipped", ...suites, "works"]);
+    // What was never shown is not claimed either.
+    expect(readFeatures(run, known)).toEqual(known);
+    expect(differences(known, readFeatures(run, known))).toEqual([]);
+    expect(readFeatures(run)).toEqual({ peers: { a: "1", b: "2" }, features: {} });
+    const failed = report(["skipped", ...suites, "works"], ["failed", "interop a 1: x [speaks]", "elsewhere"]);
+    expect(differences(known, readFeatures(failed, known))).toEqual(["claimed and not shown: a: speaks"]);
+    expect(run.testResults[0]?.assertionResults.map(lacksRight)).toEqual([true]);
+    expect(report(["passed", ...suites, "works"]).testResults[0]?.assertionResults.map(lacksRight)).toEqual([false]);
   });
 
   it("keep the order that is known, and put what is new behind it", () => {
