@@ -557,6 +557,7 @@ export class Group {
     if (birth !== undefined) {
       const old = this.#state;
       this.#state = new GroupState(crypto, this.definition, birth);
+      this.#snapshotOctets = 0;
       old.wipe();
       this.#distribution = this.#createDistribution();
       this.#start([]);
@@ -608,16 +609,14 @@ export class Group {
     const { clock, store } = this.#context;
     const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || clock.now() - this.#snapshotAt >= SNAPSHOT_MS;
     if (this.#records < RECORDS || !isWorth) return;
-    const snapshot = await this.#state.snapshot(this.#pause);
+    // Where it fails, records stay where they are, and the next one is made when it is due.
     this.#records = 0;
     this.#octets = 0;
-    this.#snapshotOctets = snapshot.length;
     this.#snapshotAt = clock.now();
+    const snapshot = await this.#state.snapshot(this.#pause);
+    this.#snapshotOctets = snapshot.length;
     // Records below it go, and with them the seeds of past epochs (docs/protocol.md §24).
-    await store.putSnapshot(this.#log, this.#ver, snapshot).catch(() => {
-      this.#records = RECORDS / 2;
-      this.#octets = snapshot.length;
-    });
+    await store.putSnapshot(this.#log, this.#ver, snapshot).catch(() => undefined);
     wipe(snapshot);
   }
 

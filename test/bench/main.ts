@@ -60,7 +60,7 @@ async function fanOut(): Promise<string> {
 async function groups(): Promise<string> {
   const rekeying = await benchGkma(quick ? { rounds: 30, batches: 1 } : { rounds: 100, batches: 3 });
   const registrations = await benchRegistrations(quick ? 100 : 400);
-  return [gkmaReport(rekeying), registrationsReport(registrations, await benchMemberMemory(quick ? 500 : 4000))].join("\n\n");
+  return [gkmaReport(rekeying), registrationsReport(registrations, await benchMemberMemory(quick ? 500 : 2000))].join("\n\n");
 }
 
 async function store(): Promise<string> {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setFlagsFromString } from "node:v8";
+import { getHeapCodeStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { type Gcks, type MemberChannel, type MemberSession, openGcks, readGroupDefinition } from "../../src/gcks/index.js";
 import { type Clock, createSimulatedNetwork, type SimulatedNetwork, type Timers } from "../../src/io/index.js";
@@ -71,7 +71,6 @@ export async function benchMemberMemory(members: number): Promise<number> {
       await network.advance(60_000);
       return await occupied(collect);
     };
-    // Compiled code grows for a while.
     const before = await rest(0, members / 2);
     const after = await rest(members / 2, members);
     if (sessions.length !== gcks.metrics.members) throw new Error("a member is missing");
@@ -105,7 +104,9 @@ async function occupied(collect: () => void): Promise<number> {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const { heapUsed, external } = process.memoryUsage();
-  return heapUsed + external;
+  // Compiled code grows with time, and not with members.
+  const { code_and_metadata_size, bytecode_and_metadata_size } = getHeapCodeStatistics();
+  return heapUsed + external - code_and_metadata_size - bytecode_and_metadata_size;
 }
 
 interface Times {
