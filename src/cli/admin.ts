@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { GroupView, MemberView } from "../gcks/index.js";
+import { formatMki } from "./group.js";
 import { readTextFile, UsageError } from "./options.js";
 
 interface AdminFlags {
@@ -73,7 +74,9 @@ async function operate(group: string, operation: string, flags: AdminFlags, body
   if (flags.json === true) process.stdout.write(`${JSON.stringify(answer)}\n`);
   else {
     const { expelled } = answer as { readonly expelled?: number };
-    process.stdout.write(expelled === undefined ? "done\n" : `${expelled} expelled\n`);
+    // Who is misspelt is kept out too, which is not what was meant.
+    const nobody = "nobody of that name is a member; it is kept out from now on (admin readmit takes that back)";
+    process.stdout.write(`${expelled === undefined ? "done" : expelled === 0 ? nobody : `${expelled} expelled`}\n`);
   }
 }
 
@@ -103,12 +106,12 @@ async function ask(method: string, path: string, { url, tokenFile }: AdminFlags,
 }
 
 function describeGroup({ name, state, members, sequence, mkis }: GroupView): string {
-  return `${name}: ${state}, ${members} members, sequence ${sequence}, MKI ${mkis.join(", ")}`;
+  return `${name}: ${state}, ${members} members, sequence ${sequence}, MKI ${mkis.map(formatMki).join(", ") || "none"}`;
 }
 
 function describeMember({ number, identity, role, state, admittedAt, ssrcs }: MemberView): string {
   const does = role.send ? (role.receive ? "both" : "sender") : "receiver";
-  return `${number} ${identity}: ${does}, ${state}, since ${new Date(admittedAt).toISOString()}, SSRC ${ssrcs.join(", ")}`;
+  return `${number} ${identity}: ${does}, ${state}, since ${new Date(admittedAt).toISOString()}, SSRC ${ssrcs.join(", ") || "none"}`;
 }
 
 /** @throws InvalidArgumentError */

@@ -11,3 +11,8 @@ export async function loadGroup(): Promise<typeof import("../node/group/index.js
     });
   }
 }
+
+/** A master key identifier of a group, as packets carry it. */
+export function formatMki(mki: number): string {
+  return mki.toString(16).padStart(8, "0");
+}

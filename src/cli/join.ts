@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from "commander";
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { formatHex, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { PublicKey } from "../crypto/index.js";
 import type { MemberRole, ProofVerdict } from "../gsa/index.js";
 import type { Endpoint } from "../io/index.js";
@@ -18,7 +18,7 @@ import {
 } from "./credentials.js";
 import { describeError } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
-import { loadGroup } from "./group.js";
+import { formatMki, loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
 import {
   collectPsk,
@@ -37,11 +37,12 @@ import { describeProof, parseVersion } from "./play.js";
 interface JoinFlags extends CredentialFlags {
   readonly identity?: string;
   readonly gcks?: string;
-  readonly role: "sender" | "receiver" | "both";
+  readonly role: (typeof ROLES)[number];
   readonly ownerKey?: PublicKey;
   readonly unsigned?: true;
   readonly in?: Endpoint;
   readonly out?: Endpoint;
+  readonly also?: readonly Also[];
   readonly tone?: true;
   readonly interface?: string;
   readonly unicast?: true;
@@ -54,6 +55,16 @@ interface JoinFlags extends CredentialFlags {
   readonly duration?: number;
   readonly json?: true;
 }
+
+/** `--also`. */
+interface Also {
+  readonly name: string;
+  readonly role?: JoinFlags["role"];
+  readonly input?: Endpoint;
+  readonly output?: Endpoint;
+}
+
+const ROLES = ["sender", "receiver", "both"] as const;
 
 /** `watchword join`: a member of a group, and a bridge for applications that speak plain RTP. */
 export function joinCommand(): Command {
@@ -70,13 +81,18 @@ export function joinCommand(): Command {
       readPublicKeyFile,
     )
     .option("--unsigned", "accept groups whose rekey messages are not signed: every member can forge them")
-    .addOption(new Option("--role <role>", "what to do in the group").choices(["sender", "receiver", "both"]).default("both"))
+    .addOption(new Option("--role <role>", "what to do in the group").choices(ROLES).default("both"))
     .option(
       "--in <rtp://host:port>",
       "plain RTP of the first stream comes in here, RTCP on the next port, further streams behind",
       parseRtp,
     )
     .option("--out <rtp://host:port>", "plain RTP goes there", parseRtp)
+    .option(
+      "--also <group>",
+      "join another group of the key server by the same registration: NAME, and as far as wanted ,role=ROLE ,in=rtp://HOST:PORT ,out=rtp://HOST:PORT; repeatable",
+      collectAlso,
+    )
     .option("--tone", "send the built-in tone")
     .option("--interface <name>", "network interface of the multicast groups")
     .option("--unicast", "get rekey messages by unicast UDP where the group has multicast too")
@@ -100,6 +116,7 @@ Examples:
   ffmpeg -re -i film.mp4 -vn -c:a pcm_mulaw -ar 8000 -f rtp rtp://127.0.0.1:5004
   watchword join "sip:blue@127.0.0.1:5060;transport=tcp" --psk-file bob.txt --role receiver --out rtp://127.0.0.1:6004
   watchword join rtsp://127.0.0.1:8554/blue --key bob.key --cert bob.pem --ca ca.pem --mode rsa-r --role receiver
+  watchword join rtsp://127.0.0.1:8554/blue --psk-file bob.txt --out rtp://127.0.0.1:6004 --also red,role=receiver,out=rtp://127.0.0.1:7004
 
 --psk-file with --mode dhhmac agrees on keys that stay secret when the pre-shared key gets known, --key with --mode dh likewise.
 
@@ -123,12 +140,23 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
   const over = new Promise<void>((resolve) => {
     ended = resolve;
   });
+  const lively = new Set<GroupMembership>();
+  const several = flags.also !== undefined;
   const joined = await joinGroup({
     uri,
     identity,
     credential,
     ...(policy === undefined ? {} : { policy }),
     role: roleOf(flags.role),
+    ...(flags.also === undefined
+      ? {}
+      : {
+          also: flags.also.map(({ role = flags.role, ...group }) => ({
+            ...group,
+            role: roleOf(role),
+            ...(flags.ownerKey === undefined ? {} : { ownerKey: flags.ownerKey }),
+          })),
+        }),
     rtspVersion: flags.rtsp,
     ...(flags.gcks === undefined ? {} : { gcks: flags.gcks }),
     ...(flags.ownerKey === undefined ? {} : { ownerKey: flags.ownerKey }),
@@ -142,11 +170,19 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     ...(cert === undefined || key === undefined ? {} : { clientCertificate: { cert, key } }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
     onState: (membership, reason) => {
-      print("state", { state: membership.state, reason, ...factsOf(membership) }, `${membership.state}: ${reason}`);
-      if (membership.state === "ended") ended();
+      const { state } = membership;
+      print("state", { state, reason, ...factsOf(membership) }, `${several ? `${nameOf(membership)}: ` : ""}${state}: ${reason}`);
+      if (state !== "ended" && state !== "idle") lively.add(membership);
+      else lively.delete(membership);
+      // Where one of several groups has ended, the others go on.
+      if (state === "ended" && lively.size === 0) ended();
     },
     onRekey: (membership) =>
-      print("rekey", factsOf(membership), `new keys: sequence ${membership.sequence}, MKI ${mkiOf(membership)}`),
+      print(
+        "rekey",
+        factsOf(membership),
+        `${several ? `${nameOf(membership)}: ` : ""}new keys: sequence ${membership.sequence}, MKI ${mkiOf(membership)}`,
+      ),
     onFailure: (error) => print("failure", { error: describeError(error) }, describeError(error)),
   }).catch((error: unknown) => {
     waiting.cancel();
@@ -154,7 +190,11 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
   });
   const tone = flags.tone === true ? createToneSource() : undefined;
   try {
-    const facts = { ...factsOf(joined.membership), inputs: joined.inputs };
+    const facts = {
+      ...factsOf(joined.membership),
+      ...(several ? { also: joined.memberships.slice(1).map(factsOf) } : {}),
+      inputs: joined.inputs,
+    };
     print("joined", facts, describeJoined(joined));
     if (tone !== undefined) {
       tone.onRtp = (_track, packet) => void joined.send(0, packet);
@@ -163,7 +203,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     }
     const why = await Promise.race([waiting.over, over.then(() => "ended" as const)]);
     tone?.stop();
-    const statistics = joined.membership.streams.map((stream) => stream.statistics);
+    const statistics = joined.memberships.flatMap(({ streams }) => streams.map((stream) => stream.statistics));
     if (why === "ended") {
       await joined.close();
       print("ended", { statistics }, "the group has ended");
@@ -228,20 +268,26 @@ function factsOf({ role, sequence, control, server, streams }: GroupMembership) 
   };
 }
 
-function describeJoined({ membership, inputs }: JoinedGroup): string {
-  const streams = membership.streams.map(
-    ({ number, destination, ssrc }, index) =>
-      `stream ${number}: ${destination ?? "as described"}, our SSRC ${ssrc ?? "none"}${inputs[index] === undefined ? "" : `, plain RTP comes in at ${inputs[index]?.host}:${inputs[index]?.port}`}`,
-  );
-  return [`joined: rekey messages ${membership.control ?? membership.server ?? "in the dialog"}`, ...streams].join("\n");
+function describeJoined({ memberships, inputs }: JoinedGroup): string {
+  let at = 0;
+  const lines = memberships.flatMap((membership) => [
+    `joined${memberships.length > 1 ? ` ${nameOf(membership)}` : ""}: rekey messages ${membership.control ?? "in the dialog"}`,
+    ...membership.streams.map(({ number, destination, ssrc }) => {
+      const input = inputs[at++];
+      const comes = input === undefined ? "" : `, plain RTP comes in at ${input.host}:${input.port}`;
+      return `stream ${number}: ${destination ?? "as described"}, our SSRC ${ssrc ?? "none"}${comes}`;
+    }),
+  ]);
+  return lines.join("\n");
+}
+
+function nameOf({ group }: GroupMembership): string {
+  return utf8Text(group) ?? formatHex(group);
 }
 
 function mkiOf({ streams }: GroupMembership): string {
   const mki = streams[0]?.mki;
-  if (mki === undefined) return "none yet";
-  const octets = new Uint8Array(4);
-  new DataView(octets.buffer).setUint32(0, mki);
-  return formatHex(octets);
+  return mki === undefined ? "none yet" : formatMki(mki);
 }
 
 function identityOf(id: string): string | undefined {
@@ -250,6 +296,23 @@ function identityOf(id: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Collects `--also`. @throws InvalidArgumentError */
+function collectAlso(text: string, previous: readonly Also[] = []): readonly Also[] {
+  const [name = "", ...parts] = text.split(",");
+  if (name === "" || previous.some((other) => other.name === name))
+    throw new InvalidArgumentError("expected the name of another group, each once");
+  const found = parts.map((part): Partial<Also> => {
+    const [, key, value = ""] = /^(role|in|out)=(.+)$/.exec(part) ?? [];
+    if (key === "in") return { input: parseRtp(value) };
+    if (key === "out") return { output: parseRtp(value) };
+    const role = key === "role" ? ROLES.find((known) => known === value) : undefined;
+    if (role === undefined)
+      throw new InvalidArgumentError(`after the name: role=${ROLES.join("|")}, in=rtp://HOST:PORT, out=rtp://HOST:PORT`);
+    return { role };
+  });
+  return [...previous, Object.assign({ name }, ...found) as Also];
 }
 
 /** `rtp://HOST:PORT` with an even port. @throws InvalidArgumentError */

@@ -113,5 +113,6 @@ describe("gcks, join and admin", () => {
       expect(left.stdout).toContain('"event":"left","proof":"verified"');
       expect(left.code, left.stderr).toBe(0);
     },
+    60_000,
   );
 });

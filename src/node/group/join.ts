@@ -8,6 +8,7 @@ import {
   type GroupMember,
   type GroupMemberOptions,
   type GroupMembership,
+  type GroupStream,
   type MemberCarrier,
 } from "../../member/index.js";
 import type { Credential } from "../../mikey/index.js";
@@ -21,8 +22,19 @@ import { addressOf, createSipStack } from "../sip/stack.js";
 import { connectStream, type StreamOptions } from "../streams.js";
 import { steadyClock, systemClock, systemTimers } from "../time.js";
 import { parseAddress } from "./control.js";
-import { openStreamBridge, type StreamBridge } from "./media.js";
+import { openStreamBridge, type StreamBridge, type StreamBridgeOptions } from "./media.js";
 import { randomDigits } from "./sip-server.js";
+
+/** One more group of the same key server, joined by the same registration. */
+export interface AlsoJoined {
+  readonly name: string;
+  readonly role: MemberRole;
+  readonly ownerKey?: PublicKey;
+  /** As those of `JoinGroupOptions`. */
+  readonly input?: Endpoint;
+  readonly output?: Endpoint;
+  readonly onRtp?: (stream: number, packet: Uint8Array, ssrc: number) => void;
+}
 
 /** How a group is joined. */
 export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions, "policy" | "reportIntervalMs" | "onFailure"> {
@@ -37,6 +49,8 @@ export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions
   /** The owner of the group: its statement that this key server serves it is then needed. */
   readonly ownerKey?: PublicKey;
   readonly minimum?: MinimumGroupPolicy;
+  /** Groups beside that of `uri`, in one registration (docs/protocol.md §12.1). Their policies say where their packets go. */
+  readonly also?: readonly AlsoJoined[];
   /** By SIP: m= lines of the offer. Default: one of audio. By RTSP the description says what there is. */
   readonly streams?: readonly GroupOfferStream[];
   /** Version of RTSP; `auto`: 2.0 where the key server speaks it. Default 1.0. */
@@ -61,10 +75,16 @@ export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions
 export interface JoinedGroup {
   readonly member: GroupMember;
   readonly membership: GroupMembership;
-  /** Sends plain RTP on an m= line, from 0. @returns whether it was sent: not without a key, or without the role */
-  send(stream: number, packet: Uint8Array): boolean;
-  sendRtcp(stream: number, packet: Uint8Array): boolean;
-  /** Where plain RTP of each m= line comes in. */
+  /** In the groups of `also` as well, in their order. One that the key server does not admit to is `idle`. */
+  readonly memberships: readonly GroupMembership[];
+  /**
+   * Sends plain RTP on an m= line, from 0.
+   * @param group which of the memberships. Default the first
+   * @returns whether it was sent: not without a key, or without the role
+   */
+  send(stream: number, packet: Uint8Array, group?: number): boolean;
+  sendRtcp(stream: number, packet: Uint8Array, group?: number): boolean;
+  /** Where plain RTP of each m= line comes in, of one membership after the other. */
   readonly inputs: readonly (Endpoint | undefined)[];
   /** Leaves with a proof and closes everything. @returns what the key server proved in return */
   leave(): Promise<ProofVerdict>;
@@ -113,8 +133,10 @@ class Joined implements JoinedGroup {
   readonly #options: JoinGroupOptions;
   readonly #way: Way;
   readonly #datagrams: DatagramsFactory;
-  #bridges: StreamBridge[] = [];
-  #control: { readonly socket: Datagrams; readonly address: string } | undefined;
+  /** Of each membership. */
+  readonly #bridges: StreamBridge[][] = [];
+  /** Sockets of the multicast groups of rekey messages, by address. */
+  readonly #controls = new Map<string, Datagrams>();
   #server: { readonly socket: Promise<Datagrams>; readonly address: string } | undefined;
   /** What follows new keys, one at a time. */
   #following: Promise<void> = Promise.resolve();
@@ -125,9 +147,11 @@ class Joined implements JoinedGroup {
     this.#options = options;
     this.#way = way;
     this.#datagrams = options.datagrams ?? createDatagramsFactory();
-    const { credential, identity, gcks, role, ownerKey, minimum, policy, reportIntervalMs, onFailure } = options;
+    const { also = [], credential, identity, gcks, role, ownerKey, minimum, policy, reportIntervalMs, onFailure } = options;
     this.member = createGroupMember({
-      groups: [{ group: way.group, role, ...(ownerKey === undefined ? {} : { ownerKey }) }],
+      groups: [{ group: way.group, role, ownerKey }, ...also.map(({ name, ...group }) => ({ ...group, group: utf8(name) }))].map(
+        ({ group, role, ownerKey }) => ({ group, role, ...(ownerKey === undefined ? {} : { ownerKey }) }),
+      ),
       credential,
       identity: sipIdentity(identity),
       gcks: sipIdentity(gcks ?? `sip:gcks@${way.host.includes(":") ? `[${way.host}]` : way.host}`),
@@ -154,36 +178,50 @@ class Joined implements JoinedGroup {
     return this.member.memberships[0] as GroupMembership;
   }
 
+  get memberships(): readonly GroupMembership[] {
+    return this.member.memberships;
+  }
+
   get inputs(): readonly (Endpoint | undefined)[] {
-    return this.#bridges.map(({ input }) => input);
+    return this.#bridges.flat().map(({ input }) => input);
   }
 
   async join(): Promise<void> {
     await this.member.join();
     await this.#listen();
-    const { input, output, onRtp, interface: device } = this.#options;
-    for (const [index, stream] of this.membership.streams.entries()) {
-      const described = this.#way.described(index);
-      const bridge = await openStreamBridge({
-        stream,
-        described,
-        datagrams: this.#datagrams,
-        ...(device === undefined ? {} : { interface: device }),
-        ...(input === undefined ? {} : { input: portAt(input, index) }),
-        ...(output === undefined ? {} : { output: portAt(output, index) }),
-        ...(onRtp === undefined ? {} : { onRtp: (packet, ssrc) => onRtp(index, packet, ssrc) }),
-      });
-      this.#bridges.push(bridge);
+    for (const [at, ends] of [this.#options, ...(this.#options.also ?? [])].entries()) {
+      const bridges: StreamBridge[] = [];
+      this.#bridges.push(bridges);
+      for (const [index, stream] of (this.memberships[at]?.streams ?? []).entries())
+        bridges.push(await this.#bridge(stream, at === 0 ? this.#way.described(index) : undefined, index, ends));
     }
     this.#joined = true;
   }
 
-  send(stream: number, packet: Uint8Array): boolean {
-    return this.#bridges[stream]?.send(packet) ?? false;
+  #bridge(
+    stream: GroupStream,
+    described: StreamBridgeOptions["described"],
+    index: number,
+    { input, output, onRtp }: Pick<JoinGroupOptions, "input" | "output" | "onRtp">,
+  ): Promise<StreamBridge> {
+    const { interface: device } = this.#options;
+    return openStreamBridge({
+      stream,
+      described,
+      datagrams: this.#datagrams,
+      ...(device === undefined ? {} : { interface: device }),
+      ...(input === undefined ? {} : { input: portAt(input, index) }),
+      ...(output === undefined ? {} : { output: portAt(output, index) }),
+      ...(onRtp === undefined ? {} : { onRtp: (packet, ssrc) => onRtp(index, packet, ssrc) }),
+    });
   }
 
-  sendRtcp(stream: number, packet: Uint8Array): boolean {
-    return this.#bridges[stream]?.sendRtcp(packet) ?? false;
+  send(stream: number, packet: Uint8Array, group = 0): boolean {
+    return this.#bridges[group]?.[stream]?.send(packet) ?? false;
+  }
+
+  sendRtcp(stream: number, packet: Uint8Array, group = 0): boolean {
+    return this.#bridges[group]?.[stream]?.sendRtcp(packet) ?? false;
   }
 
   async leave(): Promise<ProofVerdict> {
@@ -202,8 +240,8 @@ class Joined implements JoinedGroup {
   async #close(): Promise<void> {
     this.member.close();
     await this.#following;
-    for (const bridge of this.#bridges) bridge.close();
-    this.#control?.socket.close();
+    for (const bridge of this.#bridges.flat()) bridge.close();
+    for (const socket of this.#controls.values()) socket.close();
     this.#closeServer();
     await this.#way.close();
   }
@@ -214,7 +252,7 @@ class Joined implements JoinedGroup {
     this.#following = this.#following.then(async () => {
       try {
         await this.#listen();
-        for (const bridge of this.#bridges) await bridge.follow();
+        for (const bridge of this.#bridges.flat()) await bridge.follow();
       } catch (error) {
         this.#options.onFailure?.(error);
       }
@@ -251,22 +289,26 @@ class Joined implements JoinedGroup {
     this.#server = undefined;
   }
 
-  /** The multicast group of rekey messages; where there is none they come by unicast, or in the dialog or session. */
+  /** The multicast groups of rekey messages; where there is none they come by unicast, or in the dialog or session. */
   async #listen(): Promise<void> {
-    const address = this.membership.control;
-    if (address === this.#control?.address) return;
-    this.#control?.socket.close();
-    this.#control = undefined;
-    if (address === undefined) return;
-    const { host, port } = parseAddress(address);
     const { interface: device } = this.#options;
-    const socket = await this.#datagrams.bindMulticast({
-      group: host,
-      port,
-      ...(device === undefined ? {} : { interface: device }),
-    });
-    socket.onDatagram = (datagram) => this.member.receiveControl(datagram);
-    this.#control = { socket, address };
+    const wanted = new Set(this.memberships.flatMap(({ control }) => control ?? []));
+    for (const [address, socket] of this.#controls) {
+      if (wanted.has(address)) continue;
+      socket.close();
+      this.#controls.delete(address);
+    }
+    for (const address of wanted) {
+      if (this.#controls.has(address)) continue;
+      const { host, port } = parseAddress(address);
+      const socket = await this.#datagrams.bindMulticast({
+        group: host,
+        port,
+        ...(device === undefined ? {} : { interface: device }),
+      });
+      socket.onDatagram = (datagram) => this.member.receiveControl(datagram);
+      this.#controls.set(address, socket);
+    }
   }
 }
 

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { JoinGroupOptions } from "../../../src/node/group/index.js";
 import { makeSelfSigned } from "../self-signed.js";
 import { openBetween } from "./between.js";
-import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
+import { definitionOn, join, localhost, rtp, type Server, startServer, type TestMember, until } from "./support.js";
 
 describe("a key server with SIP and RTSP members", () => {
   let server: Server | undefined;
@@ -139,6 +139,58 @@ describe("a key server with SIP and RTSP members", () => {
       await between.close();
     }
   });
+
+  it.each([
+    ["SIP", 0],
+    ["RTSP", 1],
+  ] as const)(
+    "joins several groups by one registration over %s, hears each by itself, and leaves all with one proof",
+    async (_carrier, at) => {
+      const also = (name: string, port: number) => definitionOn(port, { name });
+      server = await startServer({
+        groups: [
+          definitionOn(47_070),
+          also("red", 47_080),
+          also("vip", 47_090),
+          definitionOn(47_100, { name: "shut", members: [{ identity: "x" }] }),
+        ],
+      });
+      const { service } = server;
+      const uris = service.urisOf("blue");
+      const speaker = await joining(uris[0] ?? "", "speaker", {
+        also: ["red", "vip"].map((name) => ({ name, role: { send: true, receive: false } })),
+      });
+      const heard: Record<string, number[]> = { red: [], vip: [] };
+      const listener = await joining(uris[at] ?? "", "listener", {
+        also: ["red", "vip", "shut"].map((name) => ({
+          name,
+          role: { send: false, receive: true },
+          onRtp: (_stream, packet) => heard[name]?.push(new DataView(packet.buffer, packet.byteOffset).getUint32(12)),
+        })),
+      });
+      expect(listener.joined.memberships.map(({ state }) => state)).toEqual(["in-step", "in-step", "in-step", "idle"]);
+      expect(service.gcks.metrics.registrations).toBe(6);
+      let number = 0;
+      await until(() => {
+        number++;
+        speaker.speak(3 * number);
+        for (const group of [1, 2]) speaker.joined.send(0, rtp(3 * number + group), group);
+        return [listener.heard, heard["red"], heard["vip"]].every((packets) => (packets?.length ?? 0) > 3);
+      });
+      for (const [group, packets] of [listener.heard, heard["red"], heard["vip"]].entries())
+        expect(packets?.every((packet) => packet % 3 === group)).toBe(true);
+      // Each follows its own rekeys.
+      const before = speaker.joined.memberships.map(({ streams }) => streams[0]?.mki);
+      await service.gcks.rekey("vip");
+      await until(() => {
+        speaker.joined.send(0, rtp(3 * ++number + 2), 2);
+        return speaker.joined.memberships[2]?.streams[0]?.mki !== before[2];
+      });
+      expect(speaker.joined.memberships[1]?.streams[0]?.mki).toBe(before[1]);
+      expect(await listener.joined.leave()).toBe("verified");
+      expect(service.gcks.groups.map(({ members }) => members)).toEqual([1, 1, 1, 0]);
+    },
+  );
 
   it("serves TLS, WebSocket and RTSPS beside TCP, in one process", async () => {
     const tls = makeSelfSigned("127.0.0.1");
