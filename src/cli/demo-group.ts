@@ -1,8 +1,9 @@
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import { readGroupDefinition } from "../gcks/index.js";
+import type { Datagrams, DatagramsFactory, Endpoint } from "../io/index.js";
 import type { JoinedGroup } from "../node/group/index.js";
-import { createToneSource, systemClock, systemTimers } from "../node/index.js";
+import { createDatagramsFactory, createToneSource, formatEndpoint, systemClock, systemTimers } from "../node/index.js";
 import { createMemoryStore } from "../store/index.js";
 import { loadGroup } from "./group.js";
 
@@ -12,6 +13,8 @@ const CONTROL = "239.255.46.1:2270";
 const MEDIA = { host: "239.255.46.2", port: 46_004 };
 /** Packets of 20 ms that have to be heard at each step. */
 const PACKETS = 25;
+/** Milliseconds in which a datagram to a group comes back on loopback. */
+const PROBE = 500;
 /** Milliseconds for what takes two or three seconds. */
 const PATIENCE = 20_000;
 
@@ -23,8 +26,15 @@ interface DemoMember {
 }
 
 /** A key server, three members that come by SIP and RTSP, a tone; one is expelled, the others hear on, leave with a proof, and the group ends. */
-export async function demonstrateGroup(step: (name: string, text: string) => void): Promise<void> {
+export async function demonstrateGroup(
+  step: (name: string, text: string) => void,
+  { multicast }: { readonly multicast?: boolean } = {},
+): Promise<void> {
   const { startGcksService, joinGroup } = await loadGroup();
+  const network = createDatagramsFactory();
+  const isMulticast = multicast ?? (await takesMulticast(network));
+  const server = isMulticast ? undefined : await freeAddress(network);
+  const datagrams = isMulticast ? network : createFanOut(network);
   const keys = new Map(["alice", "bob", "mallory"].map((name) => [`sip:${name}@example.org`, defaultCrypto.randomBytes(32)]));
   const { pkcs8 } = await defaultCrypto.generateKeyPair("ed25519");
   const definition = readGroupDefinition({
@@ -34,7 +44,12 @@ export async function demonstrateGroup(step: (name: string, text: string) => voi
       { identity: "sip:*@example.org", role: "receiver" },
     ],
     streams: [{ media: "audio", formats: [0], lines: ["a=rtpmap:0 PCMU/8000"], address: MEDIA.host, port: MEDIA.port }],
-    rekey: { address: CONTROL, activationDelay: 0.5, deactivationDelay: 4, heartbeat: 2 },
+    rekey: {
+      ...(server === undefined ? { address: CONTROL } : { server: formatEndpoint(server) }),
+      activationDelay: 0.5,
+      deactivationDelay: 4,
+      heartbeat: 2,
+    },
   });
   const service = await startGcksService({
     identity: IDENTITY,
@@ -47,7 +62,7 @@ export async function demonstrateGroup(step: (name: string, text: string) => voi
     signer: defaultCrypto.importPrivateKey(pkcs8),
     sip: [{ transport: "udp", local: { host: "127.0.0.1", port: 0 } }],
     rtsp: [{ local: { host: "127.0.0.1", port: 0 } }],
-    control: { interface: "127.0.0.1", ttl: 0 },
+    control: { interface: "127.0.0.1", ttl: 0, ...(server === undefined ? {} : { local: server }) },
   });
   const members: DemoMember[] = [];
   const tone = createToneSource();
@@ -55,6 +70,7 @@ export async function demonstrateGroup(step: (name: string, text: string) => voi
     const [sip = "", rtsp = ""] = service.urisOf("blue");
     step("gcks", `group "blue" at ${sip}`);
     step("", `and at ${rtsp}: AEAD_AES_128_GCM, one-way function chain tree, rekeys signed by Ed25519`);
+    if (!isMulticast) step("", "no multicast on this machine: rekey messages and media go by unicast to each member");
     const join = async (name: string, uri: string, how: string): Promise<DemoMember> => {
       const identity = `sip:${name}@example.org`;
       const group = await joinGroup({
@@ -64,6 +80,7 @@ export async function demonstrateGroup(step: (name: string, text: string) => voi
         credential: { psk: keys.get(identity) ?? new Uint8Array(0) },
         role: { send: name === "alice", receive: true },
         interface: "127.0.0.1",
+        datagrams,
         onRtp: () => {
           member.heard++;
         },
@@ -111,6 +128,61 @@ export async function demonstrateGroup(step: (name: string, text: string) => voi
   }
 }
 
+/** Whether what is sent to a group on loopback is heard there: containers and firewalls may be against it. */
+async function takesMulticast(factory: DatagramsFactory): Promise<boolean> {
+  let socket: Datagrams;
+  try {
+    socket = await factory.bindMulticast({ group: MEDIA.host, port: MEDIA.port, interface: "127.0.0.1", ttl: 0 });
+  } catch (error) {
+    if (error instanceof WatchwordError) return false;
+    throw error;
+  }
+  let heard = false;
+  socket.onDatagram = () => {
+    heard = true;
+  };
+  const end = systemClock.now() + PROBE;
+  while (!heard && systemClock.now() < end) {
+    socket.send(Uint8Array.of(0), MEDIA);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  socket.close();
+  return heard;
+}
+
+async function freeAddress(factory: DatagramsFactory): Promise<Endpoint> {
+  const socket = await factory.bind({ host: "127.0.0.1", port: 0 });
+  socket.close();
+  return socket.local;
+}
+
+/** In place of a network with multicast: what is sent to a group goes by unicast to every socket of this process that has joined it. */
+function createFanOut(factory: DatagramsFactory): DatagramsFactory {
+  const joined = new Map<string, Set<Endpoint>>();
+  return {
+    ...factory,
+    async bindMulticast({ group, port }) {
+      const socket = await factory.bind({ host: "127.0.0.1", port: 0 });
+      const name = formatEndpoint({ host: group, port });
+      const members = joined.get(name) ?? new Set();
+      joined.set(name, members.add(socket.local));
+      const binding: Datagrams = {
+        local: socket.local,
+        onDatagram: undefined,
+        send: (datagram, to) => {
+          for (const member of joined.get(formatEndpoint(to)) ?? []) socket.send(datagram, member);
+        },
+        close: () => {
+          members.delete(socket.local);
+          socket.close();
+        },
+      };
+      socket.onDatagram = (datagram, from) => binding.onDatagram?.(datagram, from);
+      return binding;
+    },
+  };
+}
+
 /** Waits until each of them has heard some more. */
 async function hear(members: readonly DemoMember[]): Promise<void> {
   const from = members.map(({ heard }) => heard);
@@ -120,7 +192,7 @@ async function hear(members: readonly DemoMember[]): Promise<void> {
 async function until(condition: () => boolean, otherwise: string): Promise<void> {
   const end = systemClock.now() + PATIENCE;
   while (!condition()) {
-    if (systemClock.now() > end) throw failure(`${otherwise}; does the loopback interface take multicast?`);
+    if (systemClock.now() > end) throw failure(otherwise);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
