@@ -121,7 +121,7 @@ type Asked =
 /** Who sends an INVITE or re-INVITE, as far as it is asked. */
 function authenticate(
   request: Core.IncomingRequestMessage,
-  { authenticate: ask, certified: certifiedBy }: GroupInvitationsOptions,
+  { authenticate: ask, certified: certifiedBy, logger = silentLogger }: GroupInvitationsOptions,
 ): Asked {
   const { transport, host, port } = viaOf(request);
   // Beyond a proxy nobody knows how it goes on, and its certificate is not the member's.
@@ -129,7 +129,11 @@ function authenticate(
   const secure = direct && (transport === "TLS" || transport === "WSS");
   const uri = /^INVITE (\S+) /.exec(request.data)?.[1] ?? "";
   const verdict = ask?.({ method: "INVITE", uri, authorization: request.getHeader("Authorization"), secure });
-  if (verdict?.ok === false) return verdict;
+  if (verdict?.ok === false) {
+    // Without credentials it is how every registration begins.
+    if (request.hasHeader("Authorization")) logger.warn("INVITE not authenticated", { callId: request.callId, from: host });
+    return verdict;
+  }
   const certified = certifiedBy?.(request.getHeader("Via") ?? "");
   return {
     ok: true,
