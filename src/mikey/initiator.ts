@@ -19,6 +19,7 @@ import {
   type PublicKeyCredential,
   spiOf,
   updateModeOf,
+  wipeCsb,
 } from "./csb.js";
 import { MikeyError } from "./errors.js";
 import { agreedValidity, createKey, type KeyRequest } from "./key-request.js";
@@ -182,14 +183,14 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     exchange: { ...EMPTY_EXCHANGE, initiatorExtensions },
   };
   if (mode.name === "PK") draft.envelope = freshEnvelope(engine, algorithms.encrAlg);
-  checkSessions(draft, mode.keys === "initiator");
-  return propose(engine, mode, draft, request, {
+  const parts: DraftParts = {
     rand: rand === "responder" ? undefined : draft.rand,
     identities: request.omitIdentities === true ? "omitted" : "named",
     policies,
     keys: draft.keys,
     validity: mode.keys === "agreement" ? agreedValidity(request.keys) : undefined,
-  });
+  };
+  return propose(engine, mode, draft, request, parts, undefined);
 }
 
 const EMPTY_EXCHANGE: Csb["exchange"] = {
@@ -228,7 +229,6 @@ async function beginUpdate(engine: Engine, csb: Csb, request: UpdateRequest): Pr
     initiatorExtensions: extensionsOf(request),
     responderExtensions: [],
   };
-  checkSessions(draft, draft.keys.length > 0);
   const parts: DraftParts = {
     rand: undefined,
     identities: "static",
@@ -258,14 +258,24 @@ interface DraftParts {
   readonly validity: KeyValidity | undefined;
 }
 
-/** Everything that `begin` and `update` have in common once the CSB is drafted. */
-async function propose(
+/** Everything that `begin` and `update` have in common once the CSB is drafted, whose secrets are its own. */
+async function propose(...[engine, mode, draft, request, parts, updated]: Parameters<typeof proposed>): Promise<PendingExchange> {
+  try {
+    checkSessions(draft, draft.keys.length > 0);
+    return await proposed(engine, mode, draft, request, parts, updated);
+  } catch (error) {
+    wipeCsb(draft);
+    throw error;
+  }
+}
+
+async function proposed(
   engine: Engine,
   mode: Mode,
   draft: Csb,
   request: MessageRequest & Pick<BeginRequest, "acceptsResponder" | "group">,
   parts: DraftParts,
-  updated?: Csb,
+  updated: Csb | undefined,
 ): Promise<PendingExchange> {
   const { crypto, options, policy } = engine;
   const { credential } = draft;

@@ -29,7 +29,7 @@ import type { Mode } from "./modes/modes.js";
 import { verifySignature } from "./modes/signature.js";
 import { decodeCsbIdExtension } from "./payloads-content.js";
 import { chainsOf, identityOfKey, type PeerKey } from "./peer-keys.js";
-import { announces, type CompiledPolicy, usableSchemes } from "./policy.js";
+import { announces, type CompiledPolicy, isSignedByPeer, usableSchemes } from "./policy.js";
 import { CsMapType, DataType, ExtensionType, ProtType } from "./registry.js";
 import { wipeKeyData } from "./request-keys.js";
 import { samePolicy, srtpPolicyOf } from "./srtp-policy.js";
@@ -237,7 +237,7 @@ class Completion {
     if (!(await policy.peerKeys.isOf(peerKey, named, "encryption", this.#now))) throw authenticationError();
   }
 
-  /** The key that signed the response. The signature is checked whether the key is good or not: failures look and take alike. */
+  /** The key that signed the response. */
   async #verifySigner(named: Identity | undefined): Promise<PeerKey> {
     const { crypto, policy, mode, csb, updated } = this.#proposal;
     const responderId = csb.responderId ?? named;
@@ -248,8 +248,8 @@ class Completion {
     const suffix = mode.suffix
       ? verificationSuffix(csb.initiatorId, responderId ?? (peer === undefined ? undefined : identityOfKey(peer)), csb.timestamp)
       : [];
-    const key = peer?.publicKey ?? policy.nobody();
-    const right = await verifySignature(crypto, this.#message, key, this.#schemes(), this.#use, suffix);
+    const announced = announces(csb.exchange.initiatorExtensions);
+    const right = await isSignedByPeer(crypto, policy, this.#message, peer, announced, this.#use, suffix);
     if (peer === undefined || !right) {
       if (peer !== undefined) policy.refused("the signature of the response is wrong");
       throw authenticationError();

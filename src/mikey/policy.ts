@@ -1,4 +1,4 @@
-import { concatBytes, parseHex } from "../bytes/index.js";
+import { concatBytes, parseHex, wipe } from "../bytes/index.js";
 import type {
   AgreementGroup,
   CertificateUsage,
@@ -6,17 +6,19 @@ import type {
   CryptoProvider,
   EncryptionScheme,
   PublicKey,
+  PublicKeyKind,
   SignatureScheme,
 } from "../crypto/index.js";
 import type { SrtpPolicy, SuiteName } from "../srtp/index.js";
 import type { Identity } from "./csb.js";
 import { MikeyError } from "./errors.js";
-import type { GeneralExtensionPayload } from "./message.js";
+import type { DecodedMessage, GeneralExtensionPayload } from "./message.js";
 import type { ModeName } from "./modes/modes.js";
-import { isStandardScheme } from "./modes/signature.js";
-import { createPeerKeys, type PeerKeys } from "./peer-keys.js";
+import { isStandardScheme, signatureKind, verifySignature } from "./modes/signature.js";
+import { createPeerKeys, type PeerKey, type PeerKeys } from "./peer-keys.js";
 import { PROTOCOL_VERSION } from "./private-extensions.js";
 import { DhGroup, EncrAlg, ExtensionType, entriesOf, entryOf, MacAlg, PrfFunc } from "./registry.js";
+import type { ToleranceUse } from "./tolerances.js";
 
 /**
  * What is acceptable to one party, each list in the order of its preference: an Initiator proposes the first that its credential and
@@ -74,7 +76,7 @@ export interface CompiledPolicy {
   readonly encryptionSchemes: readonly EncryptionScheme[];
   readonly peerKeys: PeerKeys;
   /** Stands in for a key that is not known, so that a failure takes as long. */
-  nobody(): PublicKey;
+  nobody(kind: PublicKeyKind): Promise<PublicKey>;
   readonly cacheEnvelopeKeys: boolean;
   allowsSuite(policy: SrtpPolicy): boolean;
   /** What an ERR names instead (RFC 3830 §5.1.1). */
@@ -119,7 +121,7 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
   if (groups.some((group) => group === "modp768" || group === "modp1024"))
     throw new MikeyError("mikey.option", "OAKLEY groups 1 and 2 are too short to be acceptable");
   const { suites, onRefusal } = policy;
-  let nobody: PublicKey | undefined;
+  const nobody = new Map<PublicKeyKind, Promise<PublicKey>>();
   return {
     modes: list("modes"),
     prfs: list("prfs"),
@@ -129,7 +131,11 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
     signatureSchemes: list("signatureSchemes"),
     encryptionSchemes: list("encryptionSchemes"),
     peerKeys: createPeerKeys(policy),
-    nobody: () => (nobody ??= nobodysKey(crypto)),
+    nobody(kind) {
+      const key = nobody.get(kind) ?? nobodysKey(crypto, kind);
+      nobody.set(kind, key);
+      return key;
+    },
     cacheEnvelopeKeys: policy.cacheEnvelopeKeys ?? true,
     allowsSuite: ({ suite }) => suites === undefined || suites.includes(suite),
     supported: (suites ?? []).map((suite) => ({ suite })),
@@ -141,8 +147,13 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
 const RSA_2048_HEAD = parseHex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100");
 const RSA_2048_TAIL = parseHex("0203010001");
 
-/** A public key of 2048 bits that nobody has the other half of. */
-function nobodysKey(crypto: CryptoProvider): PublicKey {
+/** A public key, of 2048 bits where it is RSA, that nobody has the other half of. */
+async function nobodysKey(crypto: CryptoProvider, kind: PublicKeyKind): Promise<PublicKey> {
+  if (kind !== "rsa") {
+    const { pkcs8, spki } = await crypto.generateKeyPair(kind);
+    wipe(pkcs8);
+    return crypto.importPublicKey(spki);
+  }
   const modulus = crypto.randomBytes(256);
   modulus[0] = (modulus[0] as number) | 0x80;
   modulus[255] = (modulus[255] as number) | 1;
@@ -184,4 +195,24 @@ export function preferred<T>(values: readonly T[], announced: boolean, isStandar
 /** The schemes that a message may be signed with: those of SIGNX only beside HELLO (docs/protocol.md). */
 export function usableSchemes(schemes: readonly SignatureScheme[], announced: boolean): readonly SignatureScheme[] {
   return announced ? schemes : schemes.filter(isStandardScheme);
+}
+
+/**
+ * Whether a message is signed by this party. The signature is checked whether its key is good, of the kind that signed, or not there at all, then under
+ * one that nobody has: failures look and take alike.
+ */
+export async function isSignedByPeer(
+  crypto: CryptoProvider,
+  policy: CompiledPolicy,
+  message: DecodedMessage,
+  peer: PeerKey | undefined,
+  announced: boolean,
+  use: ToleranceUse,
+  suffix: readonly Uint8Array[] = [],
+): Promise<boolean> {
+  const kind = signatureKind(message);
+  const own = peer?.publicKey.kind === kind ? peer.publicKey : undefined;
+  const schemes = usableSchemes(policy.signatureSchemes, announced);
+  const right = await verifySignature(crypto, message, own ?? (await policy.nobody(kind)), schemes, use, suffix);
+  return right && own !== undefined;
 }

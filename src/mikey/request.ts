@@ -9,9 +9,9 @@ import { verificationAlg } from "./modes/envelope.js";
 import { payloadOf, payloadsOf, requiredPayload } from "./modes/grammar.js";
 import { checkKemacAlgorithms, verifyKemac } from "./modes/mac.js";
 import type { Mode } from "./modes/modes.js";
-import { type Signing, verifySignature } from "./modes/signature.js";
+import type { Signing } from "./modes/signature.js";
 import { chainsOf, identityOfKey, type PeerKey } from "./peer-keys.js";
-import { type CompiledPolicy, usableSchemes } from "./policy.js";
+import { type CompiledPolicy, isSignedByPeer } from "./policy.js";
 import { EncrAlg } from "./registry.js";
 import type { ReceiveContext, ResponderOptions } from "./responder-contracts.js";
 import type { Timestamp } from "./timestamp.js";
@@ -95,8 +95,8 @@ function secretOf({ envelope, credential }: Csb): Uint8Array | undefined {
 }
 
 /**
- * The signature over the message, by a key that is good for its Initiator (RFC 3830 §3.2, §3.3; RFC 4738 §3.5). It is checked whether
- * the key is good or not, with nobody's key where there is none: failures look and take alike. What a private key of ours has to do comes after.
+ * The signature over the message, by a key that is good for its Initiator (RFC 3830 §3.2, §3.3; RFC 4738 §3.5). What a private key of ours has to
+ * do comes after.
  */
 async function verifySender(request: ReceivedRequest): Promise<Authentic> {
   const { crypto, policy, message, base, now } = request;
@@ -105,8 +105,7 @@ async function verifySender(request: ReceivedRequest): Promise<Authentic> {
   // The certificate of an update was shown before (RFC 3830 §4.5), and may have ended or been revoked since.
   const chain = shown.length === 0 ? (base?.peerKey?.chain ?? []) : shown;
   const peerKey = await policy.peerKeys.find(chain, claimed, "signature", now);
-  const schemes = usableSchemes(policy.signatureSchemes, request.announced);
-  const right = await verifySignature(crypto, message, peerKey?.publicKey ?? policy.nobody(), schemes, request.use);
+  const right = await isSignedByPeer(crypto, policy, message, peerKey, request.announced, request.use);
   if (peerKey !== undefined && !right) policy.refused("the signature is wrong, or of a scheme that is not acceptable");
   const initiatorId = claimed ?? (peerKey === undefined ? undefined : identityOfKey(peerKey));
   if (peerKey === undefined || !right || (base !== undefined && !sameIdentity(base.initiatorId, initiatorId)))

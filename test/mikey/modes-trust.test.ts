@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { utf8 } from "../../src/bytes/index.js";
-import type { EncryptionScheme, PrivateKey, PublicKey } from "../../src/crypto/index.js";
+import type { CryptoProvider, EncryptionScheme, PrivateKey, PublicKey, SignatureScheme } from "../../src/crypto/index.js";
 import { createCertificateVerifier, issueCertificate } from "../../src/crypto/x509/index.js";
 import {
   CsMapType,
@@ -19,6 +19,7 @@ import {
   MacAlg,
   MikeyPeerError,
   type Payload,
+  type PublicKeyCredential,
   type ReplayCache,
   verificationSuffix,
 } from "../../src/mikey/index.js";
@@ -321,6 +322,67 @@ describe("an update", () => {
     expect((await refusal(responder, late.octets, { csb: first.csb })).code).toBe("mikey.authentication");
   });
 });
+
+describe("an exchange that cannot be begun", () => {
+  it("leaves no key behind", async () => {
+    const drawn: Uint8Array[] = [];
+    const crypto: CryptoProvider = Object.assign(Object.create(nodeCrypto) as CryptoProvider, {
+      randomBytes(length: number) {
+        const octets = nodeCrypto.randomBytes(length);
+        drawn.push(octets);
+        return octets;
+      },
+    });
+    const { initiator } = modePair(PK, crypto);
+    const alice = keyPair(nodeCrypto, "alice");
+    const broken: KeyPairCredential = {
+      ...alice,
+      privateKey: { ...alice.privateKey, sign: () => Promise.reject(new Error("the module is gone")) },
+    };
+    const request = modeRequest(nodeCrypto, PK, {
+      credential: { ...(credentialOf(nodeCrypto, PK) as PublicKeyCredential), keyPair: broken },
+      rand: new Uint8Array(16).fill(1),
+      csbId: 7,
+      keys: [{ kind: "TGK", length: 48 }],
+    });
+    drawn.length = 0;
+    await expect(initiator.begin(request)).rejects.toThrow("the module is gone");
+    expect(drawn.map(({ length }) => length).sort()).toEqual([16, 48]);
+    expect(drawn.every(isWiped)).toBe(true);
+  });
+});
+
+describe("a sender that is not known", () => {
+  it.each([
+    ["Ed25519", rowOf("DH over X25519, signed with Ed25519"), "ed25519"],
+    ["ECDSA", rowOf("DH over P-256, signed with ECDSA"), "ec-p256"],
+    ["RSA", DH, "rsa"],
+  ] as const)("has its signature checked all the same, under a key of its kind: %s", async (_, row, kind) => {
+    const checked: string[] = [];
+    const crypto: CryptoProvider = Object.assign(Object.create(nodeCrypto) as CryptoProvider, {
+      verify(...[key, scheme, ...rest]: Parameters<CryptoProvider["verify"]>) {
+        checked.push(`${key.kind} ${signatureKind(scheme)}`);
+        return nodeCrypto.verify(key, scheme, ...rest);
+      },
+    });
+    const policy = { ...row.policy, certificates };
+    const { initiator, responder } = modePair(row, nodeCrypto, {
+      responder: { crypto, policy },
+    });
+    const { octets } = await initiator.begin(modeRequest(nodeCrypto, row));
+    expect((await refusal(responder, octets)).code).toBe("mikey.authentication");
+    expect(checked.length).toBeGreaterThan(0);
+    expect(new Set(checked)).toEqual(new Set([`${kind} ${kind}`]));
+    const known = keyPair(nodeCrypto, kind === "rsa" ? "bob-p256" : "bob").privateKey.publicKey;
+    const knowing = modePair(row, nodeCrypto, { responder: { crypto, policy: { ...policy, findPublicKey: () => known } } });
+    checked.length = 0;
+    expect((await refusal(knowing.responder, octets)).code).toBe("mikey.authentication");
+    expect(new Set(checked)).toEqual(new Set([`${kind} ${kind}`]));
+  });
+});
+
+const signatureKind = (scheme: SignatureScheme): string =>
+  scheme === "ed25519" ? "ed25519" : scheme === "ecdsa-p256-sha256" ? "ec-p256" : "rsa";
 
 describe("an ERR that is signed", () => {
   it("by a key whose certificate is for encryption alone counts as unsigned", async () => {

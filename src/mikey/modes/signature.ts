@@ -1,5 +1,5 @@
 import { concatBytes, utf8 } from "../../bytes/index.js";
-import type { CryptoProvider, PublicKey, SignatureScheme, Signer } from "../../crypto/index.js";
+import type { CryptoProvider, PublicKey, PublicKeyKind, SignatureScheme, Signer } from "../../crypto/index.js";
 import { encodeMessage } from "../codec.js";
 import { MikeyError } from "../errors.js";
 import type { DecodedMessage, Header, Payload, SignPayload, SignxPayload } from "../message.js";
@@ -20,6 +20,13 @@ const ON_THE_WIRE: Readonly<Record<SignatureScheme, { readonly kind: "SIGN" | "S
 /** True for the schemes that RFC 3830 knows; the others are of docs/protocol.md. */
 export function isStandardScheme(scheme: SignatureScheme): boolean {
   return ON_THE_WIRE[scheme].kind === "SIGN";
+}
+
+/** The kind of key that a message says to be signed by; of what has no meaning, RSA. */
+export function signatureKind(message: DecodedMessage): PublicKeyKind {
+  const payload = message.payloads.at(-1);
+  if (payload?.kind !== "SIGNX") return "rsa";
+  return payload.alg === SignxAlg.ED25519 ? "ed25519" : "ec-p256";
 }
 
 /** A key and how it signs here. */
