@@ -77,7 +77,10 @@ export interface BeginRequest extends MessageRequest {
   readonly responderId?: Identity;
   /** Whether a Responder that `responderId` leaves open is acceptable. Default: everybody whose key is good. */
   readonly acceptsResponder?: (responderId: Identity) => boolean;
-  /** Leave the ID payloads out: both sides know the identities from elsewhere, and V covers them all the same. Default false. */
+  /**
+   * Leave the ID payloads out: both sides know the identities from elsewhere, and V covers them all the same. In mode PSK nothing of the message then says
+   * which of the two sent it: sent back to its sender it is taken for the other's. Default false.
+   */
   readonly omitIdentities?: boolean;
   /** Default 0, SRTP-ID. */
   readonly mapType?: 0 | 1 | 2;
