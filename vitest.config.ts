@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 const source = (path: string): string => new URL(`./src/${path}`, import.meta.url).pathname;
@@ -11,6 +12,8 @@ export default defineConfig({
   },
   test: {
     include: ["test/**/*.test.ts", "interop/**/*.test.ts", "samples/**/*.test.ts"],
+    // Much of the time sockets and processes are waited for: two at once also where there are two processors.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // Real peers, real sockets and a machine that others use: a test that fails is tried once more in CI, and the report names it.
