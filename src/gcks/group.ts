@@ -1,29 +1,27 @@
 /** One group at its key server: changes one after the other, each durable before anybody sees it (docs/protocol.md §20.1, §24). */
-import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
-import type { CryptoProvider, Signer } from "../crypto/index.js";
+import { formatHex, WatchwordError } from "../bytes/index.js";
+import type { CryptoProvider } from "../crypto/index.js";
 import {
   GROUP_LIMITS,
   type GroupPolicies,
-  type GroupPolicy,
-  type GsaContent,
   type ReceivedReport,
-  type RekeySealing,
   sealEnd,
   sealGsa,
   sealHeartbeat,
   sealRekey,
   verifyReport,
 } from "../gsa/index.js";
-import type { Clock, Endpoint, Timer, Timers } from "../io/index.js";
-import { type CredentialData, encodeNtp, type Identity, type SyncEntry } from "../mikey/index.js";
-import { NO_VERSION, type Reservations, type Store, type Ver } from "../store/index.js";
+import type { Endpoint, Timer, Timers } from "../io/index.js";
+import { encodeNtp, type SyncEntry } from "../mikey/index.js";
+import type { Reservations } from "../store/index.js";
 import type { AuditEvent, GroupView, MemberChannel, MemberView } from "./contracts.js";
-import { type GroupDefinition, groupPolicies } from "./definition.js";
+import type { GroupDefinition } from "./definition.js";
 import { Distribution } from "./distribution.js";
+import { type GroupContentContext, gsaContent, policiesOf, rekeySealing } from "./group-content.js";
+import { GroupLog, type GroupLogContext, unavailable } from "./group-log.js";
 import { GroupState, type PreparedStep } from "./group-state.js";
 import {
   type AdmittedMember,
-  decodeRecord,
   encodeBirth,
   encodeStep,
   type GroupBirth,
@@ -33,19 +31,9 @@ import {
 } from "./ledger.js";
 import type { Member } from "./members.js";
 
-export interface GroupContext {
-  readonly crypto: CryptoProvider;
-  readonly clock: Clock;
+export interface GroupContext extends GroupLogContext, GroupContentContext {
   readonly timers: Timers;
-  readonly store: Store;
   readonly reservations: Reservations;
-  /** Who the key server is. */
-  readonly identity: Identity;
-  /** Signs rekey messages; undefined where no group is signed. */
-  readonly signer: Signer | undefined;
-  /** The owner's statement for a group. */
-  readonly credentialFor: (group: Uint8Array) => CredentialData | undefined;
-  readonly certificates: readonly Uint8Array[];
   readonly multicast: ((address: string, datagram: Uint8Array) => void) | undefined;
   readonly unicast: ((datagram: Uint8Array, to: Endpoint) => void) | undefined;
   readonly audit: (event: AuditEvent) => void;
@@ -87,11 +75,6 @@ type Operation = (
 /** An operation without its outcome, whatever its kind. */
 type Wanted = { [K in Operation["kind"]]: Omit<Extract<Operation, { kind: K }>, "done" | "failed"> }[Operation["kind"]];
 
-/** Records between two snapshots, at least. */
-const RECORDS = 256;
-/** A snapshot is made once the records behind the last one have this share of its octets, or after this time: a large group's is not written all the time. */
-const SNAPSHOT_SHARE = 8;
-const SNAPSHOT_MS = 3_600_000;
 /** Operations in one step. */
 const MOST_TOGETHER = 1024;
 /** Share of a lifetime after which new keys are made. */
@@ -100,22 +83,11 @@ const SWEEP_MS = 5000;
 const LONGEST_MS = 0x7fff_ffff;
 /** Until a rekey that was due, and failed, is tried again. */
 const RETRY_MS = 5000;
-/** Attempts to append what may be appended already. */
-const ATTEMPTS = 3;
-
 export class Group {
   readonly definition: GroupDefinition;
   readonly #context: GroupContext;
-  readonly #log: string;
+  readonly #log: GroupLog;
   #state: GroupState;
-  #ver: Ver;
-  #gseq: number;
-  /** Since the last snapshot: records, and their octets. */
-  #records = 0;
-  #octets = 0;
-  /** Of the last snapshot. */
-  #snapshotOctets = 0;
-  #snapshotAt: number;
   #distribution: Distribution;
   #queue: Operation[] = [];
   #working: Promise<void> | undefined;
@@ -125,36 +97,28 @@ export class Group {
   /** Nobody's time is over before. */
   #nextDue = 0;
   #closed = false;
-  /** What is in memory is perhaps not what is in the store. */
-  #broken = false;
 
-  private constructor(context: GroupContext, definition: GroupDefinition, state: GroupState, ver: Ver, gseq: number) {
+  private constructor(context: GroupContext, definition: GroupDefinition, log: GroupLog, state: GroupState) {
     this.#context = context;
     this.definition = definition;
-    this.#log = logOf(definition.name);
+    this.#log = log;
     this.#state = state;
-    this.#ver = ver;
-    this.#gseq = gseq;
-    this.#snapshotAt = context.clock.now();
     this.#distribution = this.#createDistribution();
   }
 
   /** Makes the group anew, or goes on with what the store has of it. */
   static async open(context: GroupContext, definition: GroupDefinition): Promise<Group> {
-    const found = await load(context, definition);
+    const log = new GroupLog(context, definition);
+    const found = await log.load();
     if (found !== undefined) {
-      const group = new Group(context, definition, found.state, found.ver, found.gseq);
+      const group = new Group(context, definition, log, found.state);
       group.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
       group.#start(found.packets);
       return group;
     }
     const birth = newBirth(context.crypto);
-    const ver = await context.store.append(logOf(definition.name), NO_VERSION, {
-      gseq: 1,
-      id: attemptId(context.crypto),
-      data: encodeBirth(birth, []),
-    });
-    const group = new Group(context, definition, new GroupState(context.crypto, definition, birth), ver, 1);
+    await log.append(encodeBirth(birth, []));
+    const group = new Group(context, definition, log, new GroupState(context.crypto, definition, birth));
     group.#audit("group-created");
     group.#start([]);
     return group;
@@ -265,12 +229,15 @@ export class Group {
   gsa(number: number, downKey: Uint8Array): Uint8Array {
     const member = this.member(number);
     if (member === undefined) throw new WatchwordError("gcks.not-a-member", "the member has left");
-    return sealGsa(this.#context.crypto, downKey, this.#content(member));
+    return sealGsa(this.#context.crypto, downKey, gsaContent(this.#context, this.definition, this.#state, member));
   }
 
   policiesFor(number: number): GroupPolicies {
     const member = this.member(number);
-    return member === undefined ? this.#policies() : this.#content(member).policies;
+    const { definition } = this;
+    return member === undefined
+      ? policiesOf(this.#context, definition, this.#state)
+      : gsaContent(this.#context, definition, this.#state, member).policies;
   }
 
   /**
@@ -359,7 +326,7 @@ export class Group {
     const alone = first.kind === "end" ? 1 : this.#queue.findIndex(({ kind }) => kind === "end");
     const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
     try {
-      if (this.#broken) await this.#recover();
+      if (this.#log.inDoubt) await this.#recover();
       if (first.kind === "end") await this.#finish(first.restart, operations);
       else await this.#take(operations);
     } catch (error) {
@@ -440,7 +407,7 @@ export class Group {
     let packets: Uint8Array[] = [];
     try {
       if (sequence !== undefined && this.#state.hasKek) packets = await this.#seal(sequence, prepared, gone, immediate);
-      await this.#append(encodeStep(step, packets));
+      await this.#log.append(encodeStep(step, packets));
     } catch (error) {
       prepared.drop();
       throw error;
@@ -456,7 +423,7 @@ export class Group {
     for (const number of confirmed)
       if (this.member(number) !== undefined) this.#audit("confirmed", this.#nameOf(number), { number });
     if (!rekeys && tree && (admissions.length > 0 || leaving.size > 0)) this.#awaitBatch();
-    await this.#snapshotIfDue();
+    await this.#log.snapshotIfDue(this.#state, this.#pause);
   }
 
   /** Tells who waits, and the audit log, what has happened. */
@@ -490,14 +457,15 @@ export class Group {
     const { crypto } = this.#context;
     const { tree, dataKeys } = prepared;
     const streams: SyncEntry[] = gone.map((ssrc) => ({ ssrc, gone: true }));
+    const sealing = this.#sealing();
     const packets = await sealRekey(
       crypto,
       {
-        ...this.#sealing(),
+        ...sealing,
         sequence,
         ...(tree === undefined || "admitted" in tree
           ? {}
-          : { change: { prepared: tree, immediate, lifetime: this.#rekeyPolicy().kekLifetime } }),
+          : { change: { prepared: tree, immediate, lifetime: sealing.rekey.kekLifetime } }),
         dataKeys,
         ...(streams.length === 0 ? {} : { streams }),
       },
@@ -547,7 +515,7 @@ export class Group {
     const prepared = this.#state.prepare(step);
     const birth = restart ? newBirth(crypto) : undefined;
     // The end and the new beginning are one record: nothing can come between them.
-    await this.#append(birth === undefined ? encodeStep(step, packets) : encodeBirth(birth, packets));
+    await this.#log.append(birth === undefined ? encodeStep(step, packets) : encodeBirth(birth, packets));
     prepared.commit();
     const channels = [...this.#state.members].flatMap(({ number }) => this.#distribution.channelOf(number) ?? []);
     if (packets.length > 0) this.#distribution.send(packets);
@@ -557,7 +525,7 @@ export class Group {
     if (birth !== undefined) {
       const old = this.#state;
       this.#state = new GroupState(crypto, this.definition, birth);
-      this.#snapshotOctets = 0;
+      this.#log.beginAgain();
       old.wipe();
       this.#distribution = this.#createDistribution();
       this.#start([]);
@@ -567,37 +535,13 @@ export class Group {
     if (!restart) for (const channel of channels) this.#context.timers.after(CLOSE_AFTER_MS, () => channel.close());
   }
 
-  async #append(data: Uint8Array): Promise<void> {
-    const { store, crypto } = this.#context;
-    const record = { gseq: this.#gseq + 1, id: attemptId(crypto), data };
-    for (let attempt = 1; ; attempt++) {
-      try {
-        this.#ver = await store.append(this.#log, this.#ver, record);
-        this.#gseq = record.gseq;
-        this.#records++;
-        this.#octets += data.length;
-        return;
-      } catch (error) {
-        // Nobody knows whether it happened: the same attempt again tells, and happens once.
-        const code = error instanceof WatchwordError ? error.code : "";
-        if ((code === "store.ambiguous" || code === "store.unavailable") && attempt < ATTEMPTS) continue;
-        // What was or was not written cannot be told any more, or another controller writes: go on from the store, not from memory.
-        this.#broken = code !== "store.unavailable";
-        throw unavailable(error);
-      }
-    }
-  }
-
   /** Goes on from what the store has, in place of what memory has. */
   async #recover(): Promise<void> {
-    const found = await load(this.#context, this.definition);
+    const found = await this.#log.load();
     if (found === undefined) throw unavailable(undefined);
     const old = this.#state;
     this.#state = found.state;
-    this.#ver = found.ver;
-    this.#gseq = found.gseq;
     this.#nextDue = 0;
-    this.#broken = false;
     old.wipe();
     this.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
     if (found.packets.length > 0) this.#distribution.send(found.packets);
@@ -605,94 +549,8 @@ export class Group {
     this.#schedulePeriod();
   }
 
-  async #snapshotIfDue(): Promise<void> {
-    const { clock, store } = this.#context;
-    const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || clock.now() - this.#snapshotAt >= SNAPSHOT_MS;
-    if (this.#records < RECORDS || !isWorth) return;
-    // Where it fails, records stay where they are, and the next one is made when it is due.
-    this.#records = 0;
-    this.#octets = 0;
-    this.#snapshotAt = clock.now();
-    const snapshot = await this.#state.snapshot(this.#pause);
-    this.#snapshotOctets = snapshot.length;
-    // Records below it go, and with them the seeds of past epochs (docs/protocol.md §24).
-    await store.putSnapshot(this.#log, this.#ver, snapshot).catch(() => undefined);
-    wipe(snapshot);
-  }
-
-  #content(member: Member): GsaContent {
-    const { tree, dataKeys, senders, constants, sequence } = this.#state;
-    const path = tree?.download(member.leaf);
-    const keys = path !== undefined && path.path.length === 0 ? [] : dataKeys;
-    const policies = this.#policies();
-    const visible = this.definition.visible.has("senders");
-    const running: SyncEntry[] = [];
-    let room = SENDER_OCTETS;
-    for (const { ssrc, roc, seq, member: sender } of senders.values()) {
-      if (running.length === MOST_SENDERS) break;
-      const identity = visible ? sender?.identity.data : undefined;
-      room -= identity?.length ?? 0;
-      const told = identity !== undefined && identity.length <= MOST_NAME_OCTETS && room >= 0;
-      running.push({ ssrc, running: { roc, seq }, gone: false, ...(told ? { identity } : {}) });
-    }
-    const credential = this.#context.credentialFor(constants.group);
-    return {
-      constants,
-      sequence: Math.max(1, sequence),
-      gcks: this.#context.identity,
-      member: member.identity,
-      policies: {
-        ...policies,
-        group: {
-          ...policies.group,
-          member: {
-            number: member.number,
-            role: member.role,
-            ssrcs: member.ssrcs.map((ssrc, index) => ({ stream: index + 1, ssrc })),
-            lifetime: this.definition.membershipLifetime,
-          },
-        },
-        data: policies.data.map((data) => ({
-          ...data,
-          mkis: keys.filter(({ dataSa }) => dataSa === data.number).map(({ mki }) => mki),
-        })),
-      },
-      time: encodeNtp(this.#context.clock.now()),
-      senders: running,
-      ...(credential === undefined ? {} : { credential }),
-      ...(this.#context.certificates.length === 0 ? {} : { certificates: this.#context.certificates }),
-      ...(path === undefined ? {} : { path }),
-      dataKeys: keys,
-    };
-  }
-
-  #policies(): GroupPolicies & { readonly group: GroupPolicy } {
-    const { signer } = this.#context;
-    const signed = this.definition.rekey !== undefined && this.definition.rekey.signature !== "none";
-    return groupPolicies(this.definition, {
-      members: this.#state.members.size,
-      ...(signed && signer !== undefined ? { verificationKey: signer.publicKey.spki } : {}),
-    });
-  }
-
-  #rekeyPolicy() {
-    const { rekey } = this.#policies();
-    if (rekey === undefined) throw new WatchwordError("gcks.no-rekey-sa", "the group has no rekey SA");
-    return rekey;
-  }
-
-  #sealing(): RekeySealing {
-    const { signer } = this.#context;
-    const rekey = this.#rekeyPolicy();
-    const spi = this.#state.kekSpi;
-    if (spi === undefined || this.#state.tree === undefined)
-      throw new WatchwordError("gcks.no-rekey-sa", "the group has no KEK yet");
-    return {
-      constants: this.#state.constants,
-      rekey,
-      kek: { spi, key: this.#state.tree.groupKey() },
-      ...(rekey.signature === "none" || signer === undefined ? {} : { signer }),
-    };
+  #sealing() {
+    return rekeySealing(this.#context, this.definition, this.#state);
   }
 
   /** Whether the KEK comes to a member with the next batch. */
@@ -765,7 +623,7 @@ export class Group {
 
   async #beat(): Promise<void> {
     try {
-      if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined && !this.#broken) {
+      if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined && !this.#log.inDoubt) {
         const { crypto, clock } = this.#context;
         const { sequence } = this.#state;
         const octets = await sealHeartbeat(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()));
@@ -862,21 +720,8 @@ export class Group {
   }
 }
 
-/** Senders in a GSA, and octets of their names: what its size allows, however long names members choose. */
-const MOST_SENDERS = 512;
-const SENDER_OCTETS = 16_384;
-/** What the length of a name in a sync extension can say (docs/protocol.md §16.6). */
-const MOST_NAME_OCTETS = 255;
 /** Time for the farewell to arrive before dialogs are ended. */
 const CLOSE_AFTER_MS = 1000;
-
-function logOf(name: string): string {
-  return `group/${name}`;
-}
-
-function attemptId(crypto: CryptoProvider): string {
-  return formatHex(crypto.randomBytes(16));
-}
 
 function newBirth(crypto: CryptoProvider): GroupBirth {
   const octets = crypto.randomBytes(4);
@@ -887,10 +732,6 @@ function newBirth(crypto: CryptoProvider): GroupBirth {
   };
 }
 
-function unavailable(cause: unknown): WatchwordError {
-  return new WatchwordError("gcks.unavailable", "the group cannot be changed now", cause === undefined ? undefined : { cause });
-}
-
 function listed<K extends "bind" | "confirm" | "senders" | "lapse">(
   name: K,
   operations: readonly Operation[],
@@ -898,34 +739,4 @@ function listed<K extends "bind" | "confirm" | "senders" | "lapse">(
 ): Pick<GroupStep, K> | Record<string, never> {
   const items = operations.flatMap((operation) => pick(operation) as readonly unknown[]);
   return items.length === 0 ? {} : ({ [name]: items } as unknown as Pick<GroupStep, K>);
-}
-
-/** What the store has of a group: the last snapshot and the records behind it. */
-async function load(
-  { store, crypto }: GroupContext,
-  definition: GroupDefinition,
-): Promise<{ state: GroupState; ver: Ver; gseq: number; packets: readonly Uint8Array[] } | undefined> {
-  const log = logOf(definition.name);
-  const snapshot = await store.getSnapshot(log);
-  let state: GroupState | undefined;
-  let ver = NO_VERSION;
-  let gseq = 0;
-  let packets: readonly Uint8Array[] = [];
-  if (snapshot !== null) {
-    state = GroupState.restore(crypto, definition, snapshot.data);
-    ver = snapshot.at;
-    gseq = snapshot.gseq;
-  }
-  for await (const record of store.read(log, ver)) {
-    const content = decodeRecord(record.data);
-    if (content.kind === "birth") {
-      state?.wipe();
-      state = new GroupState(crypto, definition, content.birth);
-    } else if (state === undefined) throw new WatchwordError("gcks.ledger", "a step of a group that was never made");
-    else state.prepare(content.step).commit();
-    if (content.packets.length > 0) packets = content.packets;
-    ver = record.ver;
-    gseq = record.gseq;
-  }
-  return state === undefined ? undefined : { state, ver, gseq, packets };
 }
