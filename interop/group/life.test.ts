@@ -73,7 +73,8 @@ describePeer("ffmpeg", "speaks to a group and hears it [speaks to our groups, he
         expect(await administer(test, server, "expel", "blue", "sip:four@example.org")).toEqual({ expelled: 1 });
         const stayed = [speaker, first, two.member, three.member, late.member];
         await settled(stayed);
-        await one.more(15);
+        await delay(1000 * REKEY.activationDelay);
+        await one.more(5);
         const expelled = one.heard.last;
         await one.more(50);
 
