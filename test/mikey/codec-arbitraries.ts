@@ -54,10 +54,11 @@ export const headerArbitrary: fc.Arbitrary<Header> = fc.record({
 const sized = (lengths: Readonly<Record<number, number>>): fc.Arbitrary<{ alg: number; data: Uint8Array }> =>
   fc.oneof(...Object.entries(lengths).map(([alg, length]) => exactly(length).map((data) => ({ alg: Number(alg), data }))));
 
-const mac = sized({ 0: 0, 1: 20, 2: 32 });
+const mac = sized({ 0: 0, 1: 20, 2: 32, 241: 16 });
+const unknownMac = fc.integer({ min: 3, max: 255 }).filter((alg) => alg !== 241);
 const timestamp = sized({ 0: 8, 1: 8, 2: 4, 3: 4 });
 const hash = sized({ 0: 20, 1: 16, 2: 32 });
-const group = sized({ 0: 192, 1: 96, 2: 128 });
+const group = sized({ 0: 192, 1: 96, 2: 128, 241: 32, 242: 65 });
 
 const policy = {
   ticketType: u16,
@@ -118,8 +119,8 @@ export const payloadArbitrary: fc.Arbitrary<Payload> = fc.oneof(
 /** What may stand at the end only: SIGN, and payloads whose algorithm does not tell a length. */
 const lastPayload: fc.Arbitrary<Payload> = fc.oneof(
   fc.record({ kind: kind("SIGN"), signatureType: fc.integer({ min: 0, max: 15 }), signature: upTo(600) }),
-  fc.record({ kind: kind("KEMAC"), encrAlg: octet, encrData: upTo(100), macAlg: fc.integer({ min: 3, max: 255 }), mac: upTo(64) }),
-  fc.record({ kind: kind("V"), authAlg: fc.integer({ min: 3, max: 255 }), data: upTo(64) }),
+  fc.record({ kind: kind("KEMAC"), encrAlg: octet, encrData: upTo(100), macAlg: unknownMac, mac: upTo(64) }),
+  fc.record({ kind: kind("V"), authAlg: unknownMac, data: upTo(64) }),
   fc.record({ kind: kind("T"), tsType: fc.integer({ min: 4, max: 255 }), value: upTo(16) }),
   fc.record({ kind: kind("TR"), role: octet, tsType: fc.integer({ min: 4, max: 255 }), value: upTo(16) }),
   fc.record({ kind: kind("CHASH"), hashFunc: fc.integer({ min: 3, max: 255 }), hash: upTo(64) }),
