@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { WatchwordError } from "../bytes/index.js";
-import { steadyClock } from "../node/index.js";
+import type { Timer } from "../io/index.js";
+import { steadyClock, systemTimers } from "../node/index.js";
 import type { CallEnd, SipCall, SipUserAgent } from "../node/sip/index.js";
 import { untilStopped } from "./lifetime.js";
 import { integerBetween, parseEndpoint, parseSeconds, UsageError } from "./options.js";
@@ -56,7 +57,7 @@ async function call(target: string, flags: CallFlags): Promise<void> {
   checkSipOptions(flags);
   if (flags.mode?.[0] === "pk" && flags.peerCert === undefined && flags.lateOffer !== true)
     throw new UsageError("--mode pk encrypts to the other party: give its certificate by --peer-cert");
-  const agent = await startAgent(flags, endpointOfAddress(target), {
+  const agent = await startAgent(flags, endpointOfAddress(target, flags.transport), {
     onKeyed: reportKeys,
     onDisconnect: (error) => status(`the SIP server is gone: ${error.message}`),
   });
@@ -87,14 +88,13 @@ async function talk(agent: SipUserAgent, placed: SipCall, flags: CallFlags, stop
 /** Resolves when the time is over or the packets are there. */
 function enough(placed: SipCall, { duration, packets }: CallFlags): Promise<void> {
   return new Promise((resolve) => {
-    const timers: NodeJS.Timeout[] = [];
-    if (duration !== undefined) timers.push(setTimeout(resolve, duration * 1000));
-    if (packets !== undefined) {
-      timers.push(
-        setInterval(() => placed.statistics.reduce((sum, line) => sum + line.packets, 0) >= packets && resolve(), COUNT_INTERVAL),
-      );
-    }
-    void placed.ended.then(() => timers.forEach(clearTimeout));
+    const received = (): number => placed.statistics.reduce((sum, line) => sum + line.packets, 0);
+    const timers: Timer[] = [];
+    if (duration !== undefined) timers.push(systemTimers.after(duration * 1000, resolve));
+    if (packets !== undefined) timers.push(systemTimers.every(COUNT_INTERVAL, () => received() >= packets && resolve()));
+    void placed.ended.then(() => {
+      for (const timer of timers) timer.cancel();
+    });
   });
 }
 

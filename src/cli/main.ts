@@ -45,12 +45,15 @@ const asked = process.argv[2] ?? "";
 for (const name of Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS))
   program.addCommand(await (COMMANDS[name] as () => Promise<Command>)(), { hidden: HIDDEN.includes(name) });
 
+/** Options whose values are secrets: one that is mistyped is a secret all the same, and must not get into a log. */
+const SECRET_ARGUMENT = /(option '--(?:psk|user|publish-user) [^']*') argument '.*' is invalid/s;
+
 /** Commander exits with 1 on its own; here 1 means refused or failed and 2 means usage. */
-function exitOverride(command: Command): void {
-  command.exitOverride();
-  for (const child of command.commands) exitOverride(child);
+function configure(command: Command): void {
+  command.exitOverride().configureOutput({ outputError: (text, write) => write(text.replace(SECRET_ARGUMENT, "$1 is invalid")) });
+  for (const child of command.commands) configure(child);
 }
-exitOverride(program);
+configure(program);
 
 // Who reads us has gone (`| head`): that ends us as a signal does, with the proof where there is something to end.
 let isHeard = true;

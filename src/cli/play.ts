@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { formatHex, WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
@@ -39,6 +38,7 @@ import {
   pskOf,
   pskPolicy,
 } from "./credentials.js";
+import { openPlainOutput } from "./forwarding.js";
 import { createKeyExporter, type KeyExporter } from "./key-exporter.js";
 import { untilStopped } from "./lifetime.js";
 import {
@@ -343,14 +343,9 @@ export function clientKeying(flags: KeyingFlags, exportKeys?: KeyExport): Client
 async function openSink(out: Output | undefined, tracks: readonly MediaTrack[]): Promise<MediaSink | undefined> {
   if (out === undefined) return undefined;
   if (out.kind === "file") return createRtpdumpWriter({ path: out.path });
+  if (out.kind === "rtp") return openPlainOutput(out.target, tracks);
   const forwarder = await createRtpForwarder({ target: out.target, tracks });
-  if (out.kind === "srtp") {
-    status(`SRTP as it comes to ${out.target.host}:${out.target.port}`);
-    return forwarder;
-  }
-  const file = `watchword-${out.target.port}.sdp`;
-  writeFileSync(file, forwarder.sdp);
-  status(`plain RTP to rtp://${out.target.host}:${out.target.port}, described in ${file}`);
+  status(`SRTP as it comes to ${out.target.host}:${out.target.port}`);
   return forwarder;
 }
 

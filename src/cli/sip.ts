@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { OfferTerms } from "../gsa/index.js";
@@ -6,9 +5,9 @@ import type { Endpoint } from "../io/index.js";
 import type { Credential } from "../mikey/index.js";
 import {
   createRtpdumpWriter,
-  createRtpForwarder,
   createRtpSource,
   createToneSource,
+  formatEndpoint,
   type MediaSink,
   systemClock,
   systemTimers,
@@ -37,6 +36,7 @@ import {
   pskPolicy,
 } from "./credentials.js";
 import { describeError } from "./errors.js";
+import { openPlainOutput } from "./forwarding.js";
 import {
   collectPsk,
   type Psk,
@@ -185,7 +185,7 @@ export async function startAgent(
       ...connectionOf(flags, server, towards),
       ...(transport !== "ws" || proxy === undefined
         ? {}
-        : { url: "url" in proxy ? proxy.url : `ws://${proxy.endpoint.host}:${proxy.endpoint.port}` }),
+        : { url: "url" in proxy ? proxy.url : `ws://${formatEndpoint(proxy.endpoint)}` }),
       tls: tlsOf(flags),
     },
     ...(server === undefined || transport === "ws"
@@ -305,11 +305,7 @@ async function openSink(out: Output, tracks: readonly MediaTrack[], count: numbe
   if (out.kind === "file") {
     return createRtpdumpWriter({ path: count === 0 ? out.path : out.path.replace(/(\.rtpdump)$/, `-${count + 1}$1`) });
   }
-  const forwarder = await createRtpForwarder({ target: out.target, tracks });
-  const file = `watchword-${out.target.port}.sdp`;
-  writeFileSync(file, forwarder.sdp);
-  status(`plain RTP to rtp://${out.target.host}:${out.target.port}, described in ${file}`);
-  return forwarder;
+  return openPlainOutput(out.target, tracks);
 }
 
 /** Says what a call is keyed with. */
@@ -330,10 +326,12 @@ export function superviseCall(call: SipCall, { rekey, stats }: SipFlags): void {
     });
   };
   const timers = [
-    ...(rekey === undefined ? [] : [setInterval(renew, rekey * 1000)]),
-    ...(stats === true ? [setInterval(() => status(describeTraffic(call.statistics)), 1000)] : []),
+    ...(rekey === undefined ? [] : [systemTimers.every(rekey * 1000, renew)]),
+    ...(stats === true ? [systemTimers.every(1000, () => status(describeTraffic(call.statistics)))] : []),
   ];
-  void call.ended.then(() => timers.forEach(clearInterval));
+  void call.ended.then(() => {
+    for (const timer of timers) timer.cancel();
+  });
 }
 
 /** A rekey that met the end of the call is no failure. */
@@ -381,11 +379,13 @@ export function status(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-/** Where a SIP URI leads. @throws InvalidArgumentError */
-export function endpointOfAddress(uri: string): Endpoint {
-  const match = /^sips?:(?:[^@\s]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?(?:[;?]\S*)?$/i.exec(uri);
+/** Where a SIP URI leads; over TLS the port is another one (RFC 3261 §19.1.2). @throws InvalidArgumentError */
+export function endpointOfAddress(uri: string, transport?: SipFlags["transport"]): Endpoint {
+  const match = /^(sips?):(?:[^@\s]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?(?:[;?]\S*)?$/i.exec(uri);
   if (match === null) throw new InvalidArgumentError("expected a SIP address, for example sip:bob@example.org");
-  return { host: (match[1] as string).replace(/^\[|\]$/g, ""), port: Number(match[2] ?? 5060) };
+  const [, scheme = "", host = "", port] = match;
+  const secure = transport === "tls" || scheme.toLowerCase() === "sips";
+  return { host: host.replace(/^\[|\]$/g, ""), port: Number(port ?? (secure ? 5061 : 5060)) };
 }
 
 function parseAddress(text: string): string {

@@ -1,4 +1,4 @@
-import type { Clock, Timers } from "../io/index.js";
+import type { Clock, Timer, Timers } from "../io/index.js";
 
 /** The machine's wall clock. */
 export const systemClock: Clock = { now: () => Date.now() };
@@ -12,7 +12,7 @@ export const steadyClock: Clock = { now: () => performance.now() };
 const LONGEST_MS = 2 ** 31 - 1;
 
 /**
- * Node's timers. They do not keep the process alive: what a program waits for is a socket, and a session's timeout or a
+ * Node's timers, for any time. They do not keep the process alive: what a program waits for is a socket, and a session's timeout or a
  * cache's sweep must not delay its end.
  */
 export const systemTimers: Timers = {
@@ -32,7 +32,18 @@ export const systemTimers: Timers = {
     return { cancel: () => clearTimeout(handle) };
   },
   every(milliseconds, callback) {
-    const handle = setInterval(callback, milliseconds).unref();
-    return { cancel: () => clearInterval(handle) };
+    if (milliseconds <= LONGEST_MS) {
+      const handle = setInterval(callback, milliseconds).unref();
+      return { cancel: () => clearInterval(handle) };
+    }
+    let timer: Timer;
+    const wait = (): void => {
+      timer = systemTimers.after(milliseconds, () => {
+        wait();
+        callback();
+      });
+    };
+    wait();
+    return { cancel: () => timer.cancel() };
   },
 };

@@ -1,5 +1,5 @@
 import { createSocket } from "node:dgram";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -87,6 +87,24 @@ describe("usage", () => {
       expect(outcome.stdout).toContain("Examples:");
     },
   );
+});
+
+describe("a secret that is mistyped", () => {
+  it.each([
+    ["serve", "--psk"],
+    ["play", "--psk"],
+    ["call", "--psk"],
+    ["serve", "--user"],
+    ["play", "--user"],
+    ["answer", "--user"],
+    ["serve", "--publish-user"],
+  ])("is not repeated by %s %s, since what it prints may be logged", async (command, option) => {
+    const secret = `0123 'hunter2' 4567`;
+    const outcome = await run(command, option, option === "--psk" ? `viewer:${secret}` : secret);
+    expect(outcome.code).toBe(2);
+    expect(outcome.stderr).toContain(`error: option '${option} <`);
+    expect(outcome.stdout + outcome.stderr).not.toContain("hunter2");
+  });
 });
 
 describe("a reader that goes", () => {
@@ -274,6 +292,13 @@ describe("serve and play", () => {
     expect(readFileSync(join(folder, "tone.rtpdump")).subarray(0, 12).toString("latin1")).toBe("#!rtpplay1.0");
     server.child.kill("SIGINT");
     expect((await server.ended).stderr).toContain("proof verified");
+  });
+
+  it("ends where the description beside the plain RTP cannot be written", async () => {
+    const { url } = await serve("--psk", PSK);
+    mkdirSync(join(folder, "watchword-47110.sdp"));
+    const played = await run("play", url, "--psk", PSK, "--out", "rtp://127.0.0.1:47110");
+    expect(played).toMatchObject({ code: 1, stderr: expect.stringContaining("[node.file]") });
   });
 
   it("a server that dies mid-stream ends the player with a clear error", async () => {

@@ -1,5 +1,5 @@
 import { createSocket } from "node:dgram";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { parseHex } from "../../src/bytes/index.js";
@@ -78,6 +78,31 @@ describe("watchword call and answer", () => {
     const limit = ["--packets", "20", "--rekey", "0.1", "--json"];
     const outcome = await run("call", answering.uri, "--transport", transport, "--psk", PSK, ...limit, ...trust);
     expect(reportsOf(outcome)).toMatchObject([{ teardownProof: "verified" }]);
+    expect((await answering.ended).code).toBe(0);
+  });
+
+  it.each([
+    [
+      "--transport tls has a port of its own",
+      ["sip:bob@127.0.0.1", "--transport", "tls"],
+      /^watchword: connect to 127\.0\.0\.1:5061: /,
+    ],
+    [
+      "a SIP server by IPv6",
+      ["sip:bob@example.org", "--transport", "ws", "--proxy", "[::1]:9"],
+      /^watchword: connect to ws:\/\/\[::1\]:9: /,
+    ],
+  ])("%s", async (_what, args, said) => {
+    const outcome = await run("call", ...args, "--psk", PSK);
+    expect(outcome.code).toBe(1);
+    expect(outcome.stderr).toMatch(said);
+  });
+
+  it("end where the description beside the plain RTP cannot be written", async () => {
+    const answering = await answer("--psk", PSK, "--calls", "1");
+    mkdirSync(join(folder, "watchword-47120.sdp"));
+    const outcome = await run("call", answering.uri, "--psk", PSK, "--packets", "10", "--out", "rtp://127.0.0.1:47120");
+    expect(outcome).toMatchObject({ code: 0, stderr: expect.stringContaining("[node.file]") });
     expect((await answering.ended).code).toBe(0);
   });
 
