@@ -34,7 +34,7 @@ export interface SipConnectionOptions {
   readonly idle: number;
 }
 
-/** Milliseconds from the first octet of a message to its last: a peer that dribbles holds nothing for longer. */
+/** Milliseconds from the first octet of a message to its last, and to the first message: a peer that dribbles holds nothing for longer. */
 const MESSAGE_TIME = 30_000;
 /** Octets that may wait for a peer that does not read. */
 const MAX_UNSENT = 1 << 20;
@@ -60,6 +60,8 @@ class StreamConnection implements SipConnection {
   #deadline: Timer | undefined;
   #error: Error | undefined;
   #open = true;
+  /** A message came or went: before, it is a stranger's connection. */
+  #used = false;
 
   constructor(stream: Stream, user: SipConnectionUser, options: SipConnectionOptions) {
     this.transport = stream.channel.secure ? "TLS" : "TCP";
@@ -70,6 +72,7 @@ class StreamConnection implements SipConnection {
     this.#user = user;
     this.#options = options;
     const { timers, keepAlive } = options;
+    this.#deadline = timers.after(MESSAGE_TIME, () => this.#late());
     if (keepAlive > 0) this.#keepAlive = timers.every(keepAlive, () => stream.buffered === 0 && stream.write(PING));
     this.#traffic();
     stream.onClose = (error) => this.#closed(error);
@@ -83,6 +86,7 @@ class StreamConnection implements SipConnection {
       throw this.#error;
     }
     this.#traffic();
+    this.#noteUse();
     this.#stream.write(octets);
   }
 
@@ -97,19 +101,35 @@ class StreamConnection implements SipConnection {
       const messages = this.#framer.push(octets);
       // A flood of keep-alives is answered once.
       if (this.#framer.takePings() > 0 && this.#stream.buffered === 0) this.#stream.write(PONG);
+      const complete = messages.length > 0;
+      if (complete) this.#used = true;
+      this.#watch(complete);
       this.#deliver(messages);
     } catch (error) {
       this.#fail(error as Error);
-      return;
     }
-    if (!this.#framer.partial || !this.#open) {
-      this.#deadline?.cancel();
-      this.#deadline = undefined;
-    } else {
-      this.#deadline ??= this.#options.timers.after(MESSAGE_TIME, () => {
-        this.#fail(new WatchwordError("node.sip-message", "a SIP message cannot be read: it did not end in time"));
-      });
-    }
+  }
+
+  /** The message that is under way has a time of its own, however many came before it without a pause. */
+  #watch(complete: boolean): void {
+    if (!complete && !this.#used) return;
+    if (complete || !this.#framer.partial) this.#stopDeadline();
+    if (this.#framer.partial && this.#open) this.#deadline ??= this.#options.timers.after(MESSAGE_TIME, () => this.#late());
+  }
+
+  #late(): void {
+    this.#fail(new WatchwordError("node.sip-message", "a SIP message cannot be read: it did not end in time"));
+  }
+
+  #noteUse(): void {
+    if (this.#used) return;
+    this.#used = true;
+    if (!this.#framer.partial) this.#stopDeadline();
+  }
+
+  #stopDeadline(): void {
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
   }
 
   /**
@@ -150,7 +170,7 @@ class StreamConnection implements SipConnection {
   #stopTimers(): void {
     this.#keepAlive?.cancel();
     this.#idle?.cancel();
-    this.#deadline?.cancel();
+    this.#stopDeadline();
   }
 }
 

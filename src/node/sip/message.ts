@@ -59,6 +59,9 @@ const COMPACT: Readonly<Record<string, string>> = {
   v: "via",
 };
 
+/** All but tab, those of ISO 8859 included: they end lines for some readers, and are orders to terminals. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not get further.
+const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/;
 const MIKEY_TYPE = /^application\/mikey\s*(?:;|$)/i;
 const ENCODING = "content-transfer-encoding";
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -90,13 +93,13 @@ export function parseHead(head: Uint8Array, body: Uint8Array): SipMessage {
     .decode(head.subarray(0, head.length - 4))
     .replace(/\r\n[ \t]+/g, " ")
     .split("\r\n");
+  if (CONTROL.test(startLine)) throw malformed("its first line has control characters");
   if (lines.length > MAX_HEADERS) throw malformed("it has too many header fields");
   const headers = lines.map((line): SipHeader => {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(colon, 0)).trim().toLowerCase();
     if (!/^[a-z0-9.!%*_+`'~-]+$/.test(name)) throw malformed("a header field has no name");
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not get further.
-    if (/[\u0000-\u0008\u000a-\u001f]/.test(line)) throw malformed("a header field has control characters");
+    if (CONTROL.test(line)) throw malformed("a header field has control characters");
     return { name: COMPACT[name] ?? name, value: line.slice(colon + 1).trim() };
   });
   const cseq = /^\d{1,10}\s+([A-Za-z0-9.!%*_+`'~-]+)$/.exec(headerOf(headers, "cseq") ?? "");

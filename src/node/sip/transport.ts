@@ -80,6 +80,8 @@ const ANSWERED_TIME = 32_000;
 const MAX_REMEMBERED = 1024;
 /** Dialogs over WebSockets that are accepted. */
 const MAX_CALLERS = 65_536;
+/** Characters of a Call-ID that is remembered. */
+const MAX_CALL_ID = 256;
 /** How often a port is looked for that is free for UDP and for TCP. */
 const PORT_ATTEMPTS = 16;
 /** A parameter of ours that travels in the Via between this transport and sip.js only: the connection that a request came by. */
@@ -476,7 +478,7 @@ export class SipTransport implements Transport {
   ): void {
     try {
       if (by !== undefined && message.kind === "request" && message.method === "INVITE" && this.#options.transport === "ws")
-        remember(this.#callers, headerOf(message.headers, "call-id") ?? "", by.connection, MAX_CALLERS);
+        this.#noteCaller(headerOf(message.headers, "call-id") ?? "", by.connection);
       if (by === undefined && !this.#retransmission.received(message)) return;
       if (message.kind === "response" && message.method === "INVITE" && message.status >= 200) this.#forgetWay(message);
       const readable =
@@ -491,6 +493,12 @@ export class SipTransport implements Transport {
       // sip.js throws at what it did not foresee; such a message is lost, and nothing else.
       this.#drop(error, from);
     }
+  }
+
+  /** As long as its WebSocket is open a dialog stays there: anybody may write the Call-ID of another into an INVITE. */
+  #noteCaller(callId: string, connection: SipConnection): void {
+    if (callId.length > MAX_CALL_ID || this.#callers.has(callId)) return;
+    remember(this.#callers, callId, connection, MAX_CALLERS);
   }
 
   /** The INVITE is answered: whatever refers to it goes out while the transaction lasts. */
@@ -515,8 +523,9 @@ export class SipTransport implements Transport {
     let via = withViaParameter(topVia(request), CONNECTION_PARAMETER, connection);
     const asked = viaParameter(via, "rport") !== undefined;
     if (asked) via = withViaParameter(via, "rport", String(from.port));
-    if (asked || via.host.replace(/^\[|\]$/g, "") !== from.host) via = withViaParameter(via, "received", from.host);
-    return withTopVia(request, via);
+    // What the client itself wrote there would send the answer to somebody else.
+    const named = !asked && via.host.replace(/^\[|\]$/g, "") === from.host;
+    return withTopVia(request, withViaParameter(via, "received", named ? undefined : from.host));
   }
 
   /** RFC 3261 §18.1.2: a response whose sent-by is not ours is not for us. */

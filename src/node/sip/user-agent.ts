@@ -120,7 +120,7 @@ class Agent implements SipUserAgent {
         const failure =
           error instanceof WatchwordError ? error : new WatchwordError("node.sip-call", "the call failed", { cause: error });
         call.noteError(failure);
-        await this.#giveUp(inviter, call);
+        await this.#leave(inviter, call);
         // The advice comes from the body of a refusal, whose signature may have to be verified first.
         const refused = /^node\.sip-status-[456]/.test(failure.code);
         const terms = refused && (await inTime(advice)) ? await advice : undefined;
