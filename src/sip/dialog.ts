@@ -41,6 +41,8 @@ import { GatedStream } from "./stream.js";
 
 const DEFAULT_PROFILES: readonly string[] = ["RTP/SAVP", "RTP/SAVPF"];
 const MAX_BRANCHES = 16;
+/** Seconds; RFC 3261 §14.2 has 0 to 10. */
+const RETRY_AFTER = 1;
 
 /** What the branches of a forked offer share: the ports, and so the streams. */
 interface Family {
@@ -74,6 +76,8 @@ class Dialog implements SipDialog {
   #refusedOffer: RefusedOffer | undefined;
   /** Between the steps of one call that takes a while. */
   #busy = false;
+  /** What takes a while is an offer of ours. */
+  #offering = false;
   #closed = false;
   /** A rekey was refused: only the end is left (RFC 4567 §4.1.2). */
   #aborted = false;
@@ -115,6 +119,7 @@ class Dialog implements SipDialog {
   createOffer(localSdp: string): Promise<string> {
     return this.#alone(async () => {
       this.#require("stable");
+      this.#offering = true;
       const { lines } = this.#readLocal(localSdp);
       const profiles = securedProfiles(lines, this.#profiles);
       const { level = "session", offerAs = "secure" } = this.#endpoint.options;
@@ -174,6 +179,7 @@ class Dialog implements SipDialog {
   }
 
   acceptOffer(remoteSdp: string): Promise<void> {
+    if (this.#offering) return Promise.reject(glare());
     return this.#alone(async () => {
       this.#checkRoomForOffer(remoteSdp);
       if (this.#exchange !== undefined) return;
@@ -359,12 +365,17 @@ class Dialog implements SipDialog {
 
   /** One step at a time: a second one would see half of the first. */
   async #alone<T>(step: () => Promise<T>): Promise<T> {
-    if (this.#busy) throw new SipRefusal("sip.state", "another step of an offer/answer exchange is under way", { status: 500 });
+    if (this.#busy)
+      throw new SipRefusal("sip.state", "another step of an offer/answer exchange is under way", {
+        status: 500,
+        retryAfter: RETRY_AFTER,
+      });
     this.#busy = true;
     try {
       return await step();
     } finally {
       this.#busy = false;
+      this.#offering = false;
       // Closed in the middle of the step: what the step made goes too.
       if (this.#closed) this.#dispose();
     }
@@ -409,15 +420,14 @@ class Dialog implements SipDialog {
   /** Glare and offers that overtake each other (RFC 3261 §14.2). */
   #checkRoomForOffer(remoteSdp: string): void {
     if (this.state === "closed") throw new SipRefusal("sip.state", "the dialog is closed", { status: 481, warnings: [] });
-    if (this.#exchange?.by === "us") {
-      throw new SipRefusal("sip.glare", "an offer in the other direction is under way", { status: 491, warnings: [] });
-    }
+    if (this.#exchange?.by === "us") throw glare();
     const { branches } = this.#family;
     if (!this.#confirmed && this.#groups.size > 0 && [...branches.values()].filter(({ state }) => state !== "closed").length > 1) {
       throw new SipRefusal("sip.state", "other branches of the call are open", { status: 491, warnings: [] });
     }
     if (this.#exchange !== undefined && this.#exchange.text !== remoteSdp) {
-      throw new SipRefusal("sip.state", "the offer before this one is not answered yet", { status: 500, warnings: [] });
+      const refusal = { status: 500, warnings: [], retryAfter: RETRY_AFTER };
+      throw new SipRefusal("sip.state", "the offer before this one is not answered yet", refusal);
     }
   }
 
@@ -505,4 +515,8 @@ class Dialog implements SipDialog {
     if (this.#groups.size === 0 && this.#family.branches.size === 0)
       for (const stream of this.#family.streams) stream.forgetEarly();
   }
+}
+
+function glare(): SipRefusal {
+  return new SipRefusal("sip.glare", "an offer in the other direction is under way", { status: 491, warnings: [] });
 }

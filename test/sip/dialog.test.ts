@@ -448,6 +448,21 @@ describe("later offers", () => {
     bothWays(call, 3);
   });
 
+  it("an offer that comes while one of ours is being made is glare too; during another step it is asked for later (RFC 3261 §14.2)", async () => {
+    const call = dialogs(scene());
+    await exchange(call.caller, call.callee);
+    const offer = await call.callee.createOffer(sdpOf());
+    const making = call.caller.createOffer(sdpOf());
+    expect(await refusal(call.caller.acceptOffer(offer))).toMatchObject({ code: "sip.glare", status: 491 });
+    await making;
+    call.caller.rollback();
+    const accepting = call.caller.acceptOffer(offer);
+    expect(await refusal(call.caller.acceptOffer(offer))).toMatchObject({ code: "sip.state", status: 500, retryAfter: 1 });
+    await accepting;
+    await call.callee.acceptAnswer(await call.caller.createAnswer(sdpOf()));
+    bothWays(call, 1);
+  });
+
   it("an offer that is not answered is void; the one after it is taken", async () => {
     const call = dialogs(scene());
     await exchange(call.caller, call.callee);

@@ -155,6 +155,13 @@ export class Call implements SipCall {
     void this.#leave([`Reason: SIP;cause=${status};text="new keys were refused"`]);
   }
 
+  /** Nothing comes any more from a party that is to send. */
+  fallSilent(): void {
+    if (this.#over || this.#leaving || this.#session.state !== SessionState.Established) return;
+    this.noteError(new WatchwordError("node.sip-media-timeout", "nothing comes any more from the other party"));
+    void this.#leave(['Reason: SIP;cause=408;text="no media"']);
+  }
+
   /** Gives up waiting for the other party. */
   abandon(): Promise<CallEnd> {
     this.#end();

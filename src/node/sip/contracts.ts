@@ -19,6 +19,11 @@ export interface SipUserAgentOptions {
   /** Address of the media in descriptions. Default: the transport's; needed for WebSocket. */
   readonly mediaHost?: string;
   readonly datagrams?: DatagramsFactory;
+  /**
+   * Milliseconds without media or reports from a party that is to send, after which a call is hung up: a party that has gone does not say
+   * so. 0 for never. Default 60 000.
+   */
+  readonly mediaTimeout?: number;
   /** A call comes in; not set: every call is refused with 486. */
   readonly onCall?: (call: IncomingCall) => void;
   /** The first keys of a call, and every new ones. */

@@ -39,6 +39,9 @@ export interface RtpMediaOptions {
   readonly ssrc: number;
   /** Told of a sink that could not be opened. */
   readonly onError?: (error: unknown) => void;
+  /** Milliseconds without anything authentic, on lines where the other party is to send, after which `onSilence` is told; 0 for never. Default 0. */
+  readonly mediaTimeout?: number;
+  readonly onSilence?: () => void;
 }
 
 /** Counts of one m= line. */
@@ -125,6 +128,8 @@ class Media implements RtpMedia {
   #reports: Timer | undefined;
   #started = false;
   #closing = false;
+  /** When something authentic last came, or nothing was to come. */
+  #heardAt = 0;
 
   constructor(options: RtpMediaOptions) {
     this.#options = options;
@@ -276,6 +281,7 @@ class Media implements RtpMedia {
     this.#openSink ??= await this.#sink;
     if (this.#started || this.#closing) return;
     this.#started = true;
+    this.#heardAt = this.#options.steady.now();
     this.#reports = this.#options.timers.every(REPORT_INTERVAL, () => this.#report());
     await this.#options.source?.start();
   }
@@ -310,6 +316,7 @@ class Media implements RtpMedia {
   #received(index: number, packet: Uint8Array): void {
     const line = this.#lines[index];
     if (line === undefined) return;
+    this.#heardAt = this.#options.steady.now();
     line.packets++;
     line.octets += packet.length;
     const fields = readRtpHeader(packet);
@@ -325,6 +332,7 @@ class Media implements RtpMedia {
   }
 
   #receivedReport(index: number, packet: Uint8Array): void {
+    this.#heardAt = this.#options.steady.now();
     const report = readSenderReport(packet);
     if (report !== undefined)
       this.#lines[index]?.reception.get(report.ssrc)?.senderReport(report.ntpMiddle, this.#options.steady.now());
@@ -338,6 +346,18 @@ class Media implements RtpMedia {
       if (blocks.length > 0)
         this.#sendReport(index, encodeReceiverReport(this.ssrcFor(index) ?? this.#options.ssrc, CNAME, blocks));
     }
+    this.#checkSilence(now);
+  }
+
+  /** A party that has gone says nothing of it, and no request of ours would have to be answered. Who holds the call may be silent. */
+  #checkSilence(now: number): void {
+    const { mediaTimeout = 0, onSilence } = this.#options;
+    const expected = this.#lines.some((line) => {
+      const { direction, rtp } = line.agreed;
+      return rtp !== undefined && mayReceive(direction) && direction === this.#wanted(line);
+    });
+    if (!expected) this.#heardAt = now;
+    else if (mediaTimeout > 0 && now - this.#heardAt > mediaTimeout) onSilence?.();
   }
 }
 
@@ -357,6 +377,8 @@ function newLine(track: MediaTrack, sourceTrack: number | undefined): Line {
 
 function agreementOf(line: Line, remote: RemoteLine | undefined, direction: MediaDirection): Agreement {
   if (line.rejected || remote === undefined) return NOTHING;
+  // The hold of old: neither RTP nor RTCP goes anywhere (RFC 3264 §8.4).
+  if (remote.rtp.host === "0.0.0.0" || remote.rtp.host === "::") return { direction, rtp: undefined, rtcp: undefined };
   return { direction, rtp: remote.rtp, rtcp: remote.rtcp };
 }
 

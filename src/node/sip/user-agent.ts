@@ -25,6 +25,7 @@ import { addressOf, createSipStack } from "./stack.js";
 import type { SipTransport, SipTransportStatistics } from "./transport.js";
 
 const RING_TIME = 60_000;
+const MEDIA_TIMEOUT = 60_000;
 /** Milliseconds that the answer to a BYE stays repeatable over UDP: the peer asks again after T1, and once more after 2 T1. */
 const LAST_ANSWER_TIME = 1600;
 
@@ -199,6 +200,8 @@ class Agent implements SipUserAgent {
           sessionId: String(view.getUint32(0)),
           ssrc: view.getUint32(4),
           onError: (error) => this.#options.onMediaError?.(error),
+          mediaTimeout: this.#options.mediaTimeout ?? MEDIA_TIMEOUT,
+          onSilence: () => this.#calls.get(session)?.fallSilent(),
         });
         const call = this.#calls.get(session);
         if (call !== undefined) call.media = media;

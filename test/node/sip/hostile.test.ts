@@ -4,8 +4,9 @@ import { type Inviter, SessionState } from "sip.js";
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { WebSocket } from "ws";
 import type { Endpoint } from "../../../src/io/index.js";
-import { systemClock, systemTimers } from "../../../src/node/index.js";
+import { createToneSource, systemClock, systemTimers } from "../../../src/node/index.js";
 import { type SipTransport, type SipTransportOptions, startSipUserAgent } from "../../../src/node/sip/index.js";
+import type { MediaSource } from "../../../src/rtsp/index.js";
 import { createPskSipKeying } from "../../../src/sip/index.js";
 import { callTo, createSharedTime, createTestAgent, simulatedSockets, type TestAgent } from "./support.js";
 
@@ -179,8 +180,28 @@ describe("a party", () => {
       address: `sip:${name}@127.0.0.1:0`,
       transport: { transport: "udp", ...(trace === undefined ? {} : { trace }) },
       keying: (uri) => createPskSipKeying({ uri, keys: { find: () => PSK }, clock: systemClock, timers: systemTimers }),
-      onCall: (ringing) => void ringing.accept({}).catch(() => {}),
+      onCall: (ringing) => void ringing.accept({ source: mute() }).catch(() => {}),
+      mediaTimeout: 100,
     });
+  /** A source that says what it will send, and sends nothing. */
+  const mute = (): MediaSource => ({
+    tracks: createToneSource().tracks,
+    onRtp: undefined,
+    onRtcp: undefined,
+    start: () => Promise.resolve(),
+    stop: () => {},
+  });
+
+  it("that has gone without a word does not hold a call for ever", async () => {
+    const [alice, bob] = [await telephone("alice"), await telephone("bob")];
+    onTestFinished(() => Promise.all([alice.close(), bob.close()]).then(() => {}));
+    const call = await alice.call(bob.uri, { source: mute() });
+    const end = await call.ended;
+    // Both notice; who is first says so to the other.
+    if (end.by === "failure") expect(end.error).toMatchObject({ code: "node.sip-media-timeout" });
+    else expect(end).toMatchObject({ by: "remote", proof: "verified" });
+    await expect.poll(() => bob.calls, WAIT).toEqual([]);
+  });
 
   it("cannot make us call somebody by REFER", async () => {
     const sent: string[] = [];

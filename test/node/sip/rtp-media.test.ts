@@ -14,6 +14,8 @@ interface Party {
   readonly received: Uint8Array[];
   readonly reports: Uint8Array[];
   readonly tracks: MediaTrack[];
+  /** When it was told that nothing comes. */
+  readonly silences: number[];
 }
 
 interface Call {
@@ -34,6 +36,7 @@ function party(network: SimulatedNetwork, name: string, other: string, source: M
   const received: Uint8Array[] = [];
   const reports: Uint8Array[] = [];
   const tracks: MediaTrack[] = [];
+  const silences: number[] = [];
   const sink: MediaSink = {
     rtp: (_, packet) => void received.push(packet.slice()),
     rtcp: (_, packet) => void reports.push(packet.slice()),
@@ -51,12 +54,14 @@ function party(network: SimulatedNetwork, name: string, other: string, source: M
     timers: network.timers,
     sessionId: "1",
     ssrc: 99,
+    mediaTimeout: 30_000,
+    onSilence: () => silences.push(network.clock.now()),
   });
   const { clock, timers } = network;
   const uri = (user: string): string => `sip:${user}@example.test`;
   const keying = createPskSipKeying({ uri: uri(name), keys: new Map([[uri(other), PSK]]), clock, timers });
   const dialog = keying.dialog({ callId: "c", callerTag: "t", remote: uri(other), ssrcFor: (index) => media.ssrcFor?.(index) });
-  const result = { media, dialog, received, reports, tracks };
+  const result = { media, dialog, received, reports, tracks, silences };
   open.push(result);
   return result;
 }
@@ -158,6 +163,49 @@ describe("the media of a call", () => {
     expectTone(alice.received, 70);
     expectTone(bob.received, 70);
     for (const { media } of [alice, bob]) expect(media.statistics).toMatchObject([{ lost: 0, refused: 0 }]);
+  });
+
+  it("is missed where the other party has gone, and not where it holds the call", async () => {
+    const { network, alice, bob } = createCall();
+    await negotiate(alice, bob);
+    await network.advance(60_000);
+    bob.media.direction = "sendonly";
+    await negotiate(bob, alice);
+    await network.advance(120_000);
+    bob.media.direction = "sendrecv";
+    await negotiate(bob, alice);
+    await network.advance(1000);
+    expect([alice.silences, bob.silences]).toEqual([[], []]);
+    bob.media.close();
+    await network.advance(29_000);
+    expect(alice.silences).toEqual([]);
+    await network.advance(10_000);
+    expect(alice.silences.length).toBeGreaterThan(0);
+  });
+
+  it("goes nowhere, reports included, while the other party holds by an address of zeros (RFC 3264 §8.4)", async () => {
+    const { network, alice, bob } = createCall();
+    await negotiate(alice, bob);
+    await network.advance(6000);
+    const offer = (await bob.dialog.createOffer(await bob.media.describe("offer", undefined))).replaceAll(
+      "IN IP4 bob",
+      "IN IP4 0.0.0.0",
+    );
+    expect(offer).toContain("c=IN IP4 0.0.0.0");
+    await alice.dialog.acceptOffer(offer);
+    await alice.media.setRemote("offer", offer);
+    const answer = await alice.dialog.createAnswer(await alice.media.describe("answer", offer));
+    await bob.dialog.acceptAnswer(answer);
+    await bob.media.setRemote("answer", answer);
+    const port = Number(/m=audio (\d+)/.exec(offer)?.[1]);
+    let strayed = 0;
+    for (const own of [port, port + 1]) {
+      const here = await network.host("0.0.0.0").datagrams.bind({ host: "0.0.0.0", port: own });
+      here.onDatagram = () => strayed++;
+    }
+    await network.advance(20_000);
+    expect(strayed).toBe(0);
+    expect(alice.silences).toEqual([]);
   });
 
   it("is received only where there is nothing to send", async () => {
