@@ -19,7 +19,7 @@ export const KEYS = 0x600;
 export const ROUND_KEYS = 0x700;
 export const WRAP_END = ROUND_KEYS + 16 * GROUP;
 
-// HMAC (RFC 2104) with SHA-1 or SHA-256 (FIPS 180-4).
+// SHA-1 and SHA-256 (FIPS 180-4), and HMAC (RFC 2104) with either.
 
 /** The key, with zeros behind it up to the length of a block. */
 export const HMAC_KEY = 0x1000;
@@ -27,12 +27,14 @@ export const HMAC_KEY = 0x1000;
 export const HMAC_PADDED_KEY = 0x1040;
 /** The outer hash's second block: the inner digest and its padding. */
 export const HMAC_OUTER = 0x1080;
-export const HMAC_TAG = 0x10c0;
+/** What a hash or an HMAC gives. */
+export const DIGEST = 0x10c0;
 /** Eight words. */
 export const HASH_STATE = 0x10e0;
 /** The expanded message of one block: at most 80 words. */
 export const HASH_SCHEDULE = 0x1100;
 /** The message and its padding, with zeros behind them. */
-export const HMAC_MESSAGE = 0x1240;
+export const MESSAGE = 0x1240;
 /** Octets of the longest messages: behind them OpenSSL, which has instructions for both functions, makes up for what a call of it costs. */
 export const HMAC_MOST = { sha1: 16 * 64 - 9, sha256: 8 * 64 - 9 } as const;
+export const HASH_MOST = { sha1: 8 * 64 - 9, sha256: 4 * 64 - 9 } as const;

@@ -2,13 +2,14 @@ import { parseBase64, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider, HashName } from "./contracts.js";
 import { relaxSwizzles } from "./kernel-engine.js";
 import {
+  DIGEST,
   GROUP,
+  HASH_MOST,
   HMAC_KEY,
-  HMAC_MESSAGE,
   HMAC_MOST,
-  HMAC_TAG,
   KEYS,
   MEMORY_PAGES,
+  MESSAGE,
   PARTS,
   STATE,
   WRAP_END,
@@ -23,7 +24,7 @@ const HALF = 8;
 const INITIAL_VALUE = [0xa6, 0x59, 0x59, 0xa6];
 /** Octets of a block of both hash functions, and of their digests (FIPS 180-4 §1). */
 const HASH_BLOCK = 64;
-const DIGEST: Readonly<Record<HashName, number>> = { sha1: 20, sha256: 32 };
+const DIGEST_OCTETS: Readonly<Record<HashName, number>> = { sha1: 20, sha256: 32 };
 /** Octets that say how long a message was, at the end of its padding. */
 const LENGTH_OCTETS = 8;
 /** From so many octets on it is cheaper to have them copied than to copy them one by one. */
@@ -32,9 +33,11 @@ const WORTH_A_CALL = 48;
 /** The key kernel: what derives, makes and wraps keys, in WebAssembly. One serves the thread; nothing in its memory outlives a call. */
 interface KeyKernel {
   readonly area: Uint8Array;
-  /** Make the tag of what lies in its place. @param length octets of the message */
-  hmacSha1(length: number): void;
-  hmacSha256(length: number): void;
+  /** Make the digest or the tag of what lies in its place. @param length octets of the message */
+  sha1(length: number): void;
+  sha256(length: number): void;
+  sha1Hmac(length: number): void;
+  sha256Hmac(length: number): void;
   /** Encrypts what lies in eight lanes under keys of so many octets. */
   encrypt(keyLength: number): void;
   /** Wraps what lies in eight lanes under keys of so many octets. @param parts 64-bit parts of the key data, but for one */
@@ -60,31 +63,57 @@ function keyKernel(): KeyKernel | undefined {
   return kernel;
 }
 
+/** `hash` by the kernel for short messages, such as masks are made of, where a call into a library costs more than its work. Otherwise by `portable`. */
+export function hashBy(portable: CryptoProvider["hash"]): CryptoProvider["hash"] {
+  return (name, ...parts) => {
+    const length = lengthOf(parts);
+    const run = length <= HASH_MOST[name] ? keyKernel() : undefined;
+    if (run === undefined) return portable(name, ...parts);
+    layMessage(run.area, parts);
+    if (name === "sha1") run.sha1(length);
+    else run.sha256(length);
+    return collectDigest(run.area, name, length);
+  };
+}
+
 /**
  * `hmacOnce` by the kernel for short messages: for keys that are derived one from the other and messages that make and move them, where a call into
  * a library costs more than its work. Otherwise, and where the kernel cannot run, by `portable`.
  */
 export function hmacOnceBy(portable: CryptoProvider["hmacOnce"]): CryptoProvider["hmacOnce"] {
   return (name, key, ...parts) => {
-    let length = 0;
-    for (const part of parts) length += part.length;
+    const length = lengthOf(parts);
     const run = key.length <= HASH_BLOCK && length <= HMAC_MOST[name] ? keyKernel() : undefined;
     if (run === undefined) return portable(name, key, ...parts);
-    const { area } = run;
-    let end = HMAC_MESSAGE;
-    for (const part of parts) {
-      copy(part, area, end);
-      end += part.length;
-    }
-    copy(key, area, HMAC_KEY);
-    if (name === "sha1") run.hmacSha1(length);
-    else run.hmacSha256(length);
-    const tag = new Uint8Array(DIGEST[name]);
-    for (let i = 0; i < tag.length; i++) tag[i] = area[HMAC_TAG + i] as number;
-    // What is left must be zeros behind the next key and message, too.
-    area.fill(0, HMAC_KEY, end + HASH_BLOCK + LENGTH_OCTETS);
-    return tag;
+    layMessage(run.area, parts);
+    copy(key, run.area, HMAC_KEY);
+    if (name === "sha1") run.sha1Hmac(length);
+    else run.sha256Hmac(length);
+    return collectDigest(run.area, name, length);
   };
+}
+
+function lengthOf(parts: readonly Uint8Array[]): number {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  return length;
+}
+
+function layMessage(area: Uint8Array, parts: readonly Uint8Array[]): void {
+  let end = MESSAGE;
+  for (const part of parts) {
+    copy(part, area, end);
+    end += part.length;
+  }
+}
+
+/** Takes what a hash or an HMAC gave. @param length octets of the message */
+function collectDigest(area: Uint8Array, name: HashName, length: number): Uint8Array {
+  const digest = new Uint8Array(DIGEST_OCTETS[name]);
+  for (let i = 0; i < digest.length; i++) digest[i] = area[DIGEST + i] as number;
+  // What is left must be zeros behind the next key and message, too.
+  area.fill(0, HMAC_KEY, MESSAGE + length + HASH_BLOCK + LENGTH_OCTETS);
+  return digest;
 }
 
 function copy(octets: Uint8Array, area: Uint8Array, at: number): void {

@@ -5,7 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
-import { aesOnceBy, hmacOnceBy, wrapManyBy } from "./key-kernel.js";
+import { aesOnceBy, hashBy, hmacOnceBy, wrapManyBy } from "./key-kernel.js";
 import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
@@ -168,11 +168,11 @@ function xorStep(block: Uint8Array, step: number): void {
 
 const primitives = {
   randomBytes: (length: number): Uint8Array => randomBytes(length),
-  hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
+  hash: hashBy((name, ...parts) => {
     const running = HASHES[name].create();
     for (const part of parts) running.update(part);
     return running.digest();
-  },
+  }),
   hmacOnce: hmacOnceBy((name, key, ...parts) => {
     const running = hmac.create(HASHES[name], key);
     for (const part of parts) running.update(part);

@@ -7,6 +7,7 @@ import {
   type CryptoProvider,
   type HashName,
   type Hmac,
+  hashBy,
   hmacOnceBy,
   wrapManyBy,
 } from "../crypto/backend.js";
@@ -229,7 +230,7 @@ function randomBytes(length: number): Uint8Array {
 
 const primitives = {
   randomBytes,
-  hash,
+  hash: hashBy(hash),
   hmacOnce: hmacOnceBy(hmacOnce),
 };
 

@@ -1,10 +1,10 @@
-import { createCipheriv, createHmac } from "node:crypto";
+import { createCipheriv, createHash, createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { formatHex } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
-import { aesOnceBy, hmacOnceBy } from "../../src/crypto/key-kernel.js";
+import { aesOnceBy, hashBy, hmacOnceBy } from "../../src/crypto/key-kernel.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { KEY_KERNEL, kernelSource } from "../kernel.js";
 
@@ -50,6 +50,30 @@ describe("the key kernel", () => {
       hmacOnce(name, octets.subarray(0, 65), octets.subarray(0, 1));
       hmacOnce(name, octets.subarray(0, 16), octets.subarray(0, most + 1));
       expect(portable).toHaveBeenCalledTimes(2);
+    },
+  );
+
+  it.each([
+    ["sha1", 503],
+    ["sha256", 247],
+  ] as const)(
+    "makes the digests of %s that node:crypto makes, of messages of every length that it takes, and leaves longer ones",
+    (name, most) => {
+      const portable = vi.fn(nobleCrypto.hash);
+      const hash = hashBy(portable);
+      const octets = Uint8Array.from({ length: most + 1 }, (_, i) => (7 * i) ^ (i >> 3));
+      for (let length = 0; length <= most; length++) {
+        const message = octets.subarray(0, length);
+        const [first, second] = [message.subarray(0, length >> 1), message.subarray(length >> 1)];
+        expect(formatHex(hash(name, first, second))).toBe(createHash(name).update(message).digest("hex"));
+        // Nothing that a digest leaves is in the way of the next tag.
+        expect(formatHex(nodeCrypto.hmacOnce(name, new Uint8Array(0), message))).toBe(
+          createHmac(name, new Uint8Array(0)).update(message).digest("hex"),
+        );
+      }
+      expect(portable).not.toHaveBeenCalled();
+      hash(name, octets);
+      expect(portable).toHaveBeenCalledTimes(1);
     },
   );
 

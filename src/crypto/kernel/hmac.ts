@@ -1,5 +1,18 @@
-import { HASH_STATE, HMAC_KEY, HMAC_MESSAGE, HMAC_OUTER, HMAC_PADDED_KEY, HMAC_TAG } from "../key-kernel-layout.js";
-import { block, type Code, call, type FunctionHandle, I32, i8x16, i32, type Local, type ModuleBuilder, v128 } from "./assembler.js";
+import { DIGEST, HASH_STATE, HMAC_KEY, HMAC_OUTER, HMAC_PADDED_KEY, MESSAGE } from "../key-kernel-layout.js";
+import {
+  block,
+  type Code,
+  call,
+  type FunctionBody,
+  type FunctionHandle,
+  I32,
+  i8x16,
+  i32,
+  type Local,
+  type ModuleBuilder,
+  set,
+  v128,
+} from "./assembler.js";
 import { littleEndian, SWAP_WORDS, swapWord } from "./words.js";
 
 const BLOCK = 64;
@@ -19,10 +32,54 @@ export interface HashFunction {
   readonly compress: FunctionHandle;
 }
 
-/** Adds HMAC (RFC 2104 §2) of a key of at most 64 octets. @param name exported under this name */
-export function addHmac(module: ModuleBuilder, name: string, { initial, compress }: HashFunction): void {
-  const digestOctets = 4 * initial.length;
+/** What a module has of one hash function: where its messages and keys lie is in `key-kernel-layout.ts`. */
+interface Parts {
+  /** The initial hash value into the state. */
+  readonly begin: Code;
+  /** The state as octets. */
+  digest(to: number): Code;
+}
+
+function partsOf(module: ModuleBuilder, { initial }: HashFunction): Parts {
   const initialAt = module.constant(littleEndian([...initial, ...new Array(WORDS - initial.length).fill(0)]));
+  const vectors = initial.length >> 2;
+  return {
+    begin: block(...[0, 16].map((at) => v128.store(HASH_STATE, v128.load(initialAt, at), at))),
+    digest: (to) =>
+      block(
+        ...initial
+          .slice(0, vectors)
+          .map((_, i) => v128.store(to, i8x16.swizzle(v128.load(HASH_STATE, 16 * i), v128.const(SWAP_WORDS)), 16 * i)),
+        ...initial.slice(4 * vectors).map((_, i) => {
+          const at = 4 * (4 * vectors + i);
+          return i32.store(to, swapWord(i32.load(HASH_STATE, at)), at);
+        }),
+      ),
+  };
+}
+
+/** Pads `length` octets at `MESSAGE`, with zeros behind, and compresses them; `before` octets have gone before. */
+function finish(body: FunctionBody, compress: FunctionHandle, length: Local, before: number): Code {
+  const blocks = body.local(I32);
+  return block(
+    set(blocks, i32.shrU(i32.add(length, LEAST_PADDING + BLOCK - 1), 6)),
+    i32.store8(length, 0x80, MESSAGE),
+    i32.store(i32.shl(blocks, 6), swapWord(i32.shl(i32.add(length, before), 3)), MESSAGE - 4),
+    call(compress, MESSAGE, blocks),
+  );
+}
+
+/** Adds a hash function, and HMAC (RFC 2104 §2) with it for keys of at most 64 octets. @param name exported under this name, and with `Hmac` behind it */
+export function addHash(module: ModuleBuilder, name: string, hash: HashFunction): void {
+  const { initial, compress } = hash;
+  const { begin, digest } = partsOf(module, hash);
+  const digestOctets = 4 * initial.length;
+
+  /** The digest of what is at `MESSAGE` in so many octets with zeros behind. */
+  module.function(name, [I32], [], (body, length) => {
+    body.emit(begin, finish(body, compress, length as Local, 0), digest(DIGEST));
+  });
+
   // What is hashed behind the outer pad is a digest: its padding is the same for every message.
   const outer = new Array<number>(BLOCK).fill(0);
   const outerBits = 8 * (BLOCK + digestOctets);
@@ -30,40 +87,23 @@ export function addHmac(module: ModuleBuilder, name: string, { initial, compress
   outer[BLOCK - 2] = outerBits >> 8;
   outer[BLOCK - 1] = outerBits & 0xff;
   const outerAt = module.constant(outer);
-
-  const begin = (pad: number): Code =>
+  const pad = (octet: number): Code =>
     block(
-      ...[0, 16, 32, 48].map((at) => v128.store(HMAC_PADDED_KEY, v128.xor(v128.load(HMAC_KEY, at), i8x16.splat(pad)), at)),
-      ...[0, 16].map((at) => v128.store(HASH_STATE, v128.load(initialAt, at), at)),
+      ...[0, 16, 32, 48].map((at) => v128.store(HMAC_PADDED_KEY, v128.xor(v128.load(HMAC_KEY, at), i8x16.splat(octet)), at)),
+      begin,
       call(compress, HMAC_PADDED_KEY, 1),
     );
-  const vectors = initial.length >> 2;
-  /** The state as octets. */
-  const digest = (to: number): Code =>
-    block(
-      ...initial
-        .slice(0, vectors)
-        .map((_, i) => v128.store(to, i8x16.swizzle(v128.load(HASH_STATE, 16 * i), v128.const(SWAP_WORDS)), 16 * i)),
-      ...initial.slice(4 * vectors).map((_, i) => {
-        const at = 4 * (4 * vectors + i);
-        return i32.store(to, swapWord(i32.load(HASH_STATE, at)), at);
-      }),
-    );
 
-  /** The tag of what is at `HMAC_KEY`, and at `HMAC_MESSAGE` in so many octets with zeros behind. */
-  module.function(name, [I32], [], (body, length) => {
-    const octets = length as Local;
-    const blocks = body.hold(I32, i32.shrU(i32.add(octets, LEAST_PADDING + BLOCK - 1), 6));
+  /** The tag of what is at `HMAC_KEY`, and at `MESSAGE` in so many octets with zeros behind. */
+  module.function(`${name}Hmac`, [I32], [], (body, length) => {
     body.emit(
-      i32.store8(octets, 0x80, HMAC_MESSAGE),
-      i32.store(i32.shl(blocks, 6), swapWord(i32.shl(i32.add(octets, BLOCK), 3)), HMAC_MESSAGE - 4),
-      begin(INNER_PAD),
-      call(compress, HMAC_MESSAGE, blocks),
+      pad(INNER_PAD),
+      finish(body, compress, length as Local, BLOCK),
       ...[0, 16, 32, 48].map((at) => v128.store(HMAC_OUTER, v128.load(outerAt, at), at)),
       digest(HMAC_OUTER),
-      begin(OUTER_PAD),
+      pad(OUTER_PAD),
       call(compress, HMAC_OUTER, 1),
-      digest(HMAC_TAG),
+      digest(DIGEST),
     );
   });
 }
