@@ -6,7 +6,7 @@
 export * from "./asymmetric.js";
 export type * from "./contracts.js";
 export * from "./key-encoding.js";
-export { aesOnceBy, hashBy, hmacOnceBy, wrapManyBy } from "./key-kernel.js";
+export { aesOnceBy, hashBy, hmacOnceBy, pHashOnceBy, wrapManyBy } from "./key-kernel.js";
 export { isModp1536Value } from "./modp.js";
 export * from "./rsa-padding.js";
 export * from "./schemes.js";

@@ -50,6 +50,8 @@ export interface CryptoProvider extends AsymmetricProvider {
   hmac(name: HashName, key: Uint8Array): Hmac;
   /** HMAC over the concatenation of the parts under a key that is used once, where preparing it would cost more than the tag. The tag may be a secret. */
   hmacOnce(name: HashName, key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array;
+  /** HMAC(key, HMAC(key, seed) ‖ seed): the first block of P_hash (RFC 5246 §5), and of P of MIKEY (RFC 3830 §4.1.2), under a key that is used once. */
+  pHashOnce(name: HashName, key: Uint8Array, seed: Uint8Array): Uint8Array;
   /** @param key 16, 24 or 32 octets. @throws WatchwordError `crypto.key-length` */
   aesBlocks(key: Uint8Array): AesBlocks;
   /**

@@ -29,12 +29,15 @@ export const HMAC_PADDED_KEY = 0x1040;
 export const HMAC_OUTER = 0x1080;
 /** What a hash or an HMAC gives. */
 export const DIGEST = 0x10c0;
-/** Eight words. */
+/** Eight words, as the next two. */
 export const HASH_STATE = 0x10e0;
+/** The states behind the key with its pads. */
+export const HMAC_INNER_STATE = 0x1100;
+export const HMAC_OUTER_STATE = 0x1120;
 /** The expanded message of one block: at most 80 words. */
-export const HASH_SCHEDULE = 0x1100;
+export const HASH_SCHEDULE = 0x1140;
 /** The message and its padding, with zeros behind them. */
-export const MESSAGE = 0x1240;
+export const MESSAGE = 0x1280;
 /** Octets of the longest messages: behind them OpenSSL, which has instructions for both functions, makes up for what a call of it costs. */
 export const HMAC_MOST = { sha1: 16 * 64 - 9, sha256: 8 * 64 - 9 } as const;
 export const HASH_MOST = { sha1: 8 * 64 - 9, sha256: 4 * 64 - 9 } as const;

@@ -38,6 +38,9 @@ interface KeyKernel {
   sha256(length: number): void;
   sha1Hmac(length: number): void;
   sha256Hmac(length: number): void;
+  /** Make the first block of P_hash. @param length octets of the seed */
+  sha1PHash(length: number): void;
+  sha256PHash(length: number): void;
   /** Encrypts what lies in eight lanes under keys of so many octets. */
   encrypt(keyLength: number): void;
   /** Wraps what lies in eight lanes under keys of so many octets. @param parts 64-bit parts of the key data, but for one */
@@ -69,7 +72,7 @@ export function hashBy(portable: CryptoProvider["hash"]): CryptoProvider["hash"]
     const length = lengthOf(parts);
     const run = length <= HASH_MOST[name] ? keyKernel() : undefined;
     if (run === undefined) return portable(name, ...parts);
-    layMessage(run.area, parts);
+    layMessage(run.area, MESSAGE, parts);
     if (name === "sha1") run.sha1(length);
     else run.sha256(length);
     return collectDigest(run.area, name, length);
@@ -85,11 +88,25 @@ export function hmacOnceBy(portable: CryptoProvider["hmacOnce"]): CryptoProvider
     const length = lengthOf(parts);
     const run = key.length <= HASH_BLOCK && length <= HMAC_MOST[name] ? keyKernel() : undefined;
     if (run === undefined) return portable(name, key, ...parts);
-    layMessage(run.area, parts);
+    layMessage(run.area, MESSAGE, parts);
     copy(key, run.area, HMAC_KEY);
     if (name === "sha1") run.sha1Hmac(length);
     else run.sha256Hmac(length);
     return collectDigest(run.area, name, length);
+  };
+}
+
+/** `pHashOnce` by the kernel, which prepares the key once for both HMACs; otherwise by `hmacOnce`. */
+export function pHashOnceBy(hmacOnce: CryptoProvider["hmacOnce"]): CryptoProvider["pHashOnce"] {
+  return (name, key, seed) => {
+    const octets = DIGEST_OCTETS[name];
+    const run = key.length <= HASH_BLOCK && octets + seed.length <= HMAC_MOST[name] ? keyKernel() : undefined;
+    if (run === undefined) return hmacOnce(name, key, hmacOnce(name, key, seed), seed);
+    copy(seed, run.area, MESSAGE + octets);
+    copy(key, run.area, HMAC_KEY);
+    if (name === "sha1") run.sha1PHash(seed.length);
+    else run.sha256PHash(seed.length);
+    return collectDigest(run.area, name, octets + seed.length);
   };
 }
 
@@ -99,8 +116,8 @@ function lengthOf(parts: readonly Uint8Array[]): number {
   return length;
 }
 
-function layMessage(area: Uint8Array, parts: readonly Uint8Array[]): void {
-  let end = MESSAGE;
+function layMessage(area: Uint8Array, at: number, parts: readonly Uint8Array[]): void {
+  let end = at;
   for (const part of parts) {
     copy(part, area, end);
     end += part.length;

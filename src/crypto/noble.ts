@@ -5,7 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { randomBytes } from "@noble/hashes/utils.js";
 import { equalBytes, WatchwordError, wipe } from "../bytes/index.js";
 import type { AesBlocks, AesGcm, CryptoProvider, HashName, Hmac } from "./contracts.js";
-import { aesOnceBy, hashBy, hmacOnceBy, wrapManyBy } from "./key-kernel.js";
+import { aesOnceBy, hashBy, hmacOnceBy, pHashOnceBy, wrapManyBy } from "./key-kernel.js";
 import { createNobleAsymmetric } from "./noble-asymmetric.js";
 
 const HASHES = { sha1, sha256 } as const;
@@ -186,6 +186,7 @@ export const nobleCrypto: CryptoProvider = {
   callsAreCostly: false,
   ...primitives,
   hmac: createHmac,
+  pHashOnce: pHashOnceBy(primitives.hmacOnce),
   aesBlocks: createAesBlocks,
   aesOnce: aesOnceBy(createAesBlocks),
   aesGcm: createAesGcm,

@@ -64,8 +64,7 @@ const DIGEST: Readonly<Record<HashName, number>> = { sha1: 20, sha256: 32 };
 
 /** One block of key and one of output: HMAC(s, A_1 || label), for which nothing has to be prepared. */
 function prfOnce(crypto: CryptoProvider, hash: HashName, inkey: Uint8Array, label: Uint8Array, octets: number): Uint8Array {
-  const a = crypto.hmacOnce(hash, inkey, label);
-  const tag = crypto.hmacOnce(hash, inkey, a, label);
+  const tag = crypto.pHashOnce(hash, inkey, label);
   if (octets === tag.length) return tag;
   const out = tag.slice(0, octets);
   wipe(tag);

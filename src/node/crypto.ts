@@ -9,6 +9,7 @@ import {
   type Hmac,
   hashBy,
   hmacOnceBy,
+  pHashOnceBy,
   wrapManyBy,
 } from "../crypto/backend.js";
 import { createNodeAsymmetric } from "./crypto-asymmetric.js";
@@ -240,6 +241,7 @@ export const nodeCrypto: CryptoProvider = {
   callsAreCostly: true,
   ...primitives,
   hmac: createHmac,
+  pHashOnce: pHashOnceBy(primitives.hmacOnce),
   aesBlocks: createAesBlocks,
   aesOnce: aesOnceBy(createAesBlocks),
   aesGcm: createAesGcm,

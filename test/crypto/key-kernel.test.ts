@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { formatHex } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
-import { aesOnceBy, hashBy, hmacOnceBy } from "../../src/crypto/key-kernel.js";
+import { aesOnceBy, hashBy, hmacOnceBy, pHashOnceBy } from "../../src/crypto/key-kernel.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { KEY_KERNEL, kernelSource } from "../kernel.js";
 
@@ -52,6 +52,29 @@ describe("the key kernel", () => {
       expect(portable).toHaveBeenCalledTimes(2);
     },
   );
+
+  it.each([
+    ["sha1", 995],
+    ["sha256", 471],
+  ] as const)("makes first blocks of P_hash with %s of seeds of every length that it takes, and of longer ones", (name, most) => {
+    const hmacOnce = vi.fn(nobleCrypto.hmacOnce);
+    const pHashOnce = pHashOnceBy(hmacOnce);
+    const octets = Uint8Array.from({ length: most + 65 }, (_, i) => (7 * i) ^ (i >> 3));
+    const tagOf = (key: Uint8Array, ...parts: Uint8Array[]): Buffer => createHmac(name, key).update(Buffer.concat(parts)).digest();
+    const expected = (key: Uint8Array, seed: Uint8Array): string => formatHex(tagOf(key, tagOf(key, seed), seed));
+    for (let length = 0; length <= most; length++) {
+      const [key, seed] = [octets.subarray(0, length % 65), octets.subarray(64, 64 + length)];
+      expect(formatHex(pHashOnce(name, key, seed))).toBe(expected(key, seed));
+    }
+    expect(hmacOnce).not.toHaveBeenCalled();
+    for (const [key, seed] of [
+      [octets.subarray(0, 65), octets.subarray(0, 9)],
+      [octets.subarray(0, 16), octets.subarray(0, most + 1)],
+    ] as const) {
+      expect(formatHex(pHashOnce(name, key, seed))).toBe(expected(key, seed));
+    }
+    expect(hmacOnce).toHaveBeenCalledTimes(4);
+  });
 
   it.each([
     ["sha1", 503],

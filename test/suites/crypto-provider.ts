@@ -87,6 +87,12 @@ export function describeCryptoProvider(provider: CryptoProvider): void {
       expect(formatHex(once)).toBe(tag);
     });
 
+    it.each(HMACS)("the first block of P_hash with $name and key $key", ({ name, key, message, tag }) => {
+      const octets = parseHex(message);
+      const block = provider.hmac(name, parseHex(key)).compute(parseHex(tag), octets);
+      expect(formatHex(provider.pHashOnce(name, parseHex(key), octets))).toBe(formatHex(block));
+    });
+
     it("HMAC computes over messages of growing and shrinking size", () => {
       const hmac = provider.hmac("sha1", parseHex("0b".repeat(20)));
       const once = [0, 600, 1, 5000, 63].map((length) => formatHex(hmac.compute(new Uint8Array(length))));

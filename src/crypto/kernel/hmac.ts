@@ -1,4 +1,13 @@
-import { DIGEST, HASH_STATE, HMAC_KEY, HMAC_OUTER, HMAC_PADDED_KEY, MESSAGE } from "../key-kernel-layout.js";
+import {
+  DIGEST,
+  HASH_STATE,
+  HMAC_INNER_STATE,
+  HMAC_KEY,
+  HMAC_OUTER,
+  HMAC_OUTER_STATE,
+  HMAC_PADDED_KEY,
+  MESSAGE,
+} from "../key-kernel-layout.js";
 import {
   block,
   type Code,
@@ -10,6 +19,7 @@ import {
   i32,
   type Local,
   type ModuleBuilder,
+  type Operand,
   set,
   v128,
 } from "./assembler.js";
@@ -58,18 +68,23 @@ function partsOf(module: ModuleBuilder, { initial }: HashFunction): Parts {
   };
 }
 
-/** Pads `length` octets at `MESSAGE`, with zeros behind, and compresses them; `before` octets have gone before. */
-function finish(body: FunctionBody, compress: FunctionHandle, length: Local, before: number): Code {
+/** Pads `length` octets at `at`, with zeros behind, and compresses them; `before` octets have gone before. */
+function finish(body: FunctionBody, compress: FunctionHandle, at: number, length: Operand, before: number): Code {
   const blocks = body.local(I32);
   return block(
     set(blocks, i32.shrU(i32.add(length, LEAST_PADDING + BLOCK - 1), 6)),
-    i32.store8(length, 0x80, MESSAGE),
-    i32.store(i32.shl(blocks, 6), swapWord(i32.shl(i32.add(length, before), 3)), MESSAGE - 4),
-    call(compress, MESSAGE, blocks),
+    i32.store8(length, 0x80, at),
+    i32.store(i32.shl(blocks, 6), swapWord(i32.shl(i32.add(length, before), 3)), at - 4),
+    call(compress, at, blocks),
+    // What follows hashes other octets in this place.
+    i32.store(i32.shl(blocks, 6), 0, at - 4),
   );
 }
 
-/** Adds a hash function, and HMAC (RFC 2104 §2) with it for keys of at most 64 octets. @param name exported under this name, and with `Hmac` behind it */
+/**
+ * Adds a hash function, and with it, for keys of at most 64 octets, HMAC (RFC 2104 §2) and the first block of P_hash (RFC 5246 §5).
+ * @param name exported under this name, and with `Hmac` and `PHash` behind it
+ */
 export function addHash(module: ModuleBuilder, name: string, hash: HashFunction): void {
   const { initial, compress } = hash;
   const { begin, digest } = partsOf(module, hash);
@@ -77,7 +92,7 @@ export function addHash(module: ModuleBuilder, name: string, hash: HashFunction)
 
   /** The digest of what is at `MESSAGE` in so many octets with zeros behind. */
   module.function(name, [I32], [], (body, length) => {
-    body.emit(begin, finish(body, compress, length as Local, 0), digest(DIGEST));
+    body.emit(begin, finish(body, compress, MESSAGE, length as Local, 0), digest(DIGEST));
   });
 
   // What is hashed behind the outer pad is a digest: its padding is the same for every message.
@@ -87,23 +102,42 @@ export function addHash(module: ModuleBuilder, name: string, hash: HashFunction)
   outer[BLOCK - 2] = outerBits >> 8;
   outer[BLOCK - 1] = outerBits & 0xff;
   const outerAt = module.constant(outer);
-  const pad = (octet: number): Code =>
+  const move = (to: number, from: number): Code => block(...[0, 16].map((at) => v128.store(to, v128.load(from, at), at)));
+  const pad = (octet: number, to: number): Code =>
     block(
       ...[0, 16, 32, 48].map((at) => v128.store(HMAC_PADDED_KEY, v128.xor(v128.load(HMAC_KEY, at), i8x16.splat(octet)), at)),
       begin,
       call(compress, HMAC_PADDED_KEY, 1),
+      move(to, HASH_STATE),
+    );
+  /** The states behind the pads of what is at `HMAC_KEY`. */
+  const prepare = block(
+    pad(INNER_PAD, HMAC_INNER_STATE),
+    pad(OUTER_PAD, HMAC_OUTER_STATE),
+    ...[0, 16, 32, 48].map((at) => v128.store(HMAC_OUTER, v128.load(outerAt, at), at)),
+  );
+  const tag = (body: FunctionBody, at: number, length: Operand, to: number): Code =>
+    block(
+      move(HASH_STATE, HMAC_INNER_STATE),
+      finish(body, compress, at, length, BLOCK),
+      digest(HMAC_OUTER),
+      move(HASH_STATE, HMAC_OUTER_STATE),
+      call(compress, HMAC_OUTER, 1),
+      digest(to),
     );
 
   /** The tag of what is at `HMAC_KEY`, and at `MESSAGE` in so many octets with zeros behind. */
   module.function(`${name}Hmac`, [I32], [], (body, length) => {
+    body.emit(prepare, tag(body, MESSAGE, length as Local, DIGEST));
+  });
+
+  /** HMAC(key, A ‖ seed) with A = HMAC(key, seed), of a seed of so many octets with zeros behind that has its place a digest behind `MESSAGE`. */
+  module.function(`${name}PHash`, [I32], [], (body, length) => {
+    const octets = length as Local;
     body.emit(
-      pad(INNER_PAD),
-      finish(body, compress, length as Local, BLOCK),
-      ...[0, 16, 32, 48].map((at) => v128.store(HMAC_OUTER, v128.load(outerAt, at), at)),
-      digest(HMAC_OUTER),
-      pad(OUTER_PAD),
-      call(compress, HMAC_OUTER, 1),
-      digest(DIGEST),
+      prepare,
+      tag(body, MESSAGE + digestOctets, octets, MESSAGE),
+      tag(body, MESSAGE, i32.add(octets, digestOctets), DIGEST),
     );
   });
 }
