@@ -217,6 +217,8 @@ function checkTogether(options: ServeOptions): void {
   const keyed = psks.length > 0 || options.key !== undefined;
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
     throw new UsageError("--tls-cert and --tls-key go together");
+  if (options.key === undefined && psks.some(({ id }) => id === SERVER_NAME))
+    throw new UsageError(`"${SERVER_NAME}" is the server itself: name the key by whom it is shared with`);
   if ((options.source === "rtp") !== (options.sdp !== undefined)) throw new UsageError("--source rtp and --sdp FILE go together");
   if (!keyed && options.tlsCert === undefined && options.allowNullKeying !== true) {
     throw new UsageError(

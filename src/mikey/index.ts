@@ -22,7 +22,7 @@ export * from "./policy.js";
 export * from "./private-extensions.js";
 export * from "./registry.js";
 export * from "./replay.js";
-export { identitiesOf } from "./request.js";
+export { identitiesOf, initiatorNamedIn } from "./request.js";
 export * from "./responder.js";
 export * from "./responder-contracts.js";
 export * from "./srtp-policy.js";

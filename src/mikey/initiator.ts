@@ -17,6 +17,7 @@ import {
   type KeyMaterial,
   modeNameOf,
   type PublicKeyCredential,
+  sameIdentity,
   spiOf,
   updateModeOf,
   wipeCsb,
@@ -73,7 +74,7 @@ export interface BeginRequest extends MessageRequest {
   readonly secure?: boolean;
   /** Who we are. Needed in every mode but PSK. */
   readonly initiatorId?: Identity;
-  /** Whom the message is meant for. Where it is absent, any Responder that proves a key of its own will do (RFC 4738 §4). */
+  /** Whom the message is meant for; under a shared key somebody else than `initiatorId`. Where it is absent, any Responder that proves a key of its own will do (RFC 4738 §4). */
   readonly responderId?: Identity;
   /** Whether a Responder that `responderId` leaves open is acceptable. Default: everybody whose key is good. */
   readonly acceptsResponder?: (responderId: Identity) => boolean;
@@ -410,6 +411,10 @@ function checkBegin({ options, policy }: Engine, mode: Mode, request: BeginReque
   if (mode.keys === "responder" && request.keys.length > 0) throw option("in RSA-R the Responder makes the keys (RFC 4738 §3)");
   if (mode.name !== "PSK" && request.initiatorId === undefined) throw option(`in mode ${mode.name} the Initiator has an identity`);
   if (mode.name === "DHHMAC" && request.responderId === undefined) throw option("DHHMAC names the Responder (RFC 4650 §3)");
+  if ("psk" in credential && request.initiatorId !== undefined && sameIdentity(request.initiatorId, request.responderId))
+    throw option(
+      "a key that is shared with oneself: both parties have the same identity, and nothing else tells who sent a message",
+    );
   if (mode.rand === "initiator" && request.rand === "responder") throw option("only in RSA-R the Responder may send RAND");
   // A lone ID is read as the Initiator's (RFC 3830 §3.1 tells them apart by order only).
   if (request.initiatorId === undefined && request.responderId !== undefined && request.omitIdentities !== true)

@@ -1,4 +1,5 @@
 /** A request on its way through a Responder: what is known of it, and who sent it (RFC 3830 §5.3). */
+import { equalBytes } from "../bytes/index.js";
 import type { Agreement, CryptoProvider } from "../crypto/index.js";
 import { signingOf } from "./compose.js";
 import { type Credential, type Csb, derivationOf, type Identity, type KeyPairCredential, sameIdentity } from "./csb.js";
@@ -8,7 +9,7 @@ import type { DecodedMessage } from "./message.js";
 import { verificationAlg } from "./modes/envelope.js";
 import { payloadOf, payloadsOf, requiredPayload } from "./modes/grammar.js";
 import { checkKemacAlgorithms, verifyKemac } from "./modes/mac.js";
-import type { Mode } from "./modes/modes.js";
+import { type Mode, modeOf } from "./modes/modes.js";
 import type { Signing } from "./modes/signature.js";
 import { chainsOf, identityOfKey, type PeerKey } from "./peer-keys.js";
 import { type CompiledPolicy, isSignedByPeer } from "./policy.js";
@@ -60,9 +61,21 @@ export async function authenticateRequest(request: ReceivedRequest): Promise<Aut
   if (rand !== undefined && rand.length < LEAST_RAND)
     throw new MikeyError("mikey.grammar", `RAND has ${rand.length} octets, at least ${LEAST_RAND} are accepted`);
   const authentic = request.mode.credential === "psk" ? await verifyMac(request) : await verifySender(request);
+  if (isOurOwn(request, authentic)) throw authenticationError();
   if (base !== undefined && message.header.prf !== base.prf)
     throw new MikeyError("mikey.prf", "an update names another PRF than its bundle has");
   return authentic;
+}
+
+/**
+ * Whether somebody sent a request of ours back to us. A shared key proves the other party and us alike: there the identity says which of the two it was.
+ * Where a signature does, another device of ours may have our identity, as long as it has not our key. An update is for a bundle that was checked so.
+ */
+function isOurOwn({ options, mode, base }: ReceivedRequest, { initiatorId, peerKey }: Authentic): boolean {
+  if (base !== undefined) return false;
+  if (mode.credential === "psk") return options.identity !== undefined && sameIdentity(options.identity, initiatorId);
+  const spki = peerKey?.publicKey.spki;
+  return spki !== undefined && (options.keyPairs ?? []).some(({ privateKey }) => equalBytes(privateKey.publicKey.spki, spki));
 }
 
 /** The MAC over the message in its KEMAC (RFC 3830 §3.1, §5.2; RFC 4650 §3). */
@@ -155,6 +168,12 @@ export function checkAcceptable({ policy }: ReceivedRequest, encrAlg: number, ma
 /** Who the Initiator says to be, in the message or elsewhere. Where it says nothing, its certificate does. */
 export function claimedInitiator({ message, mode, base, context }: ReceivedRequest): Identity | undefined {
   return identitiesOf(message, mode).initiator ?? (base === undefined ? context.peerId : base.initiatorId);
+}
+
+/** Who a request says that its Initiator is; undefined where it says nothing, or is no request. Nothing of it is authentic. */
+export function initiatorNamedIn(message: DecodedMessage): Identity | undefined {
+  const mode = modeOf(message.header.dataType);
+  return mode && identitiesOf(message, mode).initiator;
 }
 
 /**

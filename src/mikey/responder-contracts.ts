@@ -34,7 +34,7 @@ export interface ResponderOptions {
   readonly tolerances?: readonly ToleranceName[];
   /** Accept NULL keying outside TLS. Default false. */
   readonly allowNullKeying?: boolean;
-  /** Who we are: sent as IDr, and what a received IDr has to be. */
+  /** Who we are: sent as IDr, what a received IDr has to be, and under a shared key what no IDi may be: it would be a message of our own that came back. */
   readonly identity?: Identity;
   /** Which IDr are ours, where it is more than `identity`. */
   readonly isLocalIdentity?: (responderId: Identity) => boolean;

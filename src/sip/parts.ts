@@ -1,6 +1,6 @@
 import { WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, OfferTerms, StreamProposal } from "../gsa/index.js";
-import { decodeMessage, MikeyError } from "../mikey/index.js";
+import { decodeMessage, initiatorNamedIn, MikeyError } from "../mikey/index.js";
 import type { SdpSection } from "../sdp/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import type { DialogFacts, SipKeyingOptions } from "./contracts.js";
@@ -156,9 +156,12 @@ export async function answerPart(
   return response === undefined ? undefined : { section, lines: [], media, response, commit: nothing, rollback: nothing };
 }
 
-/** Who calls is who the keys say: otherwise anyone with a credential could call under another's name. */
+/**
+ * Who calls is who the keys say: otherwise anyone with a credential could call under another's name. Where the message names no Initiator, From is the
+ * identity that it has to be authentic for.
+ */
 function checkCaller(octets: Uint8Array, { remote }: DialogFacts): void {
-  const id = decodeMessage(octets, { trailing: "keep" }).payloads.find((payload) => payload.kind === "ID");
-  if (id?.kind !== "ID" || namesParty({ idType: id.idType, data: id.data }, remote)) return;
+  const caller = initiatorNamedIn(decodeMessage(octets, { trailing: "keep" }));
+  if (caller === undefined || namesParty(caller, remote)) return;
   throw new SipRefusal("sip.identity", "the key message is of another party than the request");
 }

@@ -46,6 +46,7 @@ describe("usage", () => {
     ["a key that is not hexadecimal", ["serve", "--psk", "viewer:xyz"]],
     ["a key that is too short", ["serve", "--psk", "viewer:00ff"]],
     ["a key file that is not there", ["serve", "--psk-file", "nowhere.txt"]],
+    ["a key that is shared with the server itself", ["serve", "--psk", `watchword:${KEY}`]],
     ["nothing that protects the keys", ["serve"]],
     ["a pre-shared key and NULL keying", ["serve", "--psk", PSK, "--allow-null-keying"]],
     ["a certificate without its key", ["serve", "--tls-cert", MAIN]],

@@ -309,7 +309,7 @@ describe("refusals", () => {
     ["keys in the clear under a MAC", () => kemac(EncrAlg.NULL, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
     ["an encryption that nobody knows", () => kemac(99, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
     ["key wrap with padding outside its mode", () => kemac(240, MacAlg.HMAC_SHA_1_160), "mikey.encryption-algorithm", 4],
-    ["another responder", () => sent({ responderId: ALICE }), "mikey.identity", 7],
+    ["another responder", () => sent({ responderId: { ...BOB, data: utf8("carol@example.org") } }), "mikey.identity", 7],
     ["a SAKKE message", async () => (await sent()).with(1, 26), "mikey.data-type", 11],
     ["a message of a group", async () => (await sent()).with(1, 241), "mikey.response", undefined],
     [

@@ -13,6 +13,8 @@ import {
   encodeMessage,
   encodeSigned,
   encodeWithMac,
+  type Identity,
+  IdType,
   type KeyPairCredential,
   MacAlg,
   MikeyError,
@@ -37,10 +39,12 @@ import {
   type ModePair,
   modePair,
   modeRequest,
+  partyOf,
   ROOT,
   verifier,
 } from "./mode-fixture.js";
 
+const CAROL: Identity = { idType: IdType.URI, data: utf8("sip:carol@example.org") };
 const cases = MODE_CASES.map((row) => [row.title, row] as const);
 const DH = caseNamed("DH");
 const PK = caseNamed("PK, envelope key cached");
@@ -92,6 +96,23 @@ async function begun(row: ModeCase, crypto: CryptoProvider = nodeCrypto): Promis
   const { csb, response } = await accepted(both.responder.receive(pending.octets));
   return { ...both, pending, response: response as Uint8Array, theirs: csb };
 }
+
+describe("two devices of one party", () => {
+  it("are told apart by their keys where they sign", async () => {
+    const policy = { ...ECDSA.policy, certificates: verifier(nodeCrypto) };
+    const other = { identity: ALICE, policy, keyPairs: [keyPair(nodeCrypto, "alice-ed25519")] };
+    const { initiator, responder } = modePair(ECDSA, nodeCrypto, { responder: other });
+    const pending = await initiator.begin(modeRequest(nodeCrypto, ECDSA, { responderId: ALICE }));
+    const { response } = await accepted(responder.receive(pending.octets));
+    expect((await pending.complete(response as Uint8Array)).responderId).toEqual(ALICE);
+  });
+
+  it.each(["PSK", "DHHMAC"])("cannot be told apart by a key that they share (%s)", async (title) => {
+    const row = caseNamed(title);
+    const { initiator } = modePair(row, nodeCrypto);
+    expect(await codeOf(() => initiator.begin(modeRequest(nodeCrypto, row, { responderId: ALICE })))).toBe("mikey.option");
+  });
+});
 
 describe.each(cases)("%s", (_title, row) => {
   it("no field of a request can be changed, no octet cut off, and none of it spoils the real message", async () => {
@@ -194,7 +215,7 @@ describe.each(cases)("%s", (_title, row) => {
   it("is for nobody else, and for no other key", async () => {
     const { initiator } = modePair(row, nodeCrypto);
     const { octets } = await initiator.begin(modeRequest(nodeCrypto, row));
-    const elsewhere = modePair(row, nodeCrypto, { responder: { identity: ALICE } });
+    const elsewhere = modePair(row, nodeCrypto, { responder: { identity: CAROL } });
     expect((await refusal(elsewhere.responder, octets)).code).toBe("mikey.identity");
     const stranger = modePair(row, nodeCrypto, {
       responder: { findCredential: () => ({ psk: utf8("another key here") }), policy: { ...row.policy, certificates: otherRoot } },
@@ -202,6 +223,22 @@ describe.each(cases)("%s", (_title, row) => {
     expectUnauthenticated(await refusal(stranger.responder, octets));
     const nobody = modePair(row, nodeCrypto, { responder: { findCredential: () => undefined, policy: { ...row.policy } } });
     expectUnauthenticated(await refusal(nobody.responder, octets));
+  });
+
+  it("that comes back to who sent it is taken for nobody's", async () => {
+    const { mode } = row;
+    const { policy, keyPairs } = partyOf(nodeCrypto, row, 0);
+    const anybody = { isLocalIdentity: () => true, findCredential: () => ({ psk: PSK }) };
+    const sender = modePair(row, nodeCrypto, { responder: { identity: ALICE, policy, keyPairs, ...anybody } });
+    const { responderId: _, ...unnamed } = modeRequest(nodeCrypto, row);
+    // RFC 4650 §3 has the Responder named.
+    for (const request of [modeRequest(nodeCrypto, row), ...(mode === "DHHMAC" ? [] : [unnamed])]) {
+      const { octets } = await sender.initiator.begin(request);
+      expectUnauthenticated(await refusal(sender.responder, octets));
+      // Nothing was remembered of it: whom it is for takes it.
+      const { responder } = modePair(row, nodeCrypto, { responder: anybody });
+      expect((await responder.receive(octets)).kind).toBe("new");
+    }
   });
 
   it("gives a result or a typed error for any change at all", async () => {

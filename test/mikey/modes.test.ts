@@ -496,13 +496,14 @@ describe("options", () => {
   });
 
   it("CHASH finds the key among several", async () => {
-    const both = modePair(PK, nodeCrypto, {
+    const row = caseNamed("PK signed with Ed25519");
+    const both = modePair(row, nodeCrypto, {
       responder: { keyPairs: [keyPair(nodeCrypto, "bob-p256"), keyPair(nodeCrypto, "alice"), keyPair(nodeCrypto, "bob")] },
     });
-    const { octets } = await both.initiator.begin(modeRequest(nodeCrypto, PK));
+    const { octets } = await both.initiator.begin(modeRequest(nodeCrypto, row));
     expect((await both.responder.receive(octets)).kind).toBe("new");
-    const without = modePair(PK, nodeCrypto, { responder: { keyPairs: [keyPair(nodeCrypto, "alice")] } });
-    const error = await refusal(without.responder, (await without.initiator.begin(modeRequest(nodeCrypto, PK))).octets);
+    const without = modePair(row, nodeCrypto, { responder: { keyPairs: [keyPair(nodeCrypto, "alice")] } });
+    const error = await refusal(without.responder, (await without.initiator.begin(modeRequest(nodeCrypto, row))).octets);
     expect([error.code, error.errorNo]).toEqual(["mikey.certificate", ErrorNo.INVALID_CERT]);
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { utf8, utf8Text } from "../../src/bytes/index.js";
 import { type CertificateVerifier, certificatesOf } from "../../src/crypto/index.js";
 import { createCertificateVerifier, issueCertificate } from "../../src/crypto/x509/index.js";
-import { createMediaKeying, type MediaKeyingOptions } from "../../src/gsa/index.js";
+import { createMediaKeying, type MediaKeyingOptions, type MediaOffer } from "../../src/gsa/index.js";
 import type { SimulatedNetwork } from "../../src/io/index.js";
 import { DataType, decodeMessage, type MikeyPolicy, MODES } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
@@ -138,6 +138,25 @@ describe.each(rows)("%s", (_title, row) => {
   it.skipIf(row.hello === true)("the server offers in its description, one exchange for all streams", async () => {
     const scene = setting(row, true);
     await plays(scene, row, "server");
+  });
+
+  it("what a client or the server sent does not key its sender when it comes back", async () => {
+    const { network } = setting(row, false);
+    const peer = { remote: { host: "192.0.2.9", port: 5 }, secure: false };
+    const streams = [{ index: 0, ssrc: 1 }];
+    const request = { streams, peer, announced: row.hello === true, protocols: ["mikey"] };
+    const client = clientKeying(network, row);
+    const begun = (await client.initiate?.(request)) as MediaOffer;
+    await expect(client.answer(begun.octets, request)).rejects.toMatchObject({ code: "mikey.authentication" });
+    if (row.hello === true) return;
+    const named = MODES[row.mode].credential === "psk" || row.mode === "PK";
+    const meant = { credential: credentialOf(crypto, row, 1), ...(named ? { responderId: ALICE } : {}) };
+    const server = serverKeying(network, row, meant);
+    const stream = { index: 0, ssrc: 1 };
+    const offered = (await server.offer(stream, peer)) as MediaOffer;
+    await expect(server.accept(undefined, offered.octets, stream, peer, "back")).rejects.toMatchObject({
+      code: "mikey.authentication",
+    });
   });
 
   it("the client begins in SETUP, stream by stream", async () => {

@@ -28,6 +28,7 @@ import {
   hellosIn,
   lineOf,
   refusal,
+  rtp,
   sdpOf,
   spoiled,
 } from "./support.js";
@@ -105,6 +106,20 @@ describe.each(MODE_CASES.map((row) => [row.title, row] as const))("a call keyed 
     const plain = dialogs(world, { callId: "plain" });
     await plain.caller.createOffer(sdpOf());
     expect(await refusal(plain.caller.acceptAnswer(sdpOf()))).toMatchObject({ code: "sip.downgrade" });
+  });
+
+  it("that comes back to who sent it is refused", async () => {
+    const { alice } = scene(row);
+    const offer = await alice.dialog({ ...CALL, remote: BOB }).createOffer(sdpOf());
+    // From is the sender's in the one, in the other whose the attacker likes.
+    for (const [remote, code] of [
+      [ALICE, "mikey.authentication"],
+      [BOB, "sip.identity"],
+    ] as const) {
+      const back = alice.dialog({ ...CALL, remote });
+      expect(await refusal(back.acceptOffer(offer))).toMatchObject({ status: 488, code });
+      expect(back.streams.flatMap((stream) => stream.protect(rtp(1, 1)) ?? [])).toEqual([]);
+    }
   });
 
   it("rings in two places, as a capability, at media level", async () => {
