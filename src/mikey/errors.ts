@@ -55,7 +55,8 @@ export const MIKEY_ERRORS = {
     status: FAILURE,
   },
   "mikey.certificate": {
-    meaning: "no key of ours, or of an authenticated peer's, does what the mode needs of it",
+    meaning:
+      "a certificate is of a type that is not supported, or no key of ours, or of an authenticated peer's, does what the mode needs of it",
     errorNo: ErrorNo.INVALID_CERT,
     status: FAILURE,
   },

@@ -1,10 +1,11 @@
 import { equalBytes, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { CertificateReference, CertificateUsage, PublicKey } from "../crypto/index.js";
 import type { Identity } from "./csb.js";
+import { MikeyError } from "./errors.js";
 import type { CertPayload, DecodedMessage, Payload } from "./message.js";
 import { payloadsOf } from "./modes/grammar.js";
 import type { MikeyPolicy } from "./policy.js";
-import { CertType, IdType } from "./registry.js";
+import { CertType, entryOf, IdType } from "./registry.js";
 
 /** The public key of another party, found good. */
 export interface PeerKey {
@@ -105,7 +106,10 @@ export function identityOfKey({ identities }: PeerKey): Identity | undefined {
   return name === undefined ? undefined : identityNamed(name);
 }
 
-/** The certificates of a message by what their keys are for (RFC 3830 §6.7): without ones for encryption, all serve for both. */
+/**
+ * The certificates of a message by what their keys are for (RFC 3830 §6.7): without ones for encryption, all serve for both.
+ * @throws MikeyError `mikey.certificate` for a kind of certificate that is not read here (RFC 3830 §6.12, error 8)
+ */
 export function chainsOf(message: DecodedMessage): Readonly<Record<CertificateUsage, readonly CertificateReference[]>> {
   const certs = payloadsOf(message, "CERT");
   const signature = certs.filter(({ certType }) => certType !== CertType.X509V3_ENCR).map(referenceOf);
@@ -114,6 +118,8 @@ export function chainsOf(message: DecodedMessage): Readonly<Record<CertificateUs
 }
 
 function referenceOf({ certType, data }: CertPayload): CertificateReference {
+  if (entryOf(CertType, certType) === undefined)
+    throw new MikeyError("mikey.certificate", `certificates of type ${certType} are not supported`);
   return certType === CertType.X509V3_URL ? { url: utf8Text(data) ?? "" } : data;
 }
 

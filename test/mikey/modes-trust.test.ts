@@ -352,6 +352,31 @@ describe("an exchange that cannot be begun", () => {
   });
 });
 
+describe("a certificate of another kind than X.509", () => {
+  const other = (payload: Payload): Payload => (payload.kind === "CERT" ? { ...payload, certType: 9 } : payload);
+
+  it.each([DH, PK, RSA_R])("is what error 8 is about, signed as it may be ($title)", async (row) => {
+    const { initiator, responder } = modePair(row, nodeCrypto);
+    const pending = await initiator.begin(modeRequest(nodeCrypto, row));
+    const error = await refusal(responder, await resigned(pending.octets, keyPair(nodeCrypto, "alice"), other));
+    expect([error.code, error.errorNo]).toEqual(["mikey.certificate", ErrorNo.INVALID_CERT]);
+    // Nobody was authenticated.
+    const reply = error.reply as Uint8Array;
+    expect(decodeMessage(reply).payloads).toMatchObject([{ kind: "T" }, { kind: "ERR", errorNo: 8 }]);
+    await expect(pending.complete(reply)).rejects.toMatchObject({ report: { errorNos: [8], authenticated: false } });
+  });
+
+  it("does not answer", async () => {
+    const { initiator, responder } = modePair(DH, nodeCrypto);
+    const pending = await initiator.begin(modeRequest(nodeCrypto, DH));
+    const response = (await accepted(responder.receive(pending.octets))).response as Uint8Array;
+    expect(await codeOf(async () => pending.complete(await resigned(response, keyPair(nodeCrypto, "bob"), other)))).toBe(
+      "mikey.certificate",
+    );
+    expect((await pending.complete(response)).responderId).toEqual(BOB);
+  });
+});
+
 describe("a sender that is not known", () => {
   it.each([
     ["Ed25519", rowOf("DH over X25519, signed with Ed25519"), "ed25519"],
