@@ -61,7 +61,10 @@ export async function authenticateRequest(request: ReceivedRequest): Promise<Aut
   if (rand !== undefined && rand.length < LEAST_RAND)
     throw new MikeyError("mikey.grammar", `RAND has ${rand.length} octets, at least ${LEAST_RAND} are accepted`);
   const authentic = request.mode.credential === "psk" ? await verifyMac(request) : await verifySender(request);
-  if (isOurOwn(request, authentic)) throw authenticationError();
+  if (isOurOwn(request, authentic)) {
+    request.policy.refused("the message is of our own identity or key: it came back, or two parties share what only one may have");
+    throw authenticationError();
+  }
   if (base !== undefined && message.header.prf !== base.prf)
     throw new MikeyError("mikey.prf", "an update names another PRF than its bundle has");
   return authentic;

@@ -23,7 +23,7 @@ beforeAll(async () => {
     succeed("cert", "issue", "--ca", `${ca}.pem`, "--ca-key", `${ca}.key`, "--key", `${name}.key`, "--out", `${name}.pem`, ...who);
   const rsa = ["camera", "viewer", "alice", "bob"];
   await Promise.all([
-    ...["ca", "other", "curve"].map((name) => succeed("keygen", "p256", "--out", `${name}.key`)),
+    ...["ca", "other", "curve", "lens"].map((name) => succeed("keygen", "p256", "--out", `${name}.key`)),
     ...rsa.map((name) => succeed("keygen", "rsa", "--out", `${name}.key`)),
   ]);
   await Promise.all(["ca", "other"].map((name) => succeed("cert", "ca", "--key", `${name}.key`, "--out", `${name}.pem`)));
@@ -31,6 +31,7 @@ beforeAll(async () => {
     issue("camera", "ca", "--ip", "127.0.0.1"),
     issue("viewer", "ca", "--email", "viewer@example.org"),
     issue("curve", "ca", "--email", "curve@example.org"),
+    issue("lens", "ca", "--ip", "127.0.0.1"),
     issue("alice", "ca", "--uri", "sip:alice@127.0.0.1"),
     issue("bob", "ca", "--uri", "sip:bob@127.0.0.1"),
   ]);
@@ -63,6 +64,13 @@ describe("serve and play", () => {
     expect(summary["mki"]).not.toBe(first);
   });
 
+  it("a server and a player with one key pair are not told apart, and the server says why", async () => {
+    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("camera"));
+    const played = await run("play", server.where, ...as("camera"), "--rtsp", "2.0", "--packets", "20");
+    expect(played.code).toBe(1);
+    expect(server.said()).toContain("the message is of our own identity or key");
+  });
+
   it("agree under a pre-shared key: dhhmac", async () => {
     const psk = ["--psk", `viewer:${KEY}`, "--mode", "dhhmac"];
     const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...psk);
@@ -87,20 +95,8 @@ describe("serve and play", () => {
     );
     const refused = await run("play", server.where, ...as("viewer"), "--packets", "20");
     expect(refused).toMatchObject({ code: 1 });
-    const second = await started(
-      /^listening (\S+)$/m,
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--key",
-      "curve.key",
-      "--cert",
-      "curve.pem",
-      "--ca",
-      "ca.pem",
-    );
-    const curve = ["--key", "curve.key", "--cert", "curve.pem", "--ca", "ca.pem"];
-    const played = await run("play", second.where, ...curve, "--peer", "curve@example.org", "--packets", "20", "--json");
+    const second = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("lens"));
+    const played = await run("play", second.where, ...as("curve"), "--packets", "20", "--json");
     expect(json(played)).toMatchObject({ keyedBy: "dh", teardownProof: "verified" });
   });
 
