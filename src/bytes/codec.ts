@@ -1,3 +1,4 @@
+import type { Name } from "./errors.js";
 import type { Reader } from "./reader.js";
 import type { Writer } from "./writer.js";
 
@@ -16,8 +17,8 @@ export interface Scope {
  * gives decoding, encoding, the error path and the inspector's octet map.
  */
 export interface Codec<T> {
-  read(reader: Reader, name: string, scope?: Scope): T;
-  write(writer: Writer, name: string, value: T, scope?: Scope): void;
+  read(reader: Reader, name: Name, scope?: Scope): T;
+  write(writer: Writer, name: Name, value: T, scope?: Scope): void;
 }
 
 /** The type that a codec carries. */
@@ -118,12 +119,7 @@ export const restOctets: Codec<Uint8Array> = {
 /** Item after item up to the wall. */
 export function list<T>(item: Codec<T>): Codec<T[]> {
   return {
-    read: (reader, name) => {
-      const inner = reader.sub(name, reader.remaining);
-      const items: T[] = [];
-      while (inner.remaining > 0) items.push(item.read(inner, `[${items.length}]`));
-      return items;
-    },
+    read: (reader, name) => readToWall(reader, name, reader.remaining, item),
     write: (writer, name, value) => writeItems(writer, name, value, item),
   };
 }
@@ -131,14 +127,17 @@ export function list<T>(item: Codec<T>): Codec<T[]> {
 /** A sequence that fills a length-prefixed space: item after item up to the wall. */
 export function prefixedList<T>(width: 1 | 2, item: Codec<T>): Codec<T[]> {
   return {
-    read: (reader, name) => {
-      const inner = reader.sub(name, reader.length(name, width));
-      const items: T[] = [];
-      while (inner.remaining > 0) items.push(item.read(inner, `[${items.length}]`));
-      return items;
-    },
+    read: (reader, name) => readToWall(reader, name, reader.length(name, width), item),
     write: (writer, name, value) => writer.prefixed(name, width, () => writeItems(writer, name, value, item)),
   };
+}
+
+function readToWall<T>(reader: Reader, name: Name, length: number, item: Codec<T>): T[] {
+  const wall = reader.enter(name, length);
+  const items: T[] = [];
+  while (reader.remaining > 0) items.push(item.read(reader, items.length));
+  reader.leave(wall);
+  return items;
 }
 
 /** Items preceded by their count in `width` bits; the bits before it must leave it ending an octet. */
@@ -153,17 +152,19 @@ export function bitCountedList<T>(width: number, item: Codec<T>): Codec<T[]> {
 }
 
 /** Reads `count` items; a count is never trusted with memory before its items are there. */
-export function readItems<T>(reader: Reader, name: string, count: number, item: Codec<T>): T[] {
-  const inner = reader.within(name);
+export function readItems<T>(reader: Reader, name: Name, count: number, item: Codec<T>): T[] {
+  const wall = reader.enter(name);
   const items: T[] = [];
-  for (let i = 0; i < count; i++) items.push(item.read(inner, `[${i}]`));
-  reader.resume(inner);
+  for (let i = 0; i < count; i++) items.push(item.read(reader, i));
+  reader.leave(wall);
   return items;
 }
 
 /** Writes items one after the other. */
-export function writeItems<T>(writer: Writer, name: string, items: readonly T[], item: Codec<T>): void {
-  for (let i = 0; i < items.length; i++) item.write(writer, `${name}[${i}]`, items[i] as T);
+export function writeItems<T>(writer: Writer, name: Name, items: readonly T[], item: Codec<T>): void {
+  writer.enter(name);
+  for (let i = 0; i < items.length; i++) item.write(writer, i, items[i] as T);
+  writer.leave();
 }
 
 /** The value of a structure declared by `struct`. */
@@ -176,38 +177,35 @@ export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, 
 ): Codec<Fields<F> & C> {
   const names = Object.keys(fields);
   const codecs = Object.values(fields) as Codec<unknown>[];
-  // Values are cloned from an object that has every property already: adding properties to a clone is many times slower.
-  const blank: Readonly<Record<string, unknown>> = {
-    ...constants,
-    ...Object.fromEntries(names.map((field) => [field, undefined])),
-  };
-  let paths = { name: "", fields: names };
+  const given = Object.entries(constants ?? {});
   return {
     read: (reader, name, scope) => {
-      const inner = reader.within(name);
-      const value: Record<string, unknown> = { ...blank };
+      const wall = reader.enter(name);
+      // Filled from empty: V8 clones an object of one shape among many more slowly than it adds the properties.
+      const value: Record<string, unknown> = {};
+      for (const [constant, of] of given) value[constant] = of;
       const own: Scope = { fields: value, last: scope?.last ?? false };
       for (let i = 0; i < names.length; i++) {
         const field = names[i] as string;
-        value[field] = (codecs[i] as Codec<unknown>).read(inner, field, own);
+        value[field] = (codecs[i] as Codec<unknown>).read(reader, field, own);
       }
-      reader.resume(inner);
+      reader.leave(wall);
       return value as Fields<F> & C;
     },
     write: (writer, name, value, scope) => {
-      // Paths are for errors only, and a structure mostly stands where it stood before.
-      if (paths.name !== name) paths = { name, fields: name === "" ? names : names.map((field) => `${name}.${field}`) };
-      const { fields: own } = paths;
+      writer.enter(name);
       const all = value as Record<string, unknown>;
-      const inner: Scope = { fields: all, last: scope?.last ?? false };
+      const own: Scope = { fields: all, last: scope?.last ?? false };
       for (let i = 0; i < names.length; i++) {
-        (codecs[i] as Codec<unknown>).write(writer, own[i] as string, all[names[i] as string], inner);
+        const field = names[i] as string;
+        (codecs[i] as Codec<unknown>).write(writer, field, all[field], own);
       }
+      writer.leave();
     },
   };
 }
 
-function writeExactly(writer: Writer, name: string, value: Uint8Array, length: number): void {
+function writeExactly(writer: Writer, name: Name, value: Uint8Array, length: number): void {
   if (value.length !== length) throw writer.error("bytes.length", name, `${value.length} octets where ${length} belong`);
   writer.bytes(value);
 }

@@ -27,3 +27,12 @@ export class CodecError extends WatchwordError {
     this.offset = offset;
   }
 }
+
+/** What a path consists of: the name of a field, or the index of an item. */
+export type Name = string | number;
+
+/** A path and what stands under it: `mikey.SP`, `mikey.SP.params`, `mikey.SP.params[2]`. An empty name adds nothing. */
+export function pathTo(path: string, name: Name): string {
+  if (typeof name === "number") return `${path}[${name}]`;
+  return name === "" ? path : `${path}.${name}`;
+}

@@ -1,4 +1,4 @@
-import { CodecError } from "./errors.js";
+import { CodecError, type Name, pathTo } from "./errors.js";
 
 /** One decoded field: where its octets stand in the outermost input. The inspector's octet map is a list of these. */
 export interface FieldSpan {
@@ -20,29 +20,37 @@ export interface FieldSpan {
  * A sub-reader is a wall: what is inside a length field cannot read past it.
  */
 export class Reader {
-  readonly #name: string;
-  /** The reader under which this one was made; its path precedes the name. Paths are put together only when they are needed. */
-  #parent: Reader | undefined;
   readonly #octets: Uint8Array;
-  readonly #end: number;
+  readonly #path: string;
+  /** The reader under which this one was made; its path precedes. Paths are put together only when they are needed. */
+  #parent: Reader | undefined;
+  /** The structures that were entered, outermost first. */
+  readonly #entered: Name[] = [];
+  #end: number;
   readonly #trace: FieldSpan[] | undefined;
+  /** What octets are given out of without a copy; undefined where they are copied. */
+  readonly #shared: ArrayBufferLike | undefined;
   #at: number;
   /** Bits already read of the octet at `#at`; 0 between octets. */
   #bit = 0;
 
-  /** @param trace when given, receives one entry per field read */
-  constructor(octets: Uint8Array, path: string, trace?: FieldSpan[], start = 0, end = octets.length) {
+  /**
+   * @param trace when given, receives one entry per field read
+   * @param sharing whether octets are given out as views instead of copies: whoever holds one holds the whole input, and sees what becomes of it
+   */
+  constructor(octets: Uint8Array, path: string, trace?: FieldSpan[], start = 0, end = octets.length, sharing = false) {
     this.#octets = octets;
-    this.#name = path;
+    this.#path = path;
     this.#trace = trace;
     this.#at = start;
     this.#end = end;
+    this.#shared = sharing ? octets.buffer : undefined;
   }
 
   /** Dotted path of what is being read. */
   get path(): string {
-    if (this.#parent === undefined) return this.#name;
-    return this.#parent.#child(this.#name);
+    const path = this.#parent === undefined ? this.#path : pathTo(this.#parent.path, this.#path);
+    return this.#entered.reduce(pathTo, path);
   }
 
   /** Offset of the next octet in the outermost input. */
@@ -56,22 +64,25 @@ export class Reader {
   }
 
   /** One octet. @throws CodecError `bytes.truncated` */
-  u8(name: string): number {
-    return this.#number(name, 1);
+  u8(name: Name): number {
+    const start = this.#advance(name, 1);
+    const value = this.#octets[start] as number;
+    this.#trace?.push({ path: pathTo(this.path, name), offset: start, length: 1, value });
+    return value;
   }
 
   /** Two octets, network byte order. @throws CodecError `bytes.truncated` */
-  u16(name: string): number {
+  u16(name: Name): number {
     return this.#number(name, 2);
   }
 
   /** Three octets, network byte order. @throws CodecError `bytes.truncated` */
-  u24(name: string): number {
+  u24(name: Name): number {
     return this.#number(name, 3);
   }
 
   /** Four octets, network byte order, unsigned. @throws CodecError `bytes.truncated` */
-  u32(name: string): number {
+  u32(name: Name): number {
     return this.#number(name, 4);
   }
 
@@ -79,7 +90,7 @@ export class Reader {
    * The next 1 to 16 bits, most significant first. Octet reads may follow once the bits read add up to whole octets.
    * @throws CodecError `bytes.truncated`
    */
-  bits(name: string, width: number): number {
+  bits(name: Name, width: number): number {
     const start = this.#at;
     const first = this.#bit;
     const span = (first + width + 7) >> 3;
@@ -90,20 +101,23 @@ export class Reader {
     const value = (held >>> (span * 8 - after)) & ((1 << width) - 1);
     this.#at = start + (after >> 3);
     this.#bit = after & 7;
-    this.#trace?.push({ path: this.#child(name), offset: start, length: span, value, bit: first, bits: width });
+    this.#trace?.push({ path: pathTo(this.path, name), offset: start, length: span, value, bit: first, bits: width });
     return value;
   }
 
-  /** A copy of the next `length` octets. @throws CodecError `bytes.truncated` */
-  bytes(name: string, length: number): Uint8Array {
+  /** The next `length` octets: a copy, or where this reader shares, a view. @throws CodecError `bytes.truncated` */
+  bytes(name: Name, length: number): Uint8Array {
     const start = this.#advance(name, length);
-    const value = this.#octets.slice(start, start + length);
-    this.#trace?.push({ path: this.#child(name), offset: start, length, value });
+    const value =
+      this.#shared === undefined
+        ? this.#octets.slice(start, start + length)
+        : new Uint8Array(this.#shared, this.#octets.byteOffset + start, length);
+    this.#trace?.push({ path: pathTo(this.path, name), offset: start, length, value });
     return value;
   }
 
   /** The length, in 1 or 2 octets, of what follows; its path is the name with `Length` after it. @throws CodecError `bytes.truncated` */
-  length(name: string, width: 1 | 2): number {
+  length(name: Name, width: 1 | 2): number {
     const start = this.#at;
     if (width > this.#end - start) {
       throw this.error("bytes.truncated", `${name}Length`, `need ${width} octets, have ${this.#end - start}`);
@@ -111,35 +125,42 @@ export class Reader {
     const first = this.#octets[start] as number;
     const value = width === 1 ? first : (first << 8) | (this.#octets[start + 1] as number);
     this.#at = start + width;
-    this.#trace?.push({ path: this.#child(`${name}Length`), offset: start, length: width, value });
+    this.#trace?.push({ path: pathTo(this.path, `${name}Length`), offset: start, length: width, value });
     return value;
   }
 
-  /** A copy of everything before the wall. */
-  rest(name: string): Uint8Array {
+  /** Everything before the wall, as `bytes` gives it. */
+  rest(name: Name): Uint8Array {
     return this.bytes(name, this.remaining);
   }
 
   /** A reader of exactly the next `length` octets; this reader moves past them. @throws CodecError `bytes.truncated` */
   sub(name: string, length: number): Reader {
     const start = this.#advance(name, length);
-    const inner = new Reader(this.#octets, name, this.#trace, start, start + length);
+    const inner = new Reader(this.#octets, name, this.#trace, start, start + length, this.#shared !== undefined);
     inner.#parent = this;
     return inner;
   }
 
-  /** The same cursor position and wall under a longer path; the two share nothing, so use `sub` where a length is known. */
-  within(name: string): Reader {
-    const inner = new Reader(this.#octets, name, this.#trace, this.#at, this.#end);
-    inner.#parent = this;
-    inner.#bit = this.#bit;
-    return inner;
+  /**
+   * What is read from here on until `leave` stands under a longer path and, where a length is given, before a wall.
+   * @returns the wall as it was, for `leave`
+   * @throws CodecError `bytes.truncated`
+   */
+  enter(name: Name, length?: number): number {
+    const wall = this.#end;
+    if (length !== undefined) {
+      if (length > wall - this.#at) throw this.#truncated(name, length);
+      this.#end = this.#at + length;
+    }
+    this.#entered.push(name);
+    return wall;
   }
 
-  /** Moves to where a reader made by `within` has come. */
-  resume(inner: Reader): void {
-    this.#at = inner.#at;
-    this.#bit = inner.#bit;
+  /** The end of what was entered last. @param wall what `enter` gave */
+  leave(wall: number): void {
+    this.#end = wall;
+    this.#entered.pop();
   }
 
   /** An octet ahead, without moving; undefined past the wall. */
@@ -153,30 +174,26 @@ export class Reader {
   }
 
   /** An error at the current position, under this reader's path. */
-  error(code: string, name: string, detail: string): CodecError {
-    return new CodecError(code, this.#child(name), this.#at, detail);
+  error(code: string, name: Name, detail: string): CodecError {
+    return new CodecError(code, pathTo(this.path, name), this.#at, detail);
   }
 
-  #child(name: string): string {
-    const path = this.path;
-    if (name === "") return path;
-    return name.startsWith("[") ? path + name : `${path}.${name}`;
-  }
-
-  #number(name: string, width: number): number {
+  #number(name: Name, width: number): number {
     const start = this.#advance(name, width);
     let value = 0;
     for (let i = 0; i < width; i++) value = value * 256 + (this.#octets[start + i] as number);
-    this.#trace?.push({ path: this.#child(name), offset: start, length: width, value });
+    this.#trace?.push({ path: pathTo(this.path, name), offset: start, length: width, value });
     return value;
   }
 
-  #advance(name: string, length: number): number {
+  #advance(name: Name, length: number): number {
     const start = this.#at;
-    if (length > this.#end - start) {
-      throw this.error("bytes.truncated", name, `need ${length} octets, have ${this.#end - start}`);
-    }
+    if (length > this.#end - start) throw this.#truncated(name, length);
     this.#at = start + length;
     return start;
+  }
+
+  #truncated(name: Name, length: number): CodecError {
+    return this.error("bytes.truncated", name, `need ${length} octets, have ${this.remaining}`);
   }
 }

@@ -1,4 +1,4 @@
-import { CodecError } from "./errors.js";
+import { CodecError, type Name, pathTo } from "./errors.js";
 
 /**
  * Memory that one writer after the other takes and gives back wiped: memory of its own would cost it more than what it writes. A writer that finds
@@ -6,6 +6,9 @@ import { CodecError } from "./errors.js";
  */
 let spare: Uint8Array | undefined;
 const SPARE_OCTETS = 4096;
+
+/** The greatest number of so many octets. */
+const MOST = [0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff];
 
 function takeMemory(capacity: number): Uint8Array {
   if (capacity > SPARE_OCTETS) return new Uint8Array(capacity);
@@ -23,7 +26,9 @@ function giveBack(octets: Uint8Array, used: number): void {
 
 /** A growing octet string, network byte order. Values that do not fit their field throw instead of being cut. */
 export class Writer {
-  readonly path: string;
+  readonly #path: string;
+  /** The structures that were entered, outermost first. */
+  readonly #entered: Name[] = [];
   #octets: Uint8Array;
   #length = 0;
   /** True where `#octets` is what `finish` gave: it is somebody else's, and does not change. */
@@ -33,7 +38,7 @@ export class Writer {
   #heldBits = 0;
 
   constructor(path: string, capacity = 256) {
-    this.path = path;
+    this.#path = path;
     this.#octets = takeMemory(capacity);
   }
 
@@ -42,27 +47,29 @@ export class Writer {
   }
 
   /** @throws CodecError `bytes.range` */
-  u8(name: string, value: number): void {
-    this.#number(name, value, 1);
+  u8(name: Name, value: number): void {
+    if (value !== (value & 0xff)) throw this.#unfit(name, value, 1);
+    this.#reserve(1);
+    this.#octets[this.#length++] = value;
   }
 
   /** @throws CodecError `bytes.range` */
-  u16(name: string, value: number): void {
+  u16(name: Name, value: number): void {
     this.#number(name, value, 2);
   }
 
   /** @throws CodecError `bytes.range` */
-  u24(name: string, value: number): void {
+  u24(name: Name, value: number): void {
     this.#number(name, value, 3);
   }
 
   /** @throws CodecError `bytes.range` */
-  u32(name: string, value: number): void {
+  u32(name: Name, value: number): void {
     this.#number(name, value, 4);
   }
 
   /** 1 to 16 bits, most significant first; they reach the output as soon as they make up an octet. @throws CodecError `bytes.range` */
-  bits(name: string, value: number, width: number): void {
+  bits(name: Name, value: number, width: number): void {
     if (!Number.isInteger(value) || value < 0 || value >= 1 << width) {
       throw this.error("bytes.range", name, `${value} does not fit ${width} bits`);
     }
@@ -77,8 +84,8 @@ export class Writer {
   }
 
   /** The length, in 1 or 2 octets, of what follows; its path is the name with `Length` after it. @throws CodecError `bytes.range` */
-  lengthOf(name: string, value: number, width: 1 | 2): void {
-    if (value >= 1 << (8 * width)) throw this.error("bytes.range", `${name}Length`, `${value} does not fit ${width} octets`);
+  lengthOf(name: Name, value: number, width: 1 | 2): void {
+    if (value >= 1 << (8 * width)) throw this.#unfit(`${name}Length`, value, width);
     this.#reserve(width);
     if (width === 2) this.#octets[this.#length++] = value >> 8;
     this.#octets[this.#length++] = value;
@@ -98,7 +105,7 @@ export class Writer {
   }
 
   /** Writes what `body` writes, preceded by its length. @throws CodecError `bytes.range` if the length does not fit */
-  prefixed(name: string, width: 1 | 2 | 4, body: () => void): void {
+  prefixed(name: Name, width: 1 | 2 | 4, body: () => void): void {
     const at = this.#length;
     this.#reserve(width);
     this.#length += width;
@@ -119,20 +126,32 @@ export class Writer {
     return written;
   }
 
-  error(code: string, name: string, detail: string): CodecError {
-    return new CodecError(code, name === "" ? this.path : `${this.path}.${name}`, -1, detail);
+  /** What is written from here on until `leave` stands under a longer path: errors name it. */
+  enter(name: Name): void {
+    this.#entered.push(name);
   }
 
-  #number(name: string, value: number, width: number): void {
+  /** The end of what was entered last. */
+  leave(): void {
+    this.#entered.pop();
+  }
+
+  error(code: string, name: Name, detail: string): CodecError {
+    return new CodecError(code, pathTo(this.#entered.reduce(pathTo, this.#path), name), -1, detail);
+  }
+
+  #number(name: Name, value: number, width: number): void {
     this.#check(name, value, width);
     this.#reserve(width);
     for (let shift = 8 * (width - 1); shift >= 0; shift -= 8) this.#octets[this.#length++] = value >>> shift;
   }
 
-  #check(name: string, value: number, width: number): void {
-    if (!Number.isInteger(value) || value < 0 || value >= 256 ** width) {
-      throw this.error("bytes.range", name, `${value} does not fit ${width} octets`);
-    }
+  #check(name: Name, value: number, width: number): void {
+    if (!Number.isInteger(value) || value < 0 || value > (MOST[width] as number)) throw this.#unfit(name, value, width);
+  }
+
+  #unfit(name: Name, value: number, width: number): CodecError {
+    return this.error("bytes.range", name, `${value} does not fit ${width} octets`);
   }
 
   #reserve(extra: number): void {

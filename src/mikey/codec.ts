@@ -35,7 +35,7 @@ interface Row {
   readonly kind: AnyPayload["kind"];
   readonly layout: Codec<AnyPayload>;
   /** The field that authenticates everything before it. It is the last of its payload. */
-  readonly authenticator?: "mac" | "data" | "signature";
+  readonly authenticator: "mac" | "data" | "signature" | undefined;
 }
 
 const AUTHENTICATORS: Readonly<Partial<Record<AnyPayload["kind"], Row["authenticator"]>>> = {
@@ -45,13 +45,16 @@ const AUTHENTICATORS: Readonly<Partial<Record<AnyPayload["kind"], Row["authentic
   SIGNX: "signature",
 };
 
-function rows(layouts: Readonly<Partial<Record<AnyPayload["kind"], unknown>>>): ReadonlyMap<number, Row> {
-  const byNumber = new Map<number, Row>();
+/** Payloads by their numbers. */
+type Rows = readonly (Row | undefined)[];
+
+function rows(layouts: Readonly<Partial<Record<AnyPayload["kind"], unknown>>>): Rows {
+  const byNumber: (Row | undefined)[] = new Array(256).fill(undefined);
   for (const [name, layout] of Object.entries(layouts)) {
     const kind = name as AnyPayload["kind"];
     const authenticator = AUTHENTICATORS[kind];
-    const row = { number: PayloadType[kind], kind, layout: layout as Codec<AnyPayload> };
-    byNumber.set(row.number, authenticator === undefined ? row : { ...row, authenticator });
+    const number = PayloadType[kind];
+    byNumber[number] = { number, kind, layout: layout as Codec<AnyPayload>, authenticator };
   }
   return byNumber;
 }
@@ -67,8 +70,9 @@ const INNER_ROWS = rows({ ...payloadLayouts, ...innerPayloadLayouts });
  *   `mikey.too-many-payloads`, `bytes.layout`, `bytes.truncated`, `bytes.trailing`
  */
 export function decodeMessage(octets: Uint8Array, options: DecodeOptions = {}): DecodedMessage {
-  const own = octets.slice();
-  const reader = new Reader(own, "mikey", options.trace);
+  // Not `slice`, which gives no copy of a Buffer.
+  const own = new Uint8Array(octets);
+  const reader = new Reader(own, "mikey", options.trace, 0, own.length, true);
   if (own.length > MAX_MESSAGE_OCTETS) {
     throw reader.error("mikey.too-large", "", `${own.length} octets, at most ${MAX_MESSAGE_OCTETS} are read`);
   }
@@ -88,8 +92,9 @@ export function decodeMessage(octets: Uint8Array, options: DecodeOptions = {}): 
  */
 export function encodeMessage(message: MikeyMessage): Uint8Array {
   const writer = new Writer("mikey", capacityFor(message.payloads));
-  const header: Header & { nextPayload: number } = { ...message.header, nextPayload: numberOf(message.payloads[0]) };
-  headerLayout.write(writer, "HDR", header);
+  const { version, dataType, verificationRequested, prf, csbId, csMap } = message.header;
+  const nextPayload = numberOf(message.payloads[0]);
+  headerLayout.write(writer, "HDR", { version, dataType, nextPayload, verificationRequested, prf, csbId, csMap });
   writePayloads(writer, message.payloads, MESSAGE_ROWS, message.trailing === undefined || message.trailing.length === 0);
   if (message.trailing !== undefined) writer.bytes(message.trailing);
   if (writer.length > MAX_MESSAGE_OCTETS) {
@@ -100,7 +105,9 @@ export function encodeMessage(message: MikeyMessage): Uint8Array {
 
 /** Room for all that is not a certificate, as a rule, and for the certificates: a message of 2 kB does not grow there in steps. */
 function capacityFor(payloads: readonly Payload[]): number {
-  return payloads.reduce((octets, payload) => (payload.kind === "CERT" ? octets + 4 + payload.data.length : octets), 1024);
+  let octets = 1024;
+  for (const payload of payloads) if (payload.kind === "CERT") octets += 4 + payload.data.length;
+  return octets;
 }
 
 /**
@@ -157,26 +164,25 @@ function numberOf(payload: AnyPayload | undefined): number {
 }
 
 /** Follows the chain of next-payload octets until it ends with 0 or with a SIGN, which has none (RFC 3830 §6.5). */
-function readPayloads(
-  reader: Reader,
-  first: number,
-  table: ReadonlyMap<number, Row>,
-  spans: PayloadSpan[] | undefined,
-): AnyPayload[] {
+function readPayloads(reader: Reader, first: number, table: Rows, spans: PayloadSpan[] | undefined): AnyPayload[] {
   const payloads: AnyPayload[] = [];
-  const seen = new Map<number, number>();
   let type = first;
   while (type !== PayloadType.LAST) {
-    const row = table.get(type);
+    const row = table[type];
     if (row === undefined) throw unknownPayload(reader, type);
     if (payloads.length === MAX_PAYLOADS) {
       throw reader.error("mikey.too-many-payloads", "", `more than ${MAX_PAYLOADS} payloads`);
     }
-    const earlier = seen.get(type) ?? 0;
-    seen.set(type, earlier + 1);
-    const name = earlier === 0 ? row.kind : `${row.kind}[${earlier}]`;
+    const { kind } = row;
+    const earlier = countOf(payloads, kind);
+    const name = earlier === 0 ? kind : `${kind}[${earlier}]`;
     const start = reader.offset;
-    const next = row.number === PayloadType.SIGN ? PayloadType.LAST : reader.u8(`${name}.nextPayload`);
+    let next: number = PayloadType.LAST;
+    if (kind !== "SIGN") {
+      const wall = reader.enter(name);
+      next = reader.u8("nextPayload");
+      reader.leave(wall);
+    }
     const payload = row.layout.read(reader, name, scope(next === PayloadType.LAST));
     payloads.push(payload);
     spans?.push(spanOf(row, payload as Payload, `${reader.path}.${name}`, start, reader.offset));
@@ -185,23 +191,28 @@ function readPayloads(
   return payloads;
 }
 
-function writePayloads(
-  writer: Writer,
-  payloads: readonly AnyPayload[],
-  table: ReadonlyMap<number, Row>,
-  nothingAfter: boolean,
-): void {
+/** How many payloads of a kind there are. */
+export function countOf(payloads: readonly AnyPayload[], kind: AnyPayload["kind"]): number {
+  let count = 0;
+  for (const payload of payloads) if (payload.kind === kind) count++;
+  return count;
+}
+
+function writePayloads(writer: Writer, payloads: readonly AnyPayload[], table: Rows, nothingAfter: boolean): void {
   if (payloads.length > MAX_PAYLOADS) {
     throw writer.error("mikey.too-many-payloads", "", `${payloads.length} payloads, at most ${MAX_PAYLOADS} are written`);
   }
-  payloads.forEach((payload, index) => {
-    const row = table.get(numberOf(payload));
-    if (row === undefined) throw writer.error("mikey.payload-misplaced", "", `${payload.kind} does not stand here`);
-    const last = index === payloads.length - 1;
-    if (row.number !== PayloadType.SIGN) writer.u8(`${row.kind}.nextPayload`, numberOf(payloads[index + 1]));
-    else if (!last) throw writer.error("mikey.sign-not-last", row.kind, "a SIGN payload has no next payload");
-    row.layout.write(writer, row.kind, payload, scope(last && nothingAfter));
-  });
+  for (let i = 0; i < payloads.length; i++) {
+    const payload = payloads[i] as AnyPayload;
+    const { kind } = payload;
+    const row = table[numberOf(payload)];
+    if (row === undefined) throw writer.error("mikey.payload-misplaced", "", `${kind} does not stand here`);
+    const last = i === payloads.length - 1;
+    // The number of a kind fits: no error needs to say where.
+    if (kind !== "SIGN") writer.u8("nextPayload", numberOf(payloads[i + 1]));
+    else if (!last) throw writer.error("mikey.sign-not-last", kind, "a SIGN payload has no next payload");
+    row.layout.write(writer, kind, payload, scope(last && nothingAfter));
+  }
 }
 
 const LAST: Scope = { fields: {}, last: true };

@@ -346,7 +346,7 @@ export interface PayloadSpan {
 
 /** A message as received. MACs and signatures are checked over `octets`, never over a re-encoding. */
 export interface DecodedMessage extends MikeyMessage {
-  /** A private copy of the octets that were decoded. */
+  /** A private copy of the octets that were decoded. What the payloads have of octets are views of it. */
   readonly octets: Uint8Array;
   /** One per payload, in order. */
   readonly spans: readonly PayloadSpan[];

@@ -1,5 +1,5 @@
 /** Key data chains: what the encrypted data of a KEMAC hold (RFC 3830 §6.2, §6.13). */
-import { type Reader, Writer } from "../bytes/index.js";
+import { type Name, type Reader, Writer } from "../bytes/index.js";
 import { type ChainOptions, chainReader, MAX_PAYLOADS } from "./codec.js";
 import type { IdPayload, KeyData } from "./message.js";
 import { keyDataLayout, payloadLayouts } from "./payloads.js";
@@ -55,29 +55,28 @@ function readKeys(reader: Reader, first: number): KeyData[] {
   let next = first;
   while (next !== PayloadType.LAST) {
     if (keys.length === MAX_PAYLOADS) throw reader.error("mikey.too-many-payloads", "", `more than ${MAX_PAYLOADS} keys`);
-    const name = `[${keys.length}]`;
-    next = readNext(reader, name);
-    keys.push(keyDataLayout.read(reader, name));
+    next = readNext(reader, keys.length);
+    keys.push(keyDataLayout.read(reader, keys.length));
   }
   reader.expectEnd();
   return keys;
 }
 
 /** Only key data and the end may follow inside a KEMAC. */
-function readNext(reader: Reader, name: string): number {
-  const inner = reader.within(name);
-  const next = inner.peek();
+function readNext(reader: Reader, name: Name): number {
+  const wall = reader.enter(name);
+  const next = reader.peek();
   if (next !== undefined && next !== PayloadType.KEY_DATA && next !== PayloadType.LAST) {
-    throw inner.error("mikey.key-data-chain", "nextPayload", `payload type ${next} does not follow inside a KEMAC`);
+    throw reader.error("mikey.key-data-chain", "nextPayload", `payload type ${next} does not follow inside a KEMAC`);
   }
-  inner.u8("nextPayload");
-  reader.resume(inner);
+  reader.u8("nextPayload");
+  reader.leave(wall);
   return next as number;
 }
 
 function writeKeys(writer: Writer, keys: readonly KeyData[]): void {
   keys.forEach((key, index) => {
     writer.u8("nextPayload", index + 1 < keys.length ? PayloadType.KEY_DATA : PayloadType.LAST);
-    keyDataLayout.write(writer, `[${index}]`, key);
+    keyDataLayout.write(writer, index, key);
   });
 }

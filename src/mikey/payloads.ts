@@ -141,12 +141,12 @@ const keyValidityData = {
         throw reader.error("bytes.layout", "kv", `KV ${kv} has no known layout`);
     }
   },
-  write: (writer: Parameters<Codec<KeyValidity>["write"]>[0], name: string, validity: KeyValidity): void => {
+  write: (writer: Parameters<Codec<KeyValidity>["write"]>[0], validity: KeyValidity): void => {
     if (validity.kv === "spi") {
-      spi.write(writer, `${name}.spi`, validity.spi);
+      spi.write(writer, "spi", validity.spi);
     } else if (validity.kv === "interval") {
-      spi.write(writer, `${name}.validFrom`, validity.from);
-      spi.write(writer, `${name}.validTo`, validity.to);
+      spi.write(writer, "validFrom", validity.from);
+      spi.write(writer, "validTo", validity.to);
     }
   },
 };
@@ -164,8 +164,10 @@ const KV_NUMBER: Readonly<Record<KeyValidity["kv"], number>> = {
 const keyValidity: Codec<KeyValidity> = {
   read: (reader) => keyValidityData.read(reader, reader.bits("kv", 4)),
   write: (writer, name, validity) => {
-    writer.bits(`${name}.kv`, KV_NUMBER[validity.kv], 4);
-    keyValidityData.write(writer, name, validity);
+    writer.enter(name);
+    writer.bits("kv", KV_NUMBER[validity.kv], 4);
+    keyValidityData.write(writer, validity);
+    writer.leave();
   },
 };
 
@@ -175,29 +177,30 @@ const keyValidity: Codec<KeyValidity> = {
  */
 export const keyDataLayout: Codec<KeyData> = {
   read: (reader, name) => {
-    const inner = reader.within(name);
-    const type = inner.bits("type", 4);
-    const kv = inner.bits("kv", 4);
+    const wall = reader.enter(name);
+    const type = reader.bits("type", 4);
+    const kv = reader.bits("kv", 4);
     const entry = entryOf(KeyDataType, type);
-    if (entry === undefined) throw inner.error("bytes.layout", "type", `key data type ${type} has no known layout`);
-    const key = keyOctets.read(inner, "key");
-    const salt = entry.salted ? keyOctets.read(inner, "salt") : undefined;
-    const validity = keyValidityData.read(inner, kv);
-    reader.resume(inner);
+    if (entry === undefined) throw reader.error("bytes.layout", "type", `key data type ${type} has no known layout`);
+    const key = keyOctets.read(reader, "key");
+    const salt = entry.salted ? keyOctets.read(reader, "salt") : undefined;
+    const validity = keyValidityData.read(reader, kv);
+    reader.leave(wall);
     return salt === undefined ? { type, key, validity } : { type, key, salt, validity };
   },
   write: (writer, name, keyData) => {
+    writer.enter(name);
     const entry = entryOf(KeyDataType, keyData.type);
-    if (entry === undefined)
-      throw writer.error("bytes.layout", `${name}.type`, `key data type ${keyData.type} has no known layout`);
+    if (entry === undefined) throw writer.error("bytes.layout", "type", `key data type ${keyData.type} has no known layout`);
     if (entry.salted !== (keyData.salt !== undefined)) {
-      throw writer.error("bytes.layout", `${name}.salt`, `${entry.name} goes ${entry.salted ? "with" : "without"} a salt`);
+      throw writer.error("bytes.layout", "salt", `${entry.name} goes ${entry.salted ? "with" : "without"} a salt`);
     }
-    writer.bits(`${name}.type`, keyData.type, 4);
-    writer.bits(`${name}.kv`, KV_NUMBER[keyData.validity.kv], 4);
-    keyOctets.write(writer, `${name}.key`, keyData.key);
-    if (keyData.salt !== undefined) keyOctets.write(writer, `${name}.salt`, keyData.salt);
-    keyValidityData.write(writer, name, keyData.validity);
+    writer.bits("type", keyData.type, 4);
+    writer.bits("kv", KV_NUMBER[keyData.validity.kv], 4);
+    keyOctets.write(writer, "key", keyData.key);
+    if (keyData.salt !== undefined) keyOctets.write(writer, "salt", keyData.salt);
+    keyValidityData.write(writer, keyData.validity);
+    writer.leave();
   },
 };
 
@@ -206,19 +209,21 @@ const keyOctets = prefixedOctets(2);
 /** SK (RFC 6267 §6.1.5): key data without a salt, and with types of its own. */
 const secretKeyLayout: Codec<SecretKeyPayload> = {
   read: (reader, name) => {
-    const inner = reader.within(name);
-    const type = inner.bits("type", 4);
-    const kv = inner.bits("kv", 4);
-    const key = keyOctets.read(inner, "key");
-    const validity = keyValidityData.read(inner, kv);
-    reader.resume(inner);
+    const wall = reader.enter(name);
+    const type = reader.bits("type", 4);
+    const kv = reader.bits("kv", 4);
+    const key = keyOctets.read(reader, "key");
+    const validity = keyValidityData.read(reader, kv);
+    reader.leave(wall);
     return { kind: "SK", type, key, validity };
   },
   write: (writer, name, secretKey) => {
-    writer.bits(`${name}.type`, secretKey.type, 4);
-    writer.bits(`${name}.kv`, KV_NUMBER[secretKey.validity.kv], 4);
-    keyOctets.write(writer, `${name}.key`, secretKey.key);
-    keyValidityData.write(writer, name, secretKey.validity);
+    writer.enter(name);
+    writer.bits("type", secretKey.type, 4);
+    writer.bits("kv", KV_NUMBER[secretKey.validity.kv], 4);
+    keyOctets.write(writer, "key", secretKey.key);
+    keyValidityData.write(writer, secretKey.validity);
+    writer.leave();
   },
 };
 

@@ -205,34 +205,36 @@ const identity = prefixedOctets(1);
 
 const syncEntry: Codec<SyncEntry> = {
   read(reader, name) {
-    const inner = reader.within(name);
-    const flags = readFlags(inner, 15);
+    const wall = reader.enter(name);
+    const flags = readFlags(reader, 15);
     const entry = {
-      ssrc: inner.u32("ssrc"),
-      ...((flags & SyncEntryFlag.RUNNING) === 0 ? {} : { running: { roc: inner.u32("roc"), seq: inner.u16("seq") } }),
+      ssrc: reader.u32("ssrc"),
+      ...((flags & SyncEntryFlag.RUNNING) === 0 ? {} : { running: { roc: reader.u32("roc"), seq: reader.u16("seq") } }),
       gone: (flags & SyncEntryFlag.GONE) !== 0,
-      ...((flags & SyncEntryFlag.DATA_SA) === 0 ? {} : { dataSa: inner.u8("dataSa") }),
-      ...((flags & SyncEntryFlag.IDENTITY) === 0 ? {} : { identity: identity.read(inner, "identity") }),
+      ...((flags & SyncEntryFlag.DATA_SA) === 0 ? {} : { dataSa: reader.u8("dataSa") }),
+      ...((flags & SyncEntryFlag.IDENTITY) === 0 ? {} : { identity: identity.read(reader, "identity") }),
     };
-    reader.resume(inner);
+    reader.leave(wall);
     return entry;
   },
   write(writer, name, entry) {
     const { running, gone, dataSa, identity: sender } = entry;
+    writer.enter(name);
     writer.u8(
-      `${name}.flags`,
+      "flags",
       (running === undefined ? 0 : SyncEntryFlag.RUNNING) |
         (gone ? SyncEntryFlag.GONE : 0) |
         (dataSa === undefined ? 0 : SyncEntryFlag.DATA_SA) |
         (sender === undefined ? 0 : SyncEntryFlag.IDENTITY),
     );
-    writer.u32(`${name}.ssrc`, entry.ssrc);
+    writer.u32("ssrc", entry.ssrc);
     if (running !== undefined) {
-      writer.u32(`${name}.roc`, running.roc);
-      writer.u16(`${name}.seq`, running.seq);
+      writer.u32("roc", running.roc);
+      writer.u16("seq", running.seq);
     }
-    if (dataSa !== undefined) writer.u8(`${name}.dataSa`, dataSa);
-    if (sender !== undefined) identity.write(writer, `${name}.identity`, sender);
+    if (dataSa !== undefined) writer.u8("dataSa", dataSa);
+    if (sender !== undefined) identity.write(writer, "identity", sender);
+    writer.leave();
   },
 };
 

@@ -34,6 +34,27 @@ describe("reader", () => {
     expect(() => reader.sub("more", 3)).toThrow(CodecError);
   });
 
+  it("what is entered with a length has a wall, which stands again where it stood once it is left", () => {
+    const reader = new Reader(Uint8Array.of(1, 2, 3, 4), "x");
+    const wall = reader.enter("inner", 2);
+    expect(() => reader.enter("more", 3)).toThrow("x.inner.more @0: need 3 octets, have 2");
+    expect(() => reader.sub("part", 1).u16("a")).toThrow("x.inner.part.a @0: need 2 octets, have 1");
+    expect(reader.rest("rest")).toEqual(Uint8Array.of(2));
+    expect(reader.remaining).toBe(0);
+    reader.leave(wall);
+    expect(reader.path).toBe("x");
+    expect(reader.u16("b")).toBe(0x0304);
+  });
+
+  it("shares its octets where it is told so, sub-readers too", () => {
+    const octets = Uint8Array.of(0, 1, 2, 3).subarray(1);
+    const reader = new Reader(octets, "x", undefined, 0, 3, true);
+    const first = reader.bytes("first", 1);
+    const second = reader.sub("inner", 2).bytes("second", 2);
+    octets.set([7, 8, 9]);
+    expect([first, second]).toEqual([Uint8Array.of(7), Uint8Array.of(8, 9)]);
+  });
+
   it("returns copies", () => {
     const octets = Uint8Array.of(1, 2);
     const copy = new Reader(octets, "x").bytes("a", 2);
@@ -55,16 +76,20 @@ describe("reader", () => {
 
   it("indexes join the path without a dot", () => {
     const reader = new Reader(new Uint8Array(), "x");
-    expect(() => reader.within("list").within("[3]").u8("value")).toThrow("x.list[3].value @0");
+    reader.enter("list");
+    reader.enter(3);
+    reader.enter("");
+    expect(() => reader.u8("value")).toThrow("x.list[3].value @0");
+    expect(reader.path).toBe("x.list[3]");
   });
 
   it("traces every field with its place, bits too", () => {
     const trace: FieldSpan[] = [];
     const reader = new Reader(Uint8Array.of(0xab, 0xcd, 1, 2), "x", trace);
     reader.bits("high", 4);
-    const inner = reader.within("inner");
-    inner.bits("low", 12);
-    reader.resume(inner);
+    const wall = reader.enter("inner");
+    reader.bits("low", 12);
+    reader.leave(wall);
     reader.bytes("rest", 2);
     expect(trace).toEqual([
       { path: "x.high", offset: 0, length: 1, value: 0xa, bit: 0, bits: 4 },
@@ -75,6 +100,17 @@ describe("reader", () => {
 });
 
 describe("writer", () => {
+  it("errors name what was entered", () => {
+    const writer = new Writer("x");
+    writer.enter("list");
+    writer.enter(3);
+    expect(() => writer.u8("value", 256)).toThrow("x.list[3].value: 256 does not fit 1 octets");
+    writer.leave();
+    expect(() => writer.lengthOf("value", 256, 1)).toThrow("x.list.valueLength: 256 does not fit 1 octets");
+    writer.leave();
+    expect(() => writer.u16("value", -1)).toThrow("x.value: -1 does not fit 2 octets");
+  });
+
   it("refuses values that do not fit, instead of cutting them", () => {
     const writer = new Writer("x", 1);
     for (const value of [-1, 256, 1.5, Number.NaN]) {

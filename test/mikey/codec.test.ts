@@ -212,12 +212,25 @@ describe("messages", () => {
     expect(failure(() => encodeMessage({ header: HEADER, payloads: [large, large] })).code).toBe("mikey.too-large");
   });
 
-  it("keeps a copy of the octets of its own", () => {
-    const octets = concatBytes(header(PayloadType.RAND), parseHex("0002abcd"));
+  it.each([
+    ["octets", (octets: Uint8Array) => octets],
+    ["a Buffer, whose slices are no copies", (octets: Uint8Array) => Buffer.from(octets)],
+    ["a view", (octets: Uint8Array) => concatBytes(octets, octets).subarray(octets.length)],
+  ])("keeps a copy of its own of %s, which its payloads share", (_what, given) => {
+    const octets = given(concatBytes(header(PayloadType.RAND), parseHex("0002abcd")));
     const message = decodeMessage(octets);
     octets.fill(0);
     expect(formatHex(message.octets)).toBe(`${formatHex(header(11))}0002abcd`);
-    expect(message.payloads[0]).toEqual({ kind: "RAND", rand: parseHex("abcd") });
+    expect(message.payloads).toEqual([{ kind: "RAND", rand: parseHex("abcd") }]);
+    message.octets.set([0xef], message.octets.length - 1);
+    expect(message.payloads).toEqual([{ kind: "RAND", rand: parseHex("abef") }]);
+  });
+
+  it("key data are copies: who wipes them leaves what they were read from", () => {
+    const octets = encodeKeyData([{ type: 3, key: parseHex("0102"), salt: parseHex("03"), validity: { kv: "null" } }]);
+    const before = formatHex(octets);
+    for (const { key, salt } of decodeKeyData(octets)) for (const secret of [key, salt]) secret?.fill(0);
+    expect(formatHex(octets)).toBe(before);
   });
 
   it("tells where payloads stand and what authenticators cover", () => {
