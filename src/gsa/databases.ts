@@ -53,6 +53,7 @@ export interface FoundDataKey {
 export interface SecurityAssociationDatabase {
   /** The registration SA with a key server for a group. */
   registration(gcks: Identity, group: Uint8Array): GroupRegistration | undefined;
+  /** Wipes the one before where no other group has it. */
   putRegistration(group: Uint8Array, registration: GroupRegistration): void;
   /** The rekey SA of a group, whatever its SPI. */
   rekey(gcks: Identity, group: Uint8Array): RekeyReceiver | undefined;
@@ -102,7 +103,10 @@ class Associations implements SecurityAssociationDatabase {
   }
 
   putRegistration(group: Uint8Array, registration: GroupRegistration): void {
-    this.#registrations.set(nameOf(registration.gcks, group), registration);
+    const name = nameOf(registration.gcks, group);
+    const before = this.#registrations.get(name);
+    this.#registrations.set(name, registration);
+    this.#wipeUnused(before);
   }
 
   rekey(gcks: Identity, group: Uint8Array): RekeyReceiver | undefined {
@@ -197,7 +201,11 @@ class Associations implements SecurityAssociationDatabase {
     this.#rekeys.delete(name);
     const registration = this.#registrations.get(name);
     this.#registrations.delete(name);
-    // One registration may serve several groups.
+    this.#wipeUnused(registration);
+  }
+
+  /** One registration may serve several groups. */
+  #wipeUnused(registration: GroupRegistration | undefined): void {
     if (registration !== undefined && ![...this.#registrations.values()].includes(registration))
       wipeGroupRegistration(registration);
   }

@@ -80,7 +80,7 @@ export interface GroupMembership {
 /** One registration: membership in one or several groups of one key server. */
 export interface GroupMember {
   readonly memberships: readonly GroupMembership[];
-  /** Registers and waits for the GSAs. @throws (rejects) MikeyPeerError, MikeyError, WatchwordError `member.…` */
+  /** Registers and waits for the GSAs. @throws (rejects) MikeyPeerError, MikeyError, WatchwordError `member.…`, `member.closed` after `close` */
   join(): Promise<void>;
   /**
    * Takes a registration SA from a file instead of an exchange (docs/protocol.md §12.5) and waits for GSA messages under it, which the

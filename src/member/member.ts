@@ -15,6 +15,8 @@ import {
   type ProvisionedRegistration,
   provisionedRegistration,
   sealLeave,
+  wipeGroupRegistration,
+  wipeGsa,
 } from "../gsa/index.js";
 import type { Clock, Timer, Timers } from "../io/index.js";
 import {
@@ -191,6 +193,8 @@ class Member implements GroupMember {
       membership.enter("idle", "closed");
       membership.close();
     }
+    // One from a file, which no GSA has come under, is nobody's but ours.
+    if (this.#registration !== undefined) wipeGroupRegistration(this.#registration);
     this.#options.carrier.onMessage = undefined;
     this.#options.carrier.onLost = undefined;
     this.#options.carrier.close();
@@ -217,7 +221,7 @@ class Member implements GroupMember {
 
   async #register(): Promise<void> {
     const options = this.#options;
-    if (this.#closed) return;
+    if (this.#closed) throw closedError();
     this.#registering = true;
     const { registration, gsas } = await register(
       {
@@ -239,6 +243,12 @@ class Member implements GroupMember {
     ).finally(() => {
       this.#registering = false;
     });
+    if (this.#closed) {
+      // Nobody is there any more to wipe what would be installed now.
+      for (const gsa of gsas) wipeGsa(gsa);
+      wipeGroupRegistration(registration);
+      throw closedError();
+    }
     const early = this.#early;
     this.#early = [];
     this.#registration = registration;
@@ -285,6 +295,7 @@ class Member implements GroupMember {
     try {
       await this.#register();
     } catch (error) {
+      if (this.#closed) return;
       this.#failures++;
       this.#options.onFailure?.(error);
       this.#registerLater(delayMs);
@@ -330,7 +341,9 @@ class Member implements GroupMember {
       // No exchange says that the first one under a registration SA from a file is of now.
       ...(known === undefined ? { skewMs: DEFAULT_SKEW_MS } : {}),
     });
-    waiting.find(({ group }) => equalBytes(group, gsa.constants.group))?.install(gsa, registration);
+    const meant = waiting.find(({ group }) => equalBytes(group, gsa.constants.group));
+    if (meant === undefined || this.#closed) wipeGsa(gsa);
+    else meant.install(gsa, registration);
   }
 
   #report(octets: Uint8Array, server: string | undefined): void {
@@ -344,6 +357,7 @@ class Member implements GroupMember {
         if (answer !== undefined) this.#receive(answer);
       })
       .catch((error: unknown) => {
+        if (this.#closed) return;
         this.#options.onFailure?.(error);
         if (this.#options.carrier.open) return;
         // Without a dialog or session nothing that this member has to say is heard, and its membership ends at its lifetime.
@@ -368,6 +382,10 @@ class Member implements GroupMember {
 /** CSB ID of a message, which finds the group (docs/protocol.md §13). */
 function csbIdOf(octets: Uint8Array): number | undefined {
   return octets.length < 10 ? undefined : new DataView(octets.buffer, octets.byteOffset).getUint32(4);
+}
+
+function closedError(): WatchwordError {
+  return new WatchwordError("member.closed", "the member was closed");
 }
 
 function reasonOf(error: unknown): string {

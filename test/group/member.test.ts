@@ -29,6 +29,23 @@ function withhold({ member }: RigMember, kind: "rekey" | "all"): () => void {
 
 const unreachable = (): Promise<never> => Promise.reject(new Error("unreachable"));
 
+/** Admits a listener by a registration SA from a file. */
+async function provision({ gcks }: Rig) {
+  const provisioned = {
+    id: new Uint8Array(16).fill(7),
+    secret: Uint8Array.from({ length: 32 }, (_, i) => 3 * i),
+    gcks: "sip:gcks@example.org",
+    member: "sip:listener1@example.org",
+    groups: [utf8("blue")],
+  };
+  const sent: Uint8Array[] = [];
+  const channel = { deliver: async (message: Uint8Array) => void sent.push(message), close: () => undefined };
+  await gcks.provision(provisioned, { send: false, receive: true }, channel, 1);
+  const [gsa] = sent;
+  if (gsa === undefined) throw new Error("no GSA");
+  return { provisioned, gsa };
+}
+
 describe("a member from whom rekey messages are held back", () => {
   it("is not kept in the past by its GSA and heartbeats of then", async () => {
     rig = await createRig();
@@ -193,20 +210,43 @@ describe("a member that is being admitted", () => {
     expect(first(listener)).toMatchObject({ state: "in-step", sequence: rig.gcks.groups[0]?.sequence });
   });
 
+  it("installs nothing where it was closed before the answer came", async () => {
+    rig = await createRig();
+    const listener = await rig.join("listener1", { idle: true });
+    const { register } = listener.carrier;
+    listener.carrier.register = async (iMessage) => {
+      const response = await register(iMessage);
+      listener.member.close();
+      return response;
+    };
+    const joining = listener.member.join();
+    joining.catch(() => undefined);
+    await rig.settle(50);
+    await expect(joining).rejects.toMatchObject({ code: "member.closed" });
+    expect([first(listener).state, first(listener).sequence]).toEqual(["idle", undefined]);
+    await expect(listener.member.join()).rejects.toMatchObject({ code: "member.closed" });
+  });
+
+  it("installs no GSA where it is closed while that is opened", async () => {
+    rig = await createRig();
+    const { provisioned, gsa } = await provision(rig);
+    let opened = 0;
+    for (let turns = 0; turns < 40; turns++) {
+      const listener = await rig.join("listener1", { idle: true });
+      listener.member.provision(provisioned);
+      listener.member.receiveControl(gsa);
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      if (first(listener).state === "in-step") opened++;
+      listener.member.close();
+      await rig.settle(0);
+      expect(first(listener).state).toBe("idle");
+    }
+    expect(opened).toBeGreaterThan(0);
+  });
+
   it("takes no GSA of long ago under a registration SA from a file", async () => {
     rig = await createRig({ definitions: [definition({ rekeyOnJoin: "none", rekeyOnLeave: "none" }, { heartbeat: 0 })] });
-    const provisioned = {
-      id: new Uint8Array(16).fill(7),
-      secret: Uint8Array.from({ length: 32 }, (_, i) => 3 * i),
-      gcks: "sip:gcks@example.org",
-      member: "sip:listener1@example.org",
-      groups: [utf8("blue")],
-    };
-    const sent: Uint8Array[] = [];
-    const channel = { deliver: async (message: Uint8Array) => void sent.push(message), close: () => undefined };
-    await rig.gcks.provision(provisioned, { send: false, receive: true }, channel, 1);
-    const [gsa] = sent;
-    if (gsa === undefined) throw new Error("no GSA");
+    const { provisioned, gsa } = await provision(rig);
     const prompt = await rig.join("listener1", { idle: true });
     prompt.member.provision(provisioned);
     prompt.member.receiveControl(gsa);

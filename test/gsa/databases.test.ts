@@ -23,6 +23,13 @@ const MIXED: readonly DataSaPolicy[] = [
   { ...SHARED, number: 3, streams: [2], sources: [], destinations: ["rtp://239.0.0.2:5006"] },
 ];
 
+const registrationOf = (secret: number) =>
+  provisionedRegistration(
+    nodeCrypto,
+    { id: new Uint8Array(16), secret: new Uint8Array(32).fill(secret), gcks: "sip:gcks@example.org", member: "m", groups: [group] },
+    "member",
+  );
+
 describe("security association database", () => {
   const filled = (policies: readonly DataSaPolicy[] = [SHARED]) => {
     const sad = createSecurityAssociationDatabase();
@@ -106,11 +113,7 @@ describe("security association database", () => {
     expect(sad.rekeyBySpi(GCKS, group, 8)).toBeUndefined();
     expect(sad.rekeyByCsbId(constants.csbId)).toEqual([rekey]);
     expect(sad.rekeyByCsbId(1)).toEqual([]);
-    const registration = provisionedRegistration(
-      nodeCrypto,
-      { id: new Uint8Array(16), secret: new Uint8Array(32).fill(3), gcks: "sip:gcks@example.org", member: "m", groups: [group] },
-      "member",
-    );
+    const registration = registrationOf(3);
     sad.putRegistration(group, registration);
     sad.putRegistration(utf8("other"), registration);
     expect(sad.registration(GCKS, group)).toBe(registration);
@@ -119,6 +122,18 @@ describe("security association database", () => {
     expect(registration.downKey).not.toEqual(new Uint8Array(32));
     sad.removeGroup(GCKS, utf8("other"));
     expect(registration.downKey).toEqual(new Uint8Array(32));
+  });
+
+  it("wipes a registration SA when no group has it any more, because there is a newer one", () => {
+    const sad = filled();
+    const [older, newer] = [registrationOf(3), registrationOf(4)];
+    for (const name of [group, utf8("other")]) sad.putRegistration(name, older);
+    sad.putRegistration(group, newer);
+    expect(older.upKey).not.toEqual(new Uint8Array(32));
+    sad.putRegistration(utf8("other"), newer);
+    expect([older.proofKey, older.downKey, older.upKey]).toEqual(Array(3).fill(new Uint8Array(32)));
+    sad.putRegistration(group, newer);
+    expect(newer.upKey).not.toEqual(new Uint8Array(32));
   });
 });
 
