@@ -18,7 +18,7 @@ export interface MemberCarrier {
   send(message: Uint8Array): Promise<Uint8Array | undefined>;
   /** Ends the dialog or session: BYE, TEARDOWN. @returns the acknowledgement, if one came */
   end(proof: Uint8Array | undefined): Promise<Uint8Array | undefined>;
-  /** Closes without a word, where the member gives up. */
+  /** Closes for good and without a word, where the member gives up; what is under way fails. */
   close(): void;
   /** GSA and rekey messages in the dialog or session. */
   onMessage: ((message: Uint8Array) => void) | undefined;

@@ -66,8 +66,10 @@ export interface ClientConnectionOptions {
 
 /** Most requests of the server's that may wait for their answer. */
 const MAX_INCOMING = 16;
-/** Octets that may wait for a server that does not read. */
+/** Octets that may wait for a server that does not read: media is dropped above. */
 const MAX_BUFFERED = 1024 * 1024;
+/** With what is answered to a server that asks all the same; then the connection ends. */
+const MOST_BUFFERED = 2 * MAX_BUFFERED;
 
 /** The connection of a client: requests and their answers, frames, and the server's own requests. */
 export class ClientConnection {
@@ -196,8 +198,8 @@ export class ClientConnection {
         this.#pending.settle(item);
         break;
       case "request":
-        if (this.#incoming.length >= MAX_INCOMING) {
-          this.#close("rtsp.peer-syntax", "the server sends more requests than can be answered");
+        if (this.#incoming.length >= MAX_INCOMING || this.#options.stream.buffered > MOST_BUFFERED) {
+          this.#close("rtsp.peer-syntax", "the server sends more requests than can be answered, or reads no answers");
           this.#options.stream.destroy();
           break;
         }

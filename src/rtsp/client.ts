@@ -15,7 +15,6 @@ import {
   createSdpEditor,
   type Description,
   type KeyMgmtSet,
-  type KeyMgmtSpec,
   type MediaSection,
   type PotentialConfiguration,
   parseDescription,
@@ -41,7 +40,7 @@ import { type ClientKeying, type KeyingStream, keyingFailure, keyMgmtUri } from 
 import { BACKCHANNEL } from "./media.js";
 import { header, headers, RTSP_VERSION_2, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
-import { rekeyByRequests } from "./rekey-requests.js";
+import { acceptRekeys, rekeyByRequests } from "./rekey-requests.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
 
@@ -413,6 +412,8 @@ class Client implements RtspClient {
   async pause(): Promise<void> {
     if (this.#state !== "playing") throw new WatchwordError("rtsp.state", "PAUSE comes after PLAY");
     await this.#request("PAUSE", []);
+    // The end of the session may have come with the answer.
+    if (this.#state !== "playing") throw new WatchwordError("rtsp.connection-closed", "the session ended during PAUSE");
     this.#state = "ready";
     this.#stopTimers();
     this.#startKeepAlive();
@@ -532,8 +533,8 @@ class Client implements RtspClient {
     try {
       const carried = carriedKeyMgmt(request, true);
       if (carried === undefined) return { status: request.body.length > 0 ? 451 : 200, fields: [] };
-      const answers = await this.#acceptRekey(carried.specs, request.uri);
-      this.#options.onRekey?.(carried.specs.length);
+      const { answers, streams } = await acceptRekeys(carried.specs, (uri) => this.#mediaFor(uri ?? request.uri));
+      this.#options.onRekey?.(streams);
       return { status: 200, ...carryKeyMgmt(answers, carried.form) };
     } catch (error) {
       this.#logger.warn("new keys refused", { code: (error as { code?: string }).code });
@@ -542,18 +543,10 @@ class Client implements RtspClient {
     }
   }
 
-  async #acceptRekey(specs: readonly KeyMgmtSpec[], requested: string): Promise<KeyMgmtSpec[]> {
-    const answers: KeyMgmtSpec[] = [];
-    for (const spec of specs.filter(({ protocol }) => protocol === MIKEY)) {
-      const entries = [...this.#tracks.values()];
-      const meant = spec.uri ?? requested;
-      const named = entries.find(({ track }) => track.options.uri === meant);
-      const media = named?.media ?? this.#aggregateMedia ?? (entries.length === 1 ? entries[0]?.media : undefined);
-      if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
-      const data = await media.acceptRekey(spec.data);
-      if (data !== undefined) answers.push({ protocol: MIKEY, ...(spec.uri === undefined ? {} : { uri: spec.uri }), data });
-    }
-    return answers;
+  #mediaFor(uri: string): KeyedMedia | undefined {
+    const entries = [...this.#tracks.values()];
+    const named = entries.find(({ track }) => track.options.uri === uri);
+    return named?.media ?? this.#aggregateMedia ?? (entries.length === 1 ? entries[0]?.media : undefined);
   }
 
   #startTimers(): void {

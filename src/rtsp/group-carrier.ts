@@ -63,9 +63,11 @@ class Carrier implements RtspMemberCarrier {
   readonly #options: RtspMemberCarrierOptions;
   readonly #uri: string;
   #connection: ClientConnection | undefined;
+  #connecting: Promise<ClientConnection> | undefined;
   #described: Described | undefined;
   #session: string | undefined;
   #keepAlive: Timer | undefined;
+  #closed = false;
 
   constructor(options: RtspMemberCarrierOptions) {
     const { secure, text } = parseRtspUri(options.url);
@@ -84,21 +86,27 @@ class Carrier implements RtspMemberCarrier {
 
   async register(iMessage: Uint8Array): Promise<Uint8Array> {
     const { uri, streams } = await this.#describe();
-    let message: Uint8Array | undefined;
-    const known = this.#session !== undefined;
-    for (const [index, stream] of streams.entries()) {
-      // Within a session the first SETUP again is a new registration; the streams are set up already.
-      if (known && index > 0) break;
-      const carriage = index > 0 ? { fields: [] } : carryKeyMgmt([{ protocol: MIKEY, uri, data: iMessage }]);
-      const transport = formatTransport([{ profile: stream.profile, lower: "UDP", delivery: "multicast" }]);
-      const fields: RtspHeaders = [["Transport", transport], ...this.#sessionHeader(), ...carriage.fields];
-      const response = await this.#request("SETUP", stream.uri, fields, carriage.body);
-      if (index > 0) continue;
-      this.#noteSession(response);
-      message = carriedKeyMgmt(response)?.specs.find(({ protocol }) => protocol === MIKEY)?.data;
+    // Within a session the first SETUP again is a new registration; the streams are set up already.
+    const [first, ...others] = this.#session === undefined ? streams : streams.slice(0, 1);
+    if (first === undefined) throw new WatchwordError("rtsp.no-group", "the group has no streams");
+    const { fields, body } = carryKeyMgmt([{ protocol: MIKEY, uri, data: iMessage }]);
+    const response = await this.#setup(first, fields, body);
+    this.#noteSession(response);
+    try {
+      for (const stream of others) await this.#setup(stream, []);
+      const message = carriedKeyMgmt(response)?.specs.find(({ protocol }) => protocol === MIKEY)?.data;
+      if (message === undefined) throw new WatchwordError("rtsp.group-answer", "the answer to SETUP has no key message");
+      return message;
+    } catch (error) {
+      // With its connection the session ends at the key server too: half of one would be kept alive for nothing.
+      if (others.length > 0) this.#drop();
+      throw error;
     }
-    if (message === undefined) throw new WatchwordError("rtsp.group-answer", "the answer to SETUP has no key message");
-    return message;
+  }
+
+  #setup({ uri, profile }: ControlledStream, keys: RtspHeaders, body?: Uint8Array): Promise<RtspResponse> {
+    const transport = formatTransport([{ profile, lower: "UDP", delivery: "multicast" }]);
+    return this.#request("SETUP", uri, [["Transport", transport], ...this.#sessionHeader(), ...keys], body);
   }
 
   async send(message: Uint8Array): Promise<Uint8Array | undefined> {
@@ -121,11 +129,8 @@ class Carrier implements RtspMemberCarrier {
   }
 
   close(): void {
-    this.#keepAlive?.cancel();
-    const connection = this.#connection;
-    this.#connection = undefined;
-    this.#session = undefined;
-    connection?.end();
+    this.#closed = true;
+    this.#drop();
   }
 
   get #aggregate(): string {
@@ -156,10 +161,22 @@ class Carrier implements RtspMemberCarrier {
     return this.#described;
   }
 
-  async #connect(): Promise<ClientConnection> {
-    if (this.#connection !== undefined && !this.#connection.closed) return this.#connection;
+  #connect(): Promise<ClientConnection> {
+    if (this.#connection !== undefined && !this.#connection.closed) return Promise.resolve(this.#connection);
+    this.#connecting ??= this.#open().finally(() => {
+      this.#connecting = undefined;
+    });
+    return this.#connecting;
+  }
+
+  async #open(): Promise<ClientConnection> {
+    if (this.#closed) throw closedError();
     const { timers, crypto, credentials, version, requestTimeout = 10_000 } = this.#options;
     const stream = await this.#options.connect();
+    if (this.#closed) {
+      stream.destroy();
+      throw closedError();
+    }
     if (this.secure && !stream.channel.secure) {
       stream.destroy();
       throw new WatchwordError("rtsp.insecure-channel", "an rtsps URI over a channel without TLS");
@@ -204,9 +221,12 @@ class Carrier implements RtspMemberCarrier {
     const { id, timeout = DEFAULT_SESSION_TIMEOUT } = parseSession(value);
     this.#session = id;
     this.#keepAlive?.cancel();
+    const connection = this.#connection;
     this.#keepAlive = this.#options.timers.every((timeout * 1000) / 3, () => {
-      this.#connection?.request("GET_PARAMETER", this.#aggregate, this.#sessionHeader()).catch((error: unknown) => {
-        if (error instanceof RtspStatusError && error.status === 454) this.#lost(error);
+      connection?.request("GET_PARAMETER", this.#aggregate, this.#sessionHeader()).catch((error: unknown) => {
+        // Who does not answer is not there any more, whatever the network says of the connection.
+        const answered = error instanceof RtspStatusError && error.status !== 454;
+        if (!answered && connection === this.#connection) this.#lost(error as Error);
       });
     });
   }
@@ -223,14 +243,23 @@ class Carrier implements RtspMemberCarrier {
   }
 
   #lost(error?: Error): void {
+    const had = this.#session !== undefined;
+    this.#drop();
+    if (had) this.onLost?.(error);
+  }
+
+  /** Forgets session and connection. */
+  #drop(): void {
     this.#keepAlive?.cancel();
     const connection = this.#connection;
-    const had = this.#session !== undefined;
     this.#connection = undefined;
     this.#session = undefined;
     connection?.end();
-    if (had) this.onLost?.(error);
   }
+}
+
+function closedError(): WatchwordError {
+  return new WatchwordError("rtsp.state", "the way to the key server was closed");
 }
 
 function described({

@@ -4,7 +4,7 @@ import { type Gcks, GcksRefusal, type GroupDescription, type MemberChannel, type
 import { formatGroupAttributes, formatMediaLines } from "../sdp/index.js";
 import type { Authenticator } from "./authentication.js";
 import { formatSession, parseSession, parseTokenList } from "./headers.js";
-import { carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
+import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
 import { header, headers, type RtspRequest } from "./message.js";
 import { RtspRefusal } from "./refusal.js";
 import type { ServerCore } from "./server.js";
@@ -46,7 +46,7 @@ interface GroupSession {
 
 const METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, RECORD, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 const MIKEY_TYPE = "application/mikey";
-/** Octets of a session identifier that cannot be guessed (RFC 2326 §3.4): as hexadecimal digits. */
+/** Characters of a group's name in a path, percent-encoded: 255 octets (docs/protocol.md §12.1), and room. */
 const MOST_NAME = 1024;
 
 /** The members' sessions of a server. */
@@ -178,25 +178,25 @@ export class GroupSessions {
     if (existing === undefined && (core.full || connection.members >= core.limits.maxSessionsPerConnection))
       throw new RtspRefusal(453);
     const session = existing ?? this.#create(connection, target, user);
-    let fields: Answer["fields"] = [];
-    let body: Uint8Array | undefined;
-    if (message !== undefined) {
-      const response = await this.#register(session, message, description, user);
-      const carriage = carryKeyMgmt([{ protocol: "mikey", uri: session.target.base, data: response }]);
-      fields = carriage.fields;
-      body = carriage.body;
+    try {
+      const response = message === undefined ? undefined : await this.#register(session, message, description, user);
+      const specs = response === undefined ? [] : [{ protocol: "mikey", uri: session.target.base, data: response }];
+      const { fields, body } = carryKeyMgmt(specs);
+      session.streams.add(index);
+      return {
+        status: 200,
+        fields: [
+          ["Transport", formatTransport([transport])],
+          ["Session", formatSession({ id: session.id, timeout: core.sessionTimeout })],
+          ...fields,
+        ],
+        ...(body === undefined ? {} : { body }),
+        after: session.open,
+      };
+    } catch (error) {
+      if (existing === undefined) this.#end(session);
+      throw error;
     }
-    session.streams.add(index);
-    return {
-      status: 200,
-      fields: [
-        ["Transport", formatTransport([transport])],
-        ["Session", formatSession({ id: session.id, timeout: core.sessionTimeout })],
-        ...fields,
-      ],
-      ...(body === undefined ? {} : { body }),
-      after: session.open,
-    };
   }
 
   #create(connection: ServerConnection, target: GroupTarget, user: string | undefined): GroupSession {
@@ -204,7 +204,7 @@ export class GroupSessions {
     const opened = new Promise<void>((resolve) => {
       open = resolve;
     });
-    return {
+    const session: GroupSession = {
       id: this.#core.newSessionId(),
       target: { ...target, stream: undefined },
       user,
@@ -217,6 +217,10 @@ export class GroupSessions {
       touchedAt: this.#core.now(),
       ended: false,
     };
+    // Its place is taken before anybody is admitted: nobody else gets it meanwhile.
+    this.#sessions.set(session.id, session);
+    connection.members++;
+    return session;
   }
 
   async #register(
@@ -244,10 +248,6 @@ export class GroupSessions {
         throw new RtspRefusal(454);
       }
       session.member = member;
-      if (!this.#sessions.has(session.id)) {
-        this.#sessions.set(session.id, session);
-        connection.members++;
-      }
       return response;
     } catch (error) {
       session.channel = before;
@@ -287,14 +287,16 @@ export class GroupSessions {
 
   async #setParameter({ request }: Exchange, session: GroupSession): Promise<Answer> {
     const { id, member, target } = session;
-    let octets: Uint8Array | undefined;
+    let carried: CarriedKeyMgmt | undefined;
     try {
-      octets = carriedKeyMgmt(request)?.specs.find(({ protocol }) => protocol === "mikey")?.data;
+      carried = carriedKeyMgmt(request);
     } catch (error) {
       throw new RtspRefusal(463, [], { cause: error });
     }
-    if (octets === undefined && request.body.length > 0) throw new RtspRefusal(451);
-    if (octets === undefined || member === undefined) return { status: 200, fields: [["Session", id]] };
+    if (carried === undefined && request.body.length > 0) throw new RtspRefusal(451);
+    if (carried === undefined || member === undefined) return { status: 200, fields: [["Session", id]] };
+    const octets = carried.specs.find(({ protocol }) => protocol === "mikey")?.data;
+    if (octets === undefined) throw new RtspRefusal(463);
     try {
       const answer = await member.receive(octets);
       if (answer === undefined) return { status: 200, fields: [["Session", id]] };
@@ -325,7 +327,8 @@ export class GroupSessions {
     if (session.ended) return;
     session.ended = true;
     session.open();
-    if (this.#sessions.delete(session.id)) session.connection.members--;
+    this.#sessions.delete(session.id);
+    session.connection.members--;
     session.member?.lost();
   }
 

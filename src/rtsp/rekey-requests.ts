@@ -1,4 +1,6 @@
+import { WatchwordError } from "../bytes/index.js";
 import type { KeyedMedia, PendingRekey } from "../gsa/index.js";
+import type { KeyMgmtSpec } from "../sdp/index.js";
 import { carriedKeyMgmt, carryKeyMgmt } from "./key-mgmt-carriage.js";
 import { findSpec, type KeyingHabits } from "./keying.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
@@ -56,4 +58,30 @@ async function rekeyGroup(group: readonly RekeyedMedia[], partial: boolean, carr
   } finally {
     for (const { rekey } of pending) rekey.abandon();
   }
+}
+
+/**
+ * Takes new keys that the other end made. Nothing is installed before it is known for every message what it keys.
+ * @param mediaFor what a message keys, by its uri; undefined where there is no such stream
+ * @returns what goes back, and how many messages there were
+ * @throws MikeyError; WatchwordError `rtsp.key-mgmt` where no message is MIKEY's, `rtsp.key-mgmt-context`
+ */
+export async function acceptRekeys(
+  specs: readonly KeyMgmtSpec[],
+  mediaFor: (uri: string | undefined) => KeyedMedia | undefined,
+): Promise<{ readonly answers: readonly KeyMgmtSpec[]; readonly streams: number }> {
+  const meant = specs
+    .filter(({ protocol }) => protocol === "mikey")
+    .map(({ uri, data }) => {
+      const media = mediaFor(uri);
+      if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
+      return { media, uri, data };
+    });
+  if (meant.length === 0) throw new WatchwordError("rtsp.key-mgmt", "no key management protocol that is known");
+  const answers: KeyMgmtSpec[] = [];
+  for (const { media, uri, data } of meant) {
+    const answer = await media.acceptRekey(data);
+    if (answer !== undefined) answers.push({ protocol: "mikey", ...(uri === undefined ? {} : { uri }), data: answer });
+  }
+  return { answers, streams: meant.length };
 }

@@ -8,7 +8,7 @@ import { emptyUriTolerated, type KeyingHabits } from "./keying.js";
 import type { MediaTrack } from "./media.js";
 import type { RtspHeaders, RtspResponse } from "./message.js";
 import type { AnnouncedTrack, PublishedSource } from "./publishing.js";
-import { rekeyByRequests } from "./rekey-requests.js";
+import { acceptRekeys, rekeyByRequests } from "./rekey-requests.js";
 import { looksLikeRtcp } from "./rtcp.js";
 import type { Scratch } from "./scratch.js";
 import type { GroupStream } from "./server-group.js";
@@ -406,16 +406,12 @@ export class ServerSession {
   /**
    * Takes a rekey that the client initiated.
    * @param track index of the stream that the request addressed, where it was one: what a message without uri is for
-   * @throws MikeyError, WatchwordError `rtsp.key-mgmt-context`
+   * @throws MikeyError, WatchwordError `rtsp.key-mgmt`, `rtsp.key-mgmt-context`
    */
-  async acceptRekey(specs: readonly KeyMgmtSpec[], track?: number): Promise<KeyMgmtSpec[]> {
-    const answers: KeyMgmtSpec[] = [];
-    for (const spec of specs.filter(({ protocol }) => protocol === "mikey")) {
-      const media = this.#mediaFor(spec.uri === "" && emptyUriTolerated(this.facts.habits) ? undefined : spec.uri, track);
-      if (media === undefined) throw new WatchwordError("rtsp.key-mgmt-context", "no keyed stream under this URI");
-      const data = await media.acceptRekey(spec.data);
-      if (data !== undefined) answers.push({ protocol: "mikey", ...(spec.uri === undefined ? {} : { uri: spec.uri }), data });
-    }
+  async acceptRekey(specs: readonly KeyMgmtSpec[], track?: number): Promise<readonly KeyMgmtSpec[]> {
+    const { answers } = await acceptRekeys(specs, (uri) =>
+      this.#mediaFor(uri === "" && emptyUriTolerated(this.facts.habits) ? undefined : uri, track),
+    );
     return answers;
   }
 

@@ -16,10 +16,14 @@ export interface RtspUri {
   readonly text: string;
 }
 
-/** Reads an absolute rtsp: or rtsps: URI. @throws WatchwordError `rtsp.uri` */
+/**
+ * Reads an absolute rtsp: or rtsps: URI. Of the characters that no URI has, those are refused that would end or change the quoted strings
+ * that URIs stand in, in KeyMgmt and Authorization.
+ * @throws WatchwordError `rtsp.uri`
+ */
 export function parseRtspUri(text: string): RtspUri {
   const match =
-    /^(rtsps?):\/\/(?:([^@/?#:]*)(?::([^@/?#]*))?@)?(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::(\d{1,5}))?(\/[^?#]*)?(\?[^#]*)?(?:#.*)?$/i.exec(
+    /^(rtsps?):\/\/(?:([^@/?#:]*)(?::([^@/?#]*))?@)?(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::(\d{1,5}))?(\/[^?#"\\]*)?(\?[^#"\\]*)?(?:#.*)?$/i.exec(
       text,
     );
   const port = Number(match?.[5] ?? 0);

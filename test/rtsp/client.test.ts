@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatBase64, utf8, utf8Text } from "../../src/bytes/index.js";
+import { concatBytes, formatBase64, utf8, utf8Text } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
 import { createMediaKeying, type KeyedMedia, type MediaOffer } from "../../src/gsa/index.js";
 import { createSimulatedNetwork, type SimulatedNetwork, type Stream } from "../../src/io/index.js";
@@ -275,12 +275,56 @@ describe("a client", () => {
         ["KeyMgmt", 'prot=mikey;data="AAAA"'],
       ]),
     );
+    questions.push(
+      createRequest("SET_PARAMETER", "*", [
+        ["CSeq", "13"],
+        ["KeyMgmt", 'prot=other;data="AAAA"'],
+      ]),
+    );
     questions.push(createRequest("OPTIONS", "*", []));
     for (const question of questions) far.write(encodeRtsp(question));
     await network.advance(100);
     expect(rtp).toEqual(["hello"]);
     expect(client.statistics).toMatchObject([{ packets: 1, octets: 17, discarded: 2 }]);
-    expect(responses.map(({ status }) => status)).toEqual([200, 200, 200, 501, 454, 451, 463, 463, 400]);
+    expect(responses.map(({ status }) => status)).toEqual([200, 200, 200, 501, 454, 451, 463, 463, 463, 400]);
+  });
+});
+
+describe("a client that is over", () => {
+  const FRAME = encodeFrame(0, Uint8Array.from([0x80, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, ...utf8("last")]));
+
+  it.each([
+    ["because the application closed it", FRAME, []],
+    ["because the server broke off", utf8("junk\r\n\r\n"), ["rtsp.peer-syntax"]],
+  ])("%s does not begin anew when PAUSE is answered at the same time", async (_name, behind, expected) => {
+    const { client, run, far, ends, network, requests } = await stage(good({ PAUSE: "" }), { onRtp: () => client.close() });
+    await run(client.describe());
+    await run(client.setup(0, "tcp"));
+    await run(client.play());
+    const pausing = client.pause();
+    pausing.catch(() => {});
+    await network.advance(10);
+    const sequence = header(requests.at(-1) as RtspRequest, "CSeq");
+    far.write(concatBytes(utf8(`RTSP/1.0 200 OK\r\nCSeq: ${sequence}\r\n\r\n`), behind));
+    await expect(run(pausing)).rejects.toMatchObject({ code: "rtsp.connection-closed" });
+    await network.advance(120_000);
+    expect(ends).toEqual(expected);
+    expect(network.pending).toBe(0);
+  });
+
+  it("is over where the server asks and asks and reads no answer", async () => {
+    const { client, run, far, ends, network } = await stage(good());
+    await run(client.describe());
+    await run(client.setup(0, "tcp"));
+    far.onData = undefined;
+    for (let round = 0; round < 2000 && ends.length === 0; round++) {
+      const questions = Array.from({ length: 12 }, (_, index) =>
+        createRequest("OPTIONS", "*", [["CSeq", `${round * 12 + index}`]]),
+      );
+      far.write(concatBytes(...questions.map((question) => encodeRtsp(question))));
+      await network.advance(1);
+    }
+    expect(ends).toEqual(["rtsp.peer-syntax"]);
   });
 });
 

@@ -201,6 +201,7 @@ describe("URIs", () => {
     ["rtsp://[2001:db8::1]:99/s", { host: "2001:db8::1", port: 99, text: "rtsp://[2001:db8::1]:99/s" }],
     ["rtsp://us%40er:p%3Aw@h/s", { user: "us@er", password: "p:w", text: "rtsp://h/s" }],
     ["rtsp://%zz@h/s", { user: "%zz" }],
+    ['rtsp://user:p"w@h/s', { password: 'p"w', text: "rtsp://h/s" }],
   ])("reads %s", (text, uri) => expect(parseRtspUri(text)).toMatchObject(uri));
 
   it.each([
@@ -210,6 +211,10 @@ describe("URIs", () => {
     ["rtsp://h:70000/"],
     ["rtsp://h/a b"],
     ["rtsp://a@b@h/"],
+    // Neither is a character of a URI (RFC 3986 §2), and both would end or change the quoted strings that URIs stand in.
+    ['rtsp://h/a"b'],
+    ["rtsp://h/a\\b"],
+    ['rtsp://h/s?"'],
     [`rtsp://h/${"x".repeat(5000)}`],
   ])("refuses %.30j", (text) => {
     expect(() => parseRtspUri(text)).toThrow(expect.objectContaining({ code: "rtsp.uri" }));

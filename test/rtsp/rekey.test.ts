@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { formatBase64, utf8, utf8Text } from "../../src/bytes/index.js";
 import { nobleCrypto } from "../../src/crypto/index.js";
+import type { Stream } from "../../src/io/index.js";
 import { createInitiator, decodeMessage, encodeMessage } from "../../src/mikey/index.js";
 import { type PeerProfile, type PeerProfileName, peerProfile, peerProfileNames } from "../../src/peers/index.js";
 import { AES80, clientKeying, PSK, peerSetting, playing } from "./keyed-support.js";
@@ -13,6 +14,19 @@ function listen(setting: Setting): string[] {
     if (kind !== "datagram") said.push(utf8Text(octets) ?? "");
   };
   return said;
+}
+
+/** Changes what a stream of a client brings (of the server), or takes away (of the player). */
+function rewrite(stream: Stream, by: "player" | "server", change: (text: string) => string): void {
+  const changed = (octets: Uint8Array): Uint8Array => utf8(change(utf8Text(octets) ?? ""));
+  const { write } = stream;
+  if (by === "player") stream.write = (octets) => write.call(stream, changed(octets));
+  const property = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(stream), "onData");
+  if (by === "player") return;
+  Object.defineProperty(stream, "onData", {
+    set: (callback: Stream["onData"]) =>
+      property?.set?.call(stream, callback && ((octets: Uint8Array) => callback(changed(octets)))),
+  });
 }
 
 const CLIENT_MAKES: readonly PeerProfileName[] = ["axis", "genetec", "hanwha"];
@@ -91,6 +105,25 @@ describe("NULL-keyed keys are replaced while playing", () => {
     expect(payloads(player.received)).toEqual(["x"]);
     expect(setting.server.sessions[0]?.tracks).toMatchObject([{ authenticationFailures: 0 }]);
     expect(setting.server.sessions[0]?.tracks[0]?.reports).toBeGreaterThan(3);
+  });
+
+  it.each(["player", "server"] as const)("by the %s for all streams or for none", async (by) => {
+    const setting = peerSetting(peerProfile("strict"), {}, { tracks: [PCMU, H264] });
+    const stream = await setting.dial();
+    // Somebody on the way, who changes which stream the second message is for.
+    rewrite(stream, by, (text) => (text.startsWith("SET_PARAMETER") ? text.replace(/\/track2"/, '/track9"') : text));
+    const player = await playing(
+      setting,
+      { stream, keying: clientKeying(setting.network, "strict"), mediaTimeout: 0 },
+      "udp",
+      [0, 1],
+    );
+    const keys = () => [player.statistics, setting.server.sessions[0]?.tracks ?? []].map((all) => all.map(({ mki }) => mki));
+    const before = keys();
+    const [id = ""] = setting.server.sessions.map((session) => session.id);
+    const rekeying = setting.run(by === "server" ? setting.server.rekey(id) : player.rekey());
+    await expect(rekeying).rejects.toMatchObject({ code: "rtsp.rekey" });
+    expect(keys()).toEqual(before);
   });
 
   it.each(NEVER)("never towards %s", async (name) => {
