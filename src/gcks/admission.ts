@@ -29,7 +29,7 @@ import {
 } from "../mikey/index.js";
 import { type Store, ttlClassFor } from "../store/index.js";
 import type { CarrierPeer, RegistrationAnswer, RegistrationRequest } from "./contracts.js";
-import { GcksRefusal } from "./errors.js";
+import { GcksRefusal, OVERLOAD } from "./errors.js";
 import type { Group } from "./group.js";
 
 export interface AdmissionOptions
@@ -224,6 +224,7 @@ async function join(
   );
   for (const result of memberships) if (result.status === "fulfilled") pending.memberships.push(result.value);
   const failed = memberships.find((result) => result.status === "rejected");
+  if (failed?.reason instanceof GcksRefusal) throw failed.reason;
   if (failed !== undefined)
     throw new GcksRefusal("gcks.overload", "the group cannot be changed now", OVERLOAD, { cause: failed.reason, retryAfter: 5 });
   // Whoever expels looks for members after it is durable: either it finds the new one, or this finds out.
@@ -239,8 +240,6 @@ async function join(
     ...pending.memberships.map(({ group, number }) => nestedMessageExtension(group.gsa(number, downKey))),
   ];
 }
-
-export const OVERLOAD = { sip: 503, rtsp: 503 } as const;
 
 /** What of the wanted role may be had; undefined where nothing is left. */
 function granting({ role }: GroupHello, allowed: MemberRole): MemberRole | undefined {

@@ -12,7 +12,7 @@ import {
 import type { Clock, Endpoint, Timers } from "../io/index.js";
 import { type CredentialData, DataType, type Identity, type PeerKey, type ResponderOptions } from "../mikey/index.js";
 import { createExpulsions, createReservations, type Expulsions, type Store, type WitnessedStore } from "../store/index.js";
-import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, OVERLOAD, refusalOf } from "./admission.js";
+import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, refusalOf } from "./admission.js";
 import type {
   AuditEvent,
   CarrierPeer,
@@ -27,7 +27,7 @@ import type {
   RegistrationRequest,
 } from "./contracts.js";
 import { describeGroup, type GroupDefinition, isCarried, roleFor } from "./definition.js";
-import { GcksRefusal } from "./errors.js";
+import { GcksRefusal, OVERLOAD } from "./errors.js";
 import { type Counter, Group, type GroupContext } from "./group.js";
 import { RecentAnswers, Session, type SessionHost } from "./session.js";
 
@@ -370,8 +370,8 @@ class Controller implements Gcks {
     const role = this.#roleBy(definition, joiner);
     if (definition.carrierIdentity === "same" && !isCarried(identity, peer, this.#domain)) return undefined;
     if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity))) return undefined;
-    if (group.size >= definition.mostMembers)
-      throw new GcksRefusal("gcks.overload", "the group is full", OVERLOAD, { retryAfter: 60 });
+    // Before anybody is asked; it counts once more who is admitted meanwhile.
+    group.checkRoomFor(identity);
     const answer = (await this.#options.authorise?.({ ...joiner, ...peer, group: definition.name, role })) ?? true;
     if (answer === false) return undefined;
     return answer === true ? role : { send: role.send && answer.send, receive: role.receive && answer.receive };

@@ -22,3 +22,6 @@ export class GcksRefusal extends WatchwordError {
     this.retryAfter = details.retryAfter;
   }
 }
+
+/** Not now: how carriers say it. */
+export const OVERLOAD: CarrierStatus = { sip: 503, rtsp: 503 };

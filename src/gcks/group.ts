@@ -1,5 +1,5 @@
 /** One group at its key server: changes one after the other, each durable before anybody sees it (docs/protocol.md §20.1, §24). */
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { formatHex, utf8Text, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import {
   GROUP_LIMITS,
@@ -17,6 +17,7 @@ import type { Reservations } from "../store/index.js";
 import type { AuditEvent, GroupView, MemberChannel, MemberView } from "./contracts.js";
 import type { GroupDefinition } from "./definition.js";
 import { Distribution } from "./distribution.js";
+import { GcksRefusal, OVERLOAD } from "./errors.js";
 import { type GroupContentContext, gsaContent, policiesOf, rekeySealing } from "./group-content.js";
 import { GroupLog, type GroupLogContext, unavailable } from "./group-log.js";
 import { GroupState, type PreparedStep } from "./group-state.js";
@@ -90,6 +91,8 @@ export class Group {
   #state: GroupState;
   #distribution: Distribution;
   #queue: Operation[] = [];
+  /** Who is being admitted, by identity. */
+  readonly #admitting: string[] = [];
   #working: Promise<void> | undefined;
   #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
   /** Identities had more memberships than they may have when the group was restored. */
@@ -168,10 +171,32 @@ export class Group {
     return this.#state.members.named(identity).map(({ number }) => number);
   }
 
-  /** Admits a member; resolves with its number once that is durable and, where joins bring new keys, those keys are. */
+  /**
+   * Whether there is room for one more membership of an identity, with all who are being admitted. In a full group whoever is in it may register
+   * again, once at a time: the oldest of its memberships makes room.
+   * @throws GcksRefusal `gcks.overload`
+   */
+  checkRoomFor(identity: string): void {
+    const { mostMembers, membershipsPerIdentity } = this.definition;
+    if (this.size + this.#admitting.length < mostMembers) return;
+    const standing = this.#state.members.named(identity).length;
+    if (standing === membershipsPerIdentity && !this.#admitting.includes(identity)) return;
+    throw new GcksRefusal("gcks.overload", "the group is full", OVERLOAD, { retryAfter: 60 });
+  }
+
+  /**
+   * Admits a member; resolves with its number once that is durable and, where joins bring new keys, those keys are.
+   * @throws (rejects) GcksRefusal `gcks.overload` where the group is full
+   */
   async admit(member: Omit<AdmittedMember, "ssrcs">, streams: number): Promise<number> {
-    const number = await this.#enqueue({ kind: "admit", member, streams });
-    return number as number;
+    const identity = utf8Text(member.identity.data) ?? "";
+    this.checkRoomFor(identity);
+    this.#admitting.push(identity);
+    try {
+      return (await this.#enqueue({ kind: "admit", member, streams })) as number;
+    } finally {
+      this.#admitting.splice(this.#admitting.indexOf(identity), 1);
+    }
   }
 
   /** The registration is complete: its keys are kept, and the member is reached by this channel. */
