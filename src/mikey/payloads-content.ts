@@ -149,7 +149,9 @@ export function encodeSrtpSessionData({ ssrc, roc, seq }: SrtpSessionData): Uint
  */
 export function policyNumber(value: Uint8Array): number | undefined {
   if (value.length < 1 || value.length > 4) return undefined;
-  return value.reduce((number, octet) => number * 256 + octet, 0);
+  let number = 0;
+  for (const octet of value) number = number * 256 + octet;
+  return number;
 }
 
 /** The shortest octet string of a policy parameter's number. @throws CodecError `bytes.range` for more than 32 bits */

@@ -1,4 +1,4 @@
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { WatchwordError } from "../bytes/index.js";
 import {
   defaultCarryingTag,
   type RolloverCarrying,
@@ -12,7 +12,7 @@ import {
 import { MikeyError } from "./errors.js";
 import type { PolicyParam } from "./message.js";
 import { policyNumber, policyValue } from "./payloads-content.js";
-import { FecOrder, OnOff, SrtpAuthAlg, SrtpEncrAlg, SrtpParam, SrtpPrf } from "./registry.js";
+import { entriesOf, entryOf, FecOrder, OnOff, SrtpAuthAlg, SrtpEncrAlg, SrtpParam, SrtpPrf } from "./registry.js";
 import type { ToleranceUse } from "./tolerances.js";
 
 /**
@@ -57,52 +57,83 @@ const CARRYING_ALGS: Readonly<Record<RolloverCarrying["mode"], number>> = {
   3: SrtpAuthAlg.RCCM3,
 };
 
+/** Parameters by their numbers. */
+type Values = readonly (number | undefined)[];
+type ValuesDraft = (number | undefined)[];
+
+/** As many as there are numbers. */
+const NO_VALUES: Values = new Array(1 + Math.max(...entriesOf(SrtpParam).map(({ value }) => value))).fill(undefined);
+
 /**
  * An SRTP policy as SP parameters, ascending. Encrypted header extensions are not among them: SDP names these (RFC 6904 §4).
  * @throws MikeyError `mikey.option` for a policy that MIKEY or the dialect cannot express
  */
 export function srtpPolicyParams(policy: SrtpPolicy, dialect: SpDialect = "base"): PolicyParam[] {
+  const values = valuesOf(policy, dialect);
+  const params: PolicyParam[] = [];
+  for (let type = 0; type < values.length; type++) {
+    const value = values[type];
+    if (value !== undefined) params.push({ type, value: policyValue(value) });
+  }
+  return params;
+}
+
+/** Whether SP says the same of both: one may state defaults that the other leaves out. @throws MikeyError `mikey.option` as `srtpPolicyParams` */
+export function samePolicy(a: SrtpPolicy, b: SrtpPolicy): boolean {
+  const other = valuesOf(b, "base");
+  return valuesOf(a, "base").every((value, type) => value === other[type]);
+}
+
+function valuesOf(policy: SrtpPolicy, dialect: SpDialect): Values {
   const code = SUITE_CODES.find((candidate) => candidate.suite === policy.suite);
   if (code === undefined) throw new MikeyError("mikey.option", `MIKEY has no code points for ${policy.suite}`);
   const aead = code.encrAlg === SrtpEncrAlg.AES_GCM;
   if (aead && (policy.encryptRtp === false || policy.authenticateRtp === false)) {
     throw new MikeyError("mikey.option", `${policy.suite} always encrypts and authenticates (RFC 7714 §8.2)`);
   }
-  const onOff = (on: boolean | undefined): number => (on === false ? OnOff.OFF : OnOff.ON);
-  const numbers: (readonly [type: number, value: number])[] = [
-    [P.ENCR_ALG, code.encrAlg],
-    [P.SESSION_ENCR_KEY_LENGTH, code.keyLength],
-    [P.AUTH_ALG, aead ? SrtpAuthAlg.NULL : SrtpAuthAlg.HMAC_SHA_1],
-    [P.SRTP_ENCRYPTION, onOff(policy.encryptRtp)],
-    [P.SRTCP_ENCRYPTION, onOff(policy.encryptRtcp)],
-  ];
+  const values = NO_VALUES.slice();
+  values[P.ENCR_ALG] = code.encrAlg;
+  values[P.SESSION_ENCR_KEY_LENGTH] = code.keyLength;
+  values[P.AUTH_ALG] = aead ? SrtpAuthAlg.NULL : SrtpAuthAlg.HMAC_SHA_1;
+  values[P.SRTP_ENCRYPTION] = onOff(policy.encryptRtp);
+  values[P.SRTCP_ENCRYPTION] = onOff(policy.encryptRtcp);
   if (policy.keyDerivationRate !== undefined && policy.keyDerivationRate !== 0) {
     if (dialect === "gstreamer") throw new MikeyError("mikey.option", "this dialect has no key derivation rate");
-    numbers.push([P.KEY_DERIVATION_RATE, policy.keyDerivationRate]);
+    values[P.KEY_DERIVATION_RATE] = policy.keyDerivationRate;
   }
-  if (policy.rolloverCarrying !== undefined) numbers.push(...carryingParams(policy, policy.rolloverCarrying, dialect));
+  if (policy.rolloverCarrying !== undefined) setCarrying(values, policy, policy.rolloverCarrying, dialect);
   if (dialect === "gstreamer") {
-    numbers.push([P.SESSION_AUTH_KEY_LENGTH, aead ? 0 : code.tagLength], [P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
+    values[P.SESSION_AUTH_KEY_LENGTH] = aead ? 0 : code.tagLength;
+    values[P.SRTP_AUTHENTICATION] = onOff(policy.authenticateRtp);
   } else if (aead && dialect === "nx") {
-    numbers.push([P.SESSION_AUTH_KEY_LENGTH, 0], [P.SRTP_AUTHENTICATION, OnOff.ON], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
+    values[P.SESSION_AUTH_KEY_LENGTH] = 0;
+    values[P.SRTP_AUTHENTICATION] = OnOff.ON;
+    values[P.AEAD_TAG_LENGTH] = AEAD_TAG;
   } else if (aead) {
-    numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM], [P.AEAD_TAG_LENGTH, AEAD_TAG]);
+    values[P.SESSION_SALT_LENGTH] = code.saltLength;
+    values[P.PRF] = SrtpPrf.AES_CM;
+    values[P.AEAD_TAG_LENGTH] = AEAD_TAG;
   } else {
+    values[P.SESSION_AUTH_KEY_LENGTH] = AUTH_KEY;
     // Where parameter 18 says the tag of SRTP, 11 is that of SRTCP.
-    const tagLength = policy.rolloverCarrying === undefined ? code.tagLength : SRTCP_TAG;
-    numbers.push([P.SESSION_AUTH_KEY_LENGTH, AUTH_KEY], [P.AUTH_TAG_LENGTH, tagLength]);
-    if (dialect === "onvif") numbers.push([P.SESSION_SALT_LENGTH, code.saltLength], [P.PRF, SrtpPrf.AES_CM]);
+    values[P.AUTH_TAG_LENGTH] = policy.rolloverCarrying === undefined ? code.tagLength : SRTCP_TAG;
+    if (dialect === "onvif") {
+      values[P.SESSION_SALT_LENGTH] = code.saltLength;
+      values[P.PRF] = SrtpPrf.AES_CM;
+    }
     // The ONVIF list has no parameter 10: on is the default.
-    if (dialect !== "onvif" || policy.authenticateRtp === false)
-      numbers.push([P.SRTP_AUTHENTICATION, onOff(policy.authenticateRtp)]);
-    if (policy.rtcpTagLength !== undefined && policy.rtcpTagLength !== SRTCP_TAG)
-      numbers.push([P.SRTCP_TAG_LENGTH, policy.rtcpTagLength]);
+    if (dialect !== "onvif" || policy.authenticateRtp === false) values[P.SRTP_AUTHENTICATION] = onOff(policy.authenticateRtp);
+    if (policy.rtcpTagLength !== undefined && policy.rtcpTagLength !== SRTCP_TAG) values[P.SRTCP_TAG_LENGTH] = policy.rtcpTagLength;
   }
-  return numbers.sort(([a], [b]) => a - b).map(([type, value]) => ({ type, value: policyValue(value) }));
+  return values;
+}
+
+function onOff(on: boolean | undefined): number {
+  return on === false ? OnOff.OFF : OnOff.ON;
 }
 
 /** Rollover carrying is for SRTP alone, so the parameters for SRTP alone say it (RFC 4771 §4). */
-function carryingParams(policy: SrtpPolicy, carrying: RolloverCarrying, dialect: SpDialect): [type: number, value: number][] {
+function setCarrying(values: ValuesDraft, policy: SrtpPolicy, carrying: RolloverCarrying, dialect: SpDialect): void {
   if (dialect !== "base") throw new MikeyError("mikey.option", "this dialect has no rollover counter carrying");
   const suite = suiteOf(policy.suite);
   try {
@@ -112,11 +143,9 @@ function carryingParams(policy: SrtpPolicy, carrying: RolloverCarrying, dialect:
     throw error;
   }
   const { mode, rate = 1, tagLength = defaultCarryingTag(suite, mode) } = carrying;
-  return [
-    [P.ROC_RATE, rate],
-    [P.SRTP_AUTH_ALG, CARRYING_ALGS[mode]],
-    [P.SRTP_TAG_LENGTH, tagLength],
-  ];
+  values[P.ROC_RATE] = rate;
+  values[P.SRTP_AUTH_ALG] = CARRYING_ALGS[mode];
+  values[P.SRTP_TAG_LENGTH] = tagLength;
 }
 
 /**
@@ -127,7 +156,7 @@ function carryingParams(policy: SrtpPolicy, carrying: RolloverCarrying, dialect:
  */
 export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse): SrtpPolicy {
   const values = readValues(params);
-  const encrAlg = values.get(P.ENCR_ALG) ?? SrtpEncrAlg.AES_CM;
+  const encrAlg = values[P.ENCR_ALG] ?? SrtpEncrAlg.AES_CM;
   const aead = encrAlg === SrtpEncrAlg.AES_GCM;
   expect(values, P.PRF, SrtpPrf.AES_CM);
   expect(values, P.FEC_ORDER, FecOrder.FEC_SRTP);
@@ -135,7 +164,7 @@ export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse):
   const carrying = carryingMode(values);
   if (carrying === undefined) refuse(values, P.ROC_RATE);
   const tags = aead ? aeadTags(values, carrying) : hmacTags(values, carrying, use);
-  const keyLength = values.get(P.SESSION_ENCR_KEY_LENGTH) ?? 16;
+  const keyLength = values[P.SESSION_ENCR_KEY_LENGTH] ?? 16;
   const code = SUITE_CODES.find((row) => row.encrAlg === encrAlg && row.keyLength === keyLength && row.tagLength === tags.rtp);
   if (code === undefined) {
     throw unsupported(`no suite has encryption algorithm ${encrAlg}, ${keyLength}-octet keys and ${tags.rtp}-octet tags`);
@@ -148,29 +177,26 @@ export function srtpPolicyOf(params: readonly PolicyParam[], use: ToleranceUse):
   if (carrying !== undefined && !authenticateRtp)
     throw unsupported("rollover carrying without authentication is RCCm3 (RFC 4771 §3)");
   const keyDerivationRate = derivationRate(values);
-  return {
-    suite: code.suite,
-    ...(encryptRtp ? {} : { encryptRtp }),
-    ...(switchedOn(values, P.SRTCP_ENCRYPTION) ? {} : { encryptRtcp: false }),
-    ...(authenticateRtp ? {} : { authenticateRtp }),
-    ...(keyDerivationRate === 0 ? {} : { keyDerivationRate }),
-    ...(tags.rtcp === SRTCP_TAG || aead ? {} : { rtcpTagLength: tags.rtcp }),
-    ...(carrying === undefined ? {} : { rolloverCarrying: carryingOf(values, carrying, suiteOf(code.suite), tags.carrying) }),
-  };
+  const policy: SrtpPolicyDraft = { suite: code.suite };
+  if (!encryptRtp) policy.encryptRtp = false;
+  if (!switchedOn(values, P.SRTCP_ENCRYPTION)) policy.encryptRtcp = false;
+  if (!authenticateRtp) policy.authenticateRtp = false;
+  if (keyDerivationRate !== 0) policy.keyDerivationRate = keyDerivationRate;
+  if (tags.rtcp !== SRTCP_TAG && !aead) policy.rtcpTagLength = tags.rtcp;
+  if (carrying !== undefined) policy.rolloverCarrying = carryingOf(values, carrying, suiteOf(code.suite), tags.carrying);
+  return policy;
 }
 
-type Values = ReadonlyMap<number, number>;
-
-const KNOWN: ReadonlySet<number> = new Set(Object.values(SrtpParam).filter((value) => typeof value === "number"));
+type SrtpPolicyDraft = { -readonly [K in keyof SrtpPolicy]: SrtpPolicy[K] };
 
 function readValues(params: readonly PolicyParam[]): Values {
-  const values = new Map<number, number>();
+  const values = NO_VALUES.slice();
   for (const { type, value } of params) {
-    if (!KNOWN.has(type)) throw unsupported(`parameter ${type} is unknown`);
-    if (values.has(type)) throw unsupported(`parameter ${type} is there twice`);
+    if (entryOf(SrtpParam, type) === undefined) throw unsupported(`parameter ${type} is unknown`);
+    if (values[type] !== undefined) throw unsupported(`parameter ${type} is there twice`);
     const number = policyNumber(value);
     if (number === undefined) throw unsupported(`parameter ${type} has ${value.length} octets`);
-    values.set(type, number);
+    values[type] = number;
   }
   return values;
 }
@@ -186,12 +212,12 @@ interface Tags {
 
 /** Parameter 14, or else 2, says whether and how SRTP carries its rollover counter (RFC 4771 §4). */
 function carryingMode(values: Values): CarryingMode | undefined {
-  const algorithm = values.get(P.SRTP_AUTH_ALG) ?? values.get(P.AUTH_ALG);
+  const algorithm = values[P.SRTP_AUTH_ALG] ?? values[P.AUTH_ALG];
   return ([1, 2, 3] as const).find((mode) => CARRYING_ALGS[mode] === algorithm);
 }
 
 function carryingOf(values: Values, mode: CarryingMode, suite: Suite, tagLength: number | undefined): RolloverCarrying {
-  const rate = values.get(P.ROC_RATE) ?? 1;
+  const rate = values[P.ROC_RATE] ?? 1;
   if (rate < 1 || rate > 0xffff) throw unsupported(`a ROC transmission rate is a number from 1 to 65535, not ${rate}`);
   return {
     mode,
@@ -221,17 +247,17 @@ function aeadTags(values: Values, carrying: CarryingMode | undefined): Tags {
 /** HMAC-SHA-1; parameters 14 to 19 override 2, 3 and 11 for SRTP or SRTCP (RFC 4771 §4). */
 function hmacTags(values: Values, carrying: CarryingMode | undefined, use: ToleranceUse): Tags {
   refuse(values, P.AEAD_TAG_LENGTH);
-  const general = values.get(P.AUTH_ALG) ?? SrtpAuthAlg.HMAC_SHA_1;
-  if (carrying === undefined && (values.get(P.SRTP_AUTH_ALG) ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
-    throw unsupported(`SRTP has authentication algorithm ${values.get(P.SRTP_AUTH_ALG) ?? general}, neither HMAC-SHA-1 nor RCC`);
+  const general = values[P.AUTH_ALG] ?? SrtpAuthAlg.HMAC_SHA_1;
+  if (carrying === undefined && (values[P.SRTP_AUTH_ALG] ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
+    throw unsupported(`SRTP has authentication algorithm ${values[P.SRTP_AUTH_ALG] ?? general}, neither HMAC-SHA-1 nor RCC`);
   }
-  if ((values.get(P.SRTCP_AUTH_ALG) ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
+  if ((values[P.SRTCP_AUTH_ALG] ?? general) !== SrtpAuthAlg.HMAC_SHA_1) {
     throw unsupported("SRTCP is authenticated with HMAC-SHA-1 and nothing else (RFC 3711 §3.4, RFC 4771 §2)");
   }
   expect(values, P.SRTP_AUTH_KEY_LENGTH, AUTH_KEY, ...(carrying === 3 ? [0] : []));
   expect(values, P.SRTCP_AUTH_KEY_LENGTH, AUTH_KEY);
-  let tag = values.get(P.AUTH_TAG_LENGTH);
-  const authKey = values.get(P.SESSION_AUTH_KEY_LENGTH) ?? AUTH_KEY;
+  let tag = values[P.AUTH_TAG_LENGTH];
+  const authKey = values[P.SESSION_AUTH_KEY_LENGTH] ?? AUTH_KEY;
   if (authKey !== AUTH_KEY) {
     const misplaced = (authKey === SHORT_TAG || authKey === SRTCP_TAG) && tag === undefined && carrying === undefined;
     if (!misplaced || !use.take("tag-length-in-auth-key-length")) {
@@ -239,7 +265,7 @@ function hmacTags(values: Values, carrying: CarryingMode | undefined, use: Toler
     }
     tag = authKey;
   }
-  const stated = values.get(P.SRTP_TAG_LENGTH) ?? tag;
+  const stated = values[P.SRTP_TAG_LENGTH] ?? tag;
   if (carrying !== undefined) {
     const ofCarriers = stated ?? (carrying === 3 ? ROLLOVER_TAG : 10);
     checkCarryingTag(ofCarriers, carrying);
@@ -255,7 +281,7 @@ function hmacTags(values: Values, carrying: CarryingMode | undefined, use: Toler
 
 /** @param isImplied whether a short SRTP tag without a word on SRTCP means a short SRTCP tag to the peer */
 function rtcpTag(values: Values, isImplied: boolean, use: ToleranceUse): number {
-  const stated = values.get(P.SRTCP_TAG_LENGTH);
+  const stated = values[P.SRTCP_TAG_LENGTH];
   const wantsShort = stated === SHORT_TAG || (stated === undefined && isImplied);
   if (wantsShort && use.take("short-srtcp-tag")) return SHORT_TAG;
   if (stated !== undefined && stated !== SRTCP_TAG)
@@ -271,38 +297,29 @@ function checkCarryingTag(length: number, mode: CarryingMode): void {
 
 /** RFC 3830 leaves open whether the number is the rate or its exponent; it is read as the rate, as RFC 3711 §4.3.1 counts it. */
 function derivationRate(values: Values): number {
-  const rate = values.get(P.KEY_DERIVATION_RATE) ?? 0;
+  const rate = values[P.KEY_DERIVATION_RATE] ?? 0;
   if (rate > 2 ** 24 || (rate & (rate - 1)) !== 0)
     throw unsupported(`a key derivation rate is 0 or a power of two up to 2^24, not ${rate}`);
   return rate;
 }
 
 function switchedOn(values: Values, type: number): boolean {
-  const value = values.get(type) ?? OnOff.ON;
+  const value = values[type] ?? OnOff.ON;
   if (value !== OnOff.ON && value !== OnOff.OFF) throw unsupported(`parameter ${type} is ${value}, neither on nor off`);
   return value === OnOff.ON;
 }
 
 function expect(values: Values, type: number, ...wanted: readonly number[]): void {
-  const value = values.get(type);
+  const value = values[type];
   if (value !== undefined && !wanted.includes(value)) {
     throw unsupported(`parameter ${type} is ${value}, supported is ${wanted.join(" or ")}`);
   }
 }
 
 function refuse(values: Values, type: number): void {
-  if (values.has(type)) throw unsupported(`parameter ${type} does not belong to the algorithms`);
+  if (values[type] !== undefined) throw unsupported(`parameter ${type} does not belong to the algorithms`);
 }
 
 function unsupported(detail: string): MikeyError {
   return new MikeyError("mikey.policy-parameter", `security policy: ${detail}`);
-}
-
-/** Whether SP says the same of both: one may state defaults that the other leaves out. */
-export function samePolicy(a: SrtpPolicy, b: SrtpPolicy): boolean {
-  const text = (policy: SrtpPolicy): string =>
-    srtpPolicyParams(policy)
-      .map(({ type, value }) => `${type}=${formatHex(value)}`)
-      .join();
-  return text(a) === text(b);
 }

@@ -6,6 +6,7 @@ import {
   MikeyError,
   type PolicyParam,
   type SpDialect,
+  samePolicy,
   srtpPolicyOf,
   srtpPolicyParams,
   type ToleranceName,
@@ -129,6 +130,18 @@ describe("an SRTP policy in SP parameters", () => {
     const short = dialect === "gstreamer" || policy.rtcpTagLength === 4;
     const allowed: ToleranceName[] = dialect === "gstreamer" ? ["tag-length-in-auth-key-length"] : [];
     expect(read(line, short ? [...allowed, "short-srtcp-tag"] : allowed).policy).toEqual(policy);
+  });
+
+  const base = written.filter(([, dialect]) => dialect === "base");
+
+  it.each(base)("%j in %s is the same as itself with its defaults stated, and as no other", (policy, _dialect, line) => {
+    const stated = { encryptRtp: true, encryptRtcp: true, authenticateRtp: true, keyDerivationRate: 0, ...policy };
+    for (const [other, , otherLine] of base) expect(samePolicy(stated, other)).toBe(line === otherLine);
+  });
+
+  it("of a suite that MIKEY cannot name is the same as none", () => {
+    const unknown = { suite: "F8_128_HMAC_SHA1_80" } as unknown as SrtpPolicy;
+    expect(() => samePolicy(unknown, unknown)).toThrow(expect.objectContaining({ code: "mikey.option" }));
   });
 
   it("comes back from every dialect that can say it", () => {

@@ -1,3 +1,4 @@
+import { countOf } from "../codec.js";
 import { MikeyError } from "../errors.js";
 import type { DecodedMessage, Payload, PayloadKind } from "../message.js";
 
@@ -14,28 +15,25 @@ export interface Grammar {
 /** @throws MikeyError `mikey.grammar` that names the payload */
 export function checkGrammar(message: DecodedMessage, grammar: Grammar): void {
   const { payloads } = message;
-  const count = (kind: PayloadKind): number => {
-    let found = 0;
-    for (const payload of payloads) if (payload.kind === kind) found++;
-    return found;
-  };
+  const { counts, last } = grammar;
   for (const { kind } of payloads) {
-    const most = grammar.counts[kind]?.[1] ?? 0;
+    const most = counts[kind]?.[1] ?? 0;
     if (most === 0) throw new MikeyError("mikey.grammar", `${kind} does not belong into this message`);
-    const found = count(kind);
+    const found = countOf(payloads, kind);
     if (found > most) throw new MikeyError("mikey.grammar", `${found} ${kind} payloads, at most ${most} belong here`);
   }
-  for (const kind in grammar.counts) {
-    const least = grammar.counts[kind as PayloadKind]?.[0] ?? 0;
-    if (least > 0 && count(kind as PayloadKind) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
+  for (const kind in counts) {
+    const least = counts[kind as PayloadKind]?.[0] ?? 0;
+    if (least > 0 && countOf(payloads, kind as PayloadKind) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
   }
-  if (grammar.last === undefined) return;
-  const last = typeof grammar.last === "string" ? [grammar.last] : grammar.last;
-  const found = last.reduce((sum, kind) => sum + count(kind), 0);
-  if (found !== 1) throw new MikeyError("mikey.grammar", `${found} payloads authenticate the message (${last.join(", ")})`);
-  const final = message.payloads.at(-1)?.kind;
-  if (final === undefined || !last.includes(final)) {
-    throw new MikeyError("mikey.grammar", `${last.join(" or ")} is not the last payload`);
+  if (last === undefined) return;
+  const kinds = typeof last === "string" ? [last] : last;
+  let found = 0;
+  for (const kind of kinds) found += countOf(payloads, kind);
+  if (found !== 1) throw new MikeyError("mikey.grammar", `${found} payloads authenticate the message (${kinds.join(", ")})`);
+  const final = payloads.at(-1)?.kind;
+  if (final === undefined || !kinds.includes(final)) {
+    throw new MikeyError("mikey.grammar", `${kinds.join(" or ")} is not the last payload`);
   }
 }
 
