@@ -15,6 +15,8 @@ export interface PotentialConfiguration {
 const SECURE = /^RTP\/SAVPF?$/;
 const MAX_NUMBER = 2 ** 31 - 1;
 const MAX_ALTERNATIVES = 16;
+/** Mandatory capabilities, and behind them optional ones (§3.5.1). */
+const MANDATORY = /^(\d{1,10}(?:,\d{1,10})*)(?:,\[[\d,]*\])?$/;
 
 /**
  * The preferred secure configuration of every m= section that RFC 5939 capabilities describe: `a=tcap` for the transport, `a=acap`
@@ -60,8 +62,9 @@ function transportCapabilities(lines: readonly SdpAttributeLine[]): Map<number, 
 }
 
 /**
- * `a=pcfg:1 t=1 a=1,2`; of alternatives (`|`) the first that will do, without what is optional (`[…]`), deletions (`-m:`) passed over.
- * An extension that has to be understood (`+x=`) makes it none (§3.5.1).
+ * `a=pcfg:1 t=1 a=1,2`; of alternatives (`|`) the first that will do, without what is optional (`[…]`). Deletions (`-m:`) change nothing
+ * here: the key management of the section is that of the configuration anyhow. An extension that has to be understood (`+x=`), or an
+ * attribute that is mandatory and no key management, makes it none (§3.5.1, §3.6.2).
  */
 function potentialConfiguration(
   value: string,
@@ -78,17 +81,14 @@ function potentialConfiguration(
     .find((key) => isSecure(transports.get(key)));
   const profile = list("t") === undefined ? current : transports.get(transport ?? -1);
   if (!isSecure(profile)) return [];
-  for (const alternative of (list("a") ?? "")
-    .replace(/^-(?:ms|m|s):?/, "")
-    .split("|")
-    .slice(0, MAX_ALTERNATIVES)) {
-    const wanted = alternative
-      .replace(/\[[^\]]*\]/g, "")
-      .split(",")
-      .map(Number);
+  const [, deletion = "", alternatives = ""] = /^(-(?:ms|m|s):)?(.*)$/.exec(list("a") ?? "") ?? [];
+  for (const alternative of alternatives.split("|").slice(0, MAX_ALTERNATIVES)) {
+    const wanted = MANDATORY.exec(alternative)?.[1]?.split(",").map(Number) ?? [];
+    const known = wanted.every((number) => number > 0 && capabilities.some(({ capability }) => capability === number));
+    if (wanted.length === 0 || !known) continue;
     const keyMgmt = capabilities.filter(({ capability }) => capability !== undefined && wanted.includes(capability));
-    if (keyMgmt.length === 0) continue;
-    const accepted = [number, ...(transport === undefined ? [] : [`t=${transport}`]), `a=${wanted.join(",")}`].join(" ");
+    const attributes = `a=${deletion}${wanted.join(",")}`;
+    const accepted = [number, ...(transport === undefined ? [] : [`t=${transport}`]), attributes].join(" ");
     return [{ number: Number(number), profile, keyMgmt, accepted }];
   }
   return [];

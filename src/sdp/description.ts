@@ -213,7 +213,8 @@ function readDirection(editor: SdpEditor, section: "session" | number): MediaDir
 function readConnection(editor: SdpEditor, section: "session" | number): Connection | undefined {
   const line = editor.section(section).find((candidate) => candidate.type === "c");
   const match = /^IN IP([46]) ([^ /]{1,255})(?:\/(\d{1,3}))?(?:\/\d+)?$/.exec(line?.value.trim() ?? "");
-  if (match === null) return undefined;
+  // RFC 4566 §5.7: a TTL is 0 to 255.
+  if (match === null || (match[1] === "4" && Number(match[3] ?? 0) > 255)) return undefined;
   const version = match[1] === "4" ? 4 : 6;
   // An IPv6 address has a count but no TTL (RFC 4566 §5.7).
   const ttl = version === 4 && match[3] !== undefined ? { ttl: Number(match[3]) } : {};

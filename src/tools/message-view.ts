@@ -9,6 +9,7 @@ import {
   ExtensionType,
   entryOf,
   type KeyData,
+  MikeyError,
   nameOf,
   type Payload,
   ProtType,
@@ -157,9 +158,10 @@ function viewPolicy(payload: SecurityPolicyPayload): JsonObject {
 export function suiteOfPolicy(payload: SecurityPolicyPayload): string | undefined {
   try {
     return policyOf(payload).suite;
-  } catch {
-    // MikeyError: lint says so.
-    return undefined;
+  } catch (error) {
+    // Lint says so.
+    if (error instanceof MikeyError) return undefined;
+    throw error;
   }
 }
 

@@ -14,12 +14,13 @@ const RULES: readonly Rule[] = [
   { pattern: /(\bmikey[ \t]*[:=][ \t]*"?)[A-Za-z0-9+/=]+/gi, keep: true },
   // RFC 4568 §6.1.
   { pattern: /(\binline:)[A-Za-z0-9+/=]+/g, keep: true },
-  // RFC 2617: passwords and what proves them.
-  { pattern: /(\bBasic[ \t]+)[A-Za-z0-9+/=]+/gi, keep: true },
+  // RFC 2617, RFC 6750: passwords and what proves them.
+  { pattern: /(\b(?:Basic|Bearer)[ \t]+)[\w.~+/=-]+/gi, keep: true },
   { pattern: /(\bresponse[ \t]*=[ \t]*"?)[0-9a-fA-F]{32,}/gi, keep: true },
-  { pattern: /(:\/\/[^\s/:@]*:)[^\s/@]+(?=@)/g, keep: true },
-  // ID:HEX as --psk takes it, and long hexadecimal words: keys by themselves.
-  { pattern: /(--psk[= \t]+[^\s:]*:)\S+/g, keep: true },
+  // An @ in a password should be written %40, and is not always.
+  { pattern: /(:\/\/[^\s/:@]*:)[^\s/]+(?=@)/g, keep: true },
+  // ID:HEX and NAME:PASSWORD as options take them, and long hexadecimal words: keys by themselves.
+  { pattern: /(--(?:psk|user|publish-user)[= \t]+[^\s:]*:)\S+/g, keep: true },
   { pattern: /\b[0-9a-fA-F]{32,}\b/g, keep: false },
   // A message in base64 begins with the version 1 and a data type: AQ. What fills a whole line may be the rest of one.
   { pattern: /\bAQ[A-Za-z0-9+/]{14,}={0,2}/g, keep: false },

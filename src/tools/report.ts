@@ -43,7 +43,8 @@ function formatInspection(inspection: Inspection, title: string): string {
     lines.push("not decoded", `${String(shown).padStart(7)}  ${shorten(octets.slice(shown * 2))}`, "");
   }
   for (const { code, severity, path, message } of problems) {
-    lines.push(`${MARKS[severity]} ${message}`, `          ${path} [${code}]`);
+    // It may quote what somebody wrote beside the message, which a terminal must not be told by.
+    lines.push(`${MARKS[severity]} ${message.replace(/\p{C}/gu, "?")}`, `          ${path} [${code}]`);
   }
   if (problems.length > 0) lines.push("");
   return lines.join("\n");

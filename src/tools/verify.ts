@@ -26,6 +26,7 @@ import {
   type KeyData,
   type KeyPairCredential,
   MacAlg,
+  type MessageKeys,
   MikeyError,
   type MikeyPolicy,
   MODES,
@@ -43,6 +44,7 @@ import {
   verifyKemac,
   verifySignature,
   verifyV,
+  wipeMessageKeys,
 } from "../mikey/index.js";
 
 /** What one of the parties knows. */
@@ -111,8 +113,11 @@ interface Exchange {
 export async function verifyMessages(messages: readonly Uint8Array[], options: VerifyOptions): Promise<Verification[]> {
   const checker = new Checker(options);
   const all: Verification[] = [];
-  for (const octets of messages) all.push(await checker.check(octets));
-  checker.wipe();
+  try {
+    for (const octets of messages) all.push(await checker.check(octets));
+  } finally {
+    checker.wipe();
+  }
   return all;
 }
 
@@ -131,6 +136,17 @@ function checkShape(message: DecodedMessage, grammar: Grammar, update: boolean):
   const kind = message.payloads.at(-1)?.kind;
   if (kind === undefined || ![grammar.last].flat().includes(kind))
     throw new MikeyError("mikey.grammar", "what authenticates the message is not its last payload");
+}
+
+/** @throws MikeyError for a KEMAC that nothing can be said of */
+function isMacRight(crypto: CryptoProvider, message: DecodedMessage, keys: MessageKeys): boolean {
+  try {
+    verifyKemac(crypto, message, keys);
+    return true;
+  } catch (error) {
+    if (error instanceof MikeyError && error.code === "mikey.authentication") return false;
+    throw error;
+  }
 }
 
 class Checker {
@@ -231,6 +247,8 @@ class Checker {
     } catch (error) {
       if (answered.initiatorId !== undefined && answered.responderId !== undefined) throw error;
       return unknown("the MAC covers who the parties are, and no message says it");
+    } finally {
+      wipeMessageKeys(keys);
     }
     return { verdict: "authentic", reason: "the MAC is right", signer: [], keys: [] };
   }
@@ -245,18 +263,17 @@ class Checker {
     for (const secret of secrets) {
       const keys = deriveMessageKeys(crypto, exchange, secret, kemac.encrAlg, kemac.macAlg);
       try {
-        verifyKemac(crypto, message, keys);
-      } catch (error) {
-        if (error instanceof MikeyError && error.code === "mikey.authentication") continue;
-        throw error;
+        if (!isMacRight(crypto, message, keys)) continue;
+        this.#exchanges.set(exchange.csbId, { ...exchange, secret });
+        const under = exchange.cached === undefined ? "the pre-shared key" : "the cached envelope key";
+        const clear = kemac.encrAlg === EncrAlg.NULL;
+        const transported =
+          exchange.mode.keys === "initiator" ? readKemac(crypto, message, exchange.timestamp, clear ? undefined : keys) : [];
+        const agreed = exchange.mode.keys === "agreement" ? "; the keys are agreed on, and in no message" : "";
+        return { verdict: "authentic", reason: `the MAC is right, under ${under}${agreed}`, signer: [], keys: transported };
+      } finally {
+        wipeMessageKeys(keys);
       }
-      this.#exchanges.set(exchange.csbId, { ...exchange, secret });
-      const under = exchange.cached === undefined ? "the pre-shared key" : "the cached envelope key";
-      const clear = kemac.encrAlg === EncrAlg.NULL;
-      const transported =
-        exchange.mode.keys === "initiator" ? readKemac(crypto, message, exchange.timestamp, clear ? undefined : keys) : [];
-      const agreed = exchange.mode.keys === "agreement" ? "; the keys are agreed on, and in no message" : "";
-      return { verdict: "authentic", reason: `the MAC is right, under ${under}${agreed}`, signer: [], keys: transported };
     }
     return { verdict: "false", reason: "the MAC is wrong, or under another key", signer: [], keys: [] };
   }

@@ -70,6 +70,23 @@ describe("potential configurations (RFC 5939)", () => {
     expect(read(text)).toEqual(expected);
   });
 
+  it.each<readonly [string, string, string | undefined]>([
+    ["what is optional is left out", "1 t=1 a=1,[3,4]", "1 t=1 a=1"],
+    ["what is deleted is said again", "1 t=1 a=-ms:1,2", "1 t=1 a=-ms:1,2"],
+    ["of alternatives the one that is taken", "1 t=9|1 a=5|2|1", "1 t=1 a=2"],
+    ["a list that is none", "1 t=1 a=1,x|2", "1 t=1 a=2"],
+    ["a number that is none", "1 t=1 a=0", undefined],
+    ["no list", "1 t=1 a=", undefined],
+    // RFC 5939 §3.6.2: the answerer supports all that is mandatory, or does not take it.
+    ["what is mandatory and of another kind", "1 t=1 a=1,3", undefined],
+    ["what is mandatory and not there", "1 t=1 a=1,9", undefined],
+  ])("are accepted in the words of a=acfg: %s", (_name, configuration, accepted) => {
+    const capabilities = [`a=acap:1 key-mgmt:mikey ${KEY}`, `a=acap:2 key-mgmt:mikey ${OTHER}`, "a=acap:3 rtcp-fb:0 nack"];
+    const zero = `a=acap:0 key-mgmt:mikey ${KEY}`;
+    const text = sdp(["a=tcap:1 RTP/SAVP"], ["RTP/AVP", zero, ...capabilities, `a=pcfg:${configuration}`]);
+    expect(readPotentialConfigurations(text)[0]?.accepted).toBe(accepted);
+  });
+
   it("that are written are read", () => {
     const text = sdp(
       [`a=${formatTransportCapability("RTP/SAVPF")}`],

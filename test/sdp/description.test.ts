@@ -28,6 +28,13 @@ const SERVER_SDP = [
 ].join("\r\n");
 
 describe("parseDescription", () => {
+  it("takes no time to live that is none (RFC 4566 §5.7)", () => {
+    const connection = (ttl: string) => parseDescription(SERVER_SDP.replace("239.1.2.3/16", `239.1.2.3${ttl}`)).connection;
+    expect(connection("/255")).toEqual({ family: 4, address: "239.1.2.3", ttl: 255 });
+    expect(connection("/256")).toBeUndefined();
+    expect(connection("/0")).toEqual({ family: 4, address: "239.1.2.3", ttl: 0 });
+  });
+
   it("reads what playing needs", () => {
     expect(parseDescription(SERVER_SDP)).toEqual({
       name: "Live",

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { formatBase64, parseHex, utf8 } from "../../src/bytes/index.js";
 import { encodeMessage, type MikeyMessage, type Payload } from "../../src/mikey/index.js";
-import { inspectText, type Problem } from "../../src/tools/index.js";
+import { formatInspections, inspectText, type Problem } from "../../src/tools/index.js";
 import { KEY, kemac, STRICT, STRICT_BASE64, TEK, variant } from "./messages.js";
 
 function problemsOf(message: MikeyMessage): readonly Problem[] {
@@ -279,6 +279,15 @@ describe("lint", () => {
     expect(offer(" ; ")).toEqual(["error lint.sdp-ids mikey.EXT"]);
     expect(offer(undefined)).toEqual(["info lint.sdp-ids-absent mikey"]);
     expect(offer(undefined, "keyp1")).toEqual(["warning lint.sdp-ids-absent mikey"]);
+  });
+
+  it("what stands around a message in the words of whoever wrote it, without what a terminal would mind", () => {
+    const message = append({ kind: "EXT", extType: 1, data: utf8("mikey") });
+    const lines = [`a=key-mgmt:mikey ${formatBase64(encodeMessage(message))}`, "a=key-mgmt:\u001b]0;title\u0007\u202e AAAA"];
+    const inspections = inspectText(lines.join("\r\n"));
+    expect(inspections[0]?.problems.map(brief)).toContain("error lint.sdp-ids-differ mikey.EXT");
+    expect(formatInspections(inspections)).toContain("the SDP mikey;?]0;title??: somebody changed the offer");
+    expect(formatInspections(inspections)).not.toMatch(/[^\P{C}\n]/u);
   });
 
   it("what is wrong around a message", () => {

@@ -24,6 +24,10 @@ describe("redact", () => {
     ["Authorization: Basic dXNlcjpzZWNyZXQ=", "Authorization: Basic [redacted]"],
     ['response="0123456789abcdef0123456789abcdef", x', 'response="[redacted]", x'],
     ["rtsp://user:secret@127.0.0.1:554/a", "rtsp://user:[redacted]@127.0.0.1:554/a"],
+    ["rtsp://user:p@ss@127.0.0.1:554/a@b", "rtsp://user:[redacted]@127.0.0.1:554/a@b"],
+    ["watchword play rtsps://h/a --user viewer:secret --json", "watchword play rtsps://h/a --user viewer:[redacted] --json"],
+    ["serve --publish-user=studio:secret", "serve --publish-user=studio:[redacted]"],
+    ["Authorization: Bearer 01-23_45.67~89X=", "Authorization: Bearer [redacted]"],
     ["--psk camera:00112233445566778899aabbccddeeff", "--psk camera:[redacted]"],
     [`${STRICT_BASE64.slice(0, 76)}\r\n${STRICT_BASE64.slice(76)}\r\n`, "[redacted]\r\n[redacted]\r\n"],
   ])("%s", (text, expected) => {
