@@ -72,6 +72,11 @@ export function isSourceSpecific(group: string): boolean {
   return /^232\./.test(group) || /^ff3[0-9a-f]:0*:/i.test(group);
 }
 
+/** An address as it is told to others: the zone of a link-local one means something on this host alone (RFC 4007 §11). */
+export function withoutZone(address: string): string {
+  return address.replace(/%.*$/s, "");
+}
+
 /** What is known of the channel that a stream runs over. */
 export interface ChannelInfo {
   readonly local: Endpoint;

@@ -1,15 +1,16 @@
 /** Groups of a key server as presentations: SETUP registers, SET_PARAMETER goes both ways, TEARDOWN leaves (docs/protocol.md §23.3). */
 import { utf8, WatchwordError } from "../bytes/index.js";
 import { type Gcks, GcksRefusal, type GroupDescription, type MemberChannel, type MemberSession } from "../gcks/index.js";
+import { withoutZone } from "../io/index.js";
 import { formatGroupAttributes, formatMediaLines } from "../sdp/index.js";
 import type { Authenticator } from "./authentication.js";
-import { formatSession, parseSession, parseTokenList } from "./headers.js";
+import { formatSession, parseSession } from "./headers.js";
 import { type CarriedKeyMgmt, carriedKeyMgmt, carryKeyMgmt, soleMessage } from "./key-mgmt-carriage.js";
 import { header, headers, type RtspRequest } from "./message.js";
 import { RtspRefusal } from "./refusal.js";
 import type { ServerCore } from "./server.js";
 import type { ServerConnection } from "./server-connection.js";
-import { type Answer, authenticateFor, type Exchange, keyingRefusal, messageFor } from "./server-exchange.js";
+import { type Answer, authenticateFor, checkAccept, type Exchange, keyingRefusal, messageFor } from "./server-exchange.js";
 import { formatTransport, parseTransport, type TransportSpec } from "./transport.js";
 import { parseRtspUri } from "./uri.js";
 
@@ -132,11 +133,9 @@ export class GroupSessions {
 
   #describe({ core, connection, request }: Exchange, target: GroupTarget): Answer {
     if (target.stream !== undefined) throw new RtspRefusal(404);
-    const accept = headers(request, "Accept").flatMap(parseTokenList);
-    if (accept.length > 0 && !accept.some((range) => /^(application\/(sdp|\*)|\*\/\*)\s*(;|$)/i.test(range)))
-      throw new RtspRefusal(406);
+    checkAccept(request);
     const description = this.#description(target);
-    const { host } = connection.stream.channel.local;
+    const host = withoutZone(connection.stream.channel.local.host);
     const lines = [
       "v=0",
       `o=- ${Math.floor(core.now())} 1 IN IP${host.includes(":") ? 6 : 4} ${host}`,

@@ -92,7 +92,7 @@ const MAX_TRACKS = 8;
  * @param keyed whether the streams have to be SRTP
  * @param newSsrc an SSRC for our reports
  * @throws CodecError of sdp; WatchwordError `rtsp.content` for media that cannot be served on, `rtsp.plain-refused` for streams that would not be
- * protected
+ * protected, `rtsp.key-mgmt` for a key message that is malformed
  */
 export function readAnnouncement(body: Uint8Array, base: string, keyed: boolean, newSsrc: () => number): AnnouncedTrack[] {
   const sdp = utf8Text(body);
@@ -110,6 +110,8 @@ export function readAnnouncement(body: Uint8Array, base: string, keyed: boolean,
       );
     }
     const line = effective[index]?.find(({ protocol }) => protocol === "mikey");
+    if (line?.problem !== undefined)
+      throw new WatchwordError("rtsp.key-mgmt", `the key message of stream ${index} cannot be read`, { cause: line.problem });
     return {
       track: trackOf(section, index),
       profile: section.profile,

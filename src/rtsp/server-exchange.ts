@@ -1,10 +1,10 @@
 import { CodecError, WatchwordError } from "../bytes/index.js";
 import type { KeyMgmtSpec, SdpToleranceName } from "../sdp/index.js";
 import type { Authenticator } from "./authentication.js";
-import { parseSession } from "./headers.js";
+import { parseSession, parseTokenList } from "./headers.js";
 import { carryKeyMgmt } from "./key-mgmt-carriage.js";
 import { type KeyingPeer, keyingFailure } from "./keying.js";
-import { header, type RtspHeaders, type RtspRequest } from "./message.js";
+import { header, headers, type RtspHeaders, type RtspRequest } from "./message.js";
 import { RtspRefusal } from "./refusal.js";
 import type { RunningPresentation, ServerCore } from "./server.js";
 import type { ServerConnection } from "./server-connection.js";
@@ -97,6 +97,13 @@ export function findSession(core: ServerCore, value: string): ServerSession | un
     if (error instanceof CodecError) return undefined;
     throw error;
   }
+}
+
+/** RFC 2326 §12.1: descriptions are SDP. @throws RtspRefusal 406 for who does not take that */
+export function checkAccept(request: RtspRequest): void {
+  const accept = headers(request, "Accept").flatMap(parseTokenList);
+  if (accept.length > 0 && !accept.some((range) => /^(application\/(sdp|\*)|\*\/\*)\s*(;|$)/i.test(range)))
+    throw new RtspRefusal(406);
 }
 
 /** The session of the Session header, if it is this client's. @throws RtspRefusal 454 */

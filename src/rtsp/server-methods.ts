@@ -19,6 +19,7 @@ import type { DescribedKeys, ServerConnection } from "./server-connection.js";
 import {
   type Answer,
   authenticate,
+  checkAccept,
   type Exchange,
   findSession,
   keyingRefusal,
@@ -112,9 +113,7 @@ async function describe(exchange: Exchange): Promise<Answer> {
   const target = locate(exchange);
   const peer = authenticate(exchange, target);
   if (target.track !== undefined) throw new RtspRefusal(404);
-  const accept = headers(request, "Accept").flatMap(parseTokenList);
-  if (accept.length > 0 && !accept.some((range) => /^(application\/(sdp|\*)|\*\/\*)\s*(;|$)/i.test(range)))
-    throw new RtspRefusal(406);
+  checkAccept(request);
   const { presentation } = target.running;
   const { source, keying, profile } = presentation;
   await ready(target.running);

@@ -23,6 +23,9 @@ import {
 import { chooseTransport, openCarrier } from "./server-transport.js";
 import { formatTransport } from "./transport.js";
 
+/** What is answered to descriptions that can be read and are not acceptable. */
+const REFUSALS: Readonly<Record<string, number>> = { "rtsp.plain-refused": 403, "rtsp.key-mgmt": 463 };
+
 /** RFC 2326 §10.3: a client describes what it will send. RFC 4567 leaves the keys of it open; the form is GStreamer's. */
 export async function announce(exchange: Exchange): Promise<Answer> {
   const { core, connection, request } = exchange;
@@ -38,8 +41,7 @@ export async function announce(exchange: Exchange): Promise<Answer> {
   try {
     tracks = readAnnouncement(request.body, target.base, keying !== undefined, () => core.newSsrc());
   } catch (error) {
-    const plain = error instanceof WatchwordError && error.code === "rtsp.plain-refused";
-    throw new RtspRefusal(plain ? 403 : 400, [], { cause: error });
+    throw new RtspRefusal((error instanceof WatchwordError ? REFUSALS[error.code] : undefined) ?? 400, [], { cause: error });
   }
   const announced: Announcement = { path, peer, tracks, offers: [] };
   try {
@@ -89,6 +91,7 @@ export async function setupPublisher(exchange: Exchange, announced: Announcement
     if (keying !== undefined) media = await keyPublisher(exchange, announced, index, keying, peer, id);
     if (connection.closed || existing?.state === "ended") throw new RtspRefusal(454);
     if (running.publisher !== existing) throw occupied();
+    if (existing === undefined && noRoom(exchange)) throw new RtspRefusal(453);
   } catch (error) {
     carrier.close();
     media?.close();

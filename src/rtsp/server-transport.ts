@@ -1,3 +1,4 @@
+import { withoutZone } from "../io/index.js";
 import type { MediaCarrier } from "./carrier.js";
 import { headers } from "./message.js";
 import { RtspRefusal } from "./refusal.js";
@@ -19,7 +20,7 @@ export function chooseTransport(
   } catch (error) {
     throw new RtspRefusal(value === "" ? 400 : 461, [], { cause: error });
   }
-  const { host } = connection.stream.channel.remote;
+  const host = withoutZone(connection.stream.channel.remote.host);
   const chosen = specs.find((spec) => {
     if (spec.profile !== profile || spec.delivery !== (multicast === undefined ? "unicast" : "multicast")) return false;
     if (spec.mode !== undefined && !mode.test(spec.mode)) return false;

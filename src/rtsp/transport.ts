@@ -1,4 +1,5 @@
 import { CodecError } from "../bytes/index.js";
+import { withoutZone } from "../io/index.js";
 
 /** Two adjacent numbers, RTP's and RTCP's: ports or channels. */
 export type NumberPair = readonly [first: number, second: number];
@@ -45,7 +46,7 @@ export function parseTransport(value: string): TransportSpec[] {
   return specs.map(parseSpec);
 }
 
-/** Writes a Transport header. @throws CodecError `rtsp.transport` for values that would not read back */
+/** Writes a Transport header, addresses without their zones. @throws CodecError `rtsp.transport` for values that would not read back */
 export function formatTransport(specs: readonly TransportSpec[]): string {
   if (specs.length === 0) throw fault("no transport");
   return specs.map(formatSpec).join(",");
@@ -136,8 +137,8 @@ function formatSpec(spec: TransportSpec): string {
     if (spec.clientPort !== undefined) parts.push(`dest_addr=${formatAddresses(spec.destination, spec.clientPort)}`);
     if (spec.serverPort !== undefined) parts.push(`src_addr=${formatAddresses(spec.source, spec.serverPort)}`);
   } else {
-    if (spec.destination !== undefined) parts.push(`destination=${address(spec.destination)}`);
-    if (spec.source !== undefined) parts.push(`source=${address(spec.source)}`);
+    if (spec.destination !== undefined) parts.push(`destination=${address(withoutZone(spec.destination))}`);
+    if (spec.source !== undefined) parts.push(`source=${address(withoutZone(spec.source))}`);
   }
   if (spec.interleaved !== undefined) parts.push(`interleaved=${formatPair(spec.interleaved, 255, "interleaved")}`);
   if (spec.append === true) parts.push("append");
@@ -204,7 +205,7 @@ function addressPair(text: string): { readonly host: string; readonly ports: Num
 }
 
 function formatAddresses(host: string | undefined, [rtp, rtcp]: NumberPair): string {
-  const name = host === undefined ? "" : address(host);
+  const name = host === undefined ? "" : address(withoutZone(host));
   const written = name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
   return `"${written}:${within(rtp, 65_535, "port")}"/"${written}:${within(rtcp, 65_535, "port")}"`;
 }

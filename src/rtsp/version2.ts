@@ -1,4 +1,5 @@
 import { CodecError, formatBase64, parseBase64 } from "../bytes/index.js";
+import { withoutZone } from "../io/index.js";
 import { formatKeyMgmtHeader, type KeyMgmtSpec, parseKeyMgmtHeader } from "../sdp/index.js";
 import { formatRtpInfo, parseRtpInfo, parseTokenList } from "./headers.js";
 import { header, headers, listHeader, RTSP_VERSION_2, type RtspRequest, type RtspResponse, reasonPhrase } from "./message.js";
@@ -50,7 +51,8 @@ export function requestFromVersion2(request: RtspRequest, remoteHost: string): R
 
   const specs = knownSpecs(transport);
   if (specs.length === 0) throw new RtspRefusal(461);
-  if (specs.every(({ destination }) => destination !== undefined && destination !== remoteHost)) throw new RtspRefusal(463);
+  const own = withoutZone(remoteHost);
+  if (specs.every(({ destination }) => destination !== undefined && destination !== own)) throw new RtspRefusal(463);
   try {
     fields.push(["Transport", formatTransport(specs.map(({ mikey: _mikey, ...spec }) => spec))]);
   } catch (error) {

@@ -1,5 +1,6 @@
 import { parse } from "sdp-transform";
 import { CodecError } from "../bytes/index.js";
+import { withoutZone } from "../io/index.js";
 import { checkText, createSdpEditor, type SdpEditor, type SdpLimits } from "./lines.js";
 
 /** Where media comes from or goes to (c= line, RFC 4566 §5.7). */
@@ -149,7 +150,7 @@ export interface DescriptionInput {
 export function formatDescription(input: DescriptionInput): string {
   const lines = [
     "v=0",
-    `o=- ${input.sessionId} ${input.sessionVersion} IN ${family(input.address)} ${input.address}`,
+    `o=- ${input.sessionId} ${input.sessionVersion} IN ${family(input.address)} ${withoutZone(input.address)}`,
     `s=${input.name === "" ? " " : input.name}`,
     "t=0 0",
     "a=tool:watchword",

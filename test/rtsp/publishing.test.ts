@@ -18,7 +18,7 @@ import {
   type RtspResponse,
 } from "../../src/rtsp/index.js";
 import { parseKeyMgmtHeader } from "../../src/sdp/index.js";
-import { createSetting, payloads, type Setting, type SettingOptions } from "./support.js";
+import { createSetting, manualSource, payloads, type Setting, type SettingOptions } from "./support.js";
 import { type Talk, talk } from "./talk.js";
 
 const R = "rtsp://server:554/s";
@@ -278,6 +278,7 @@ describe("publishing", () => {
     ["no rtpmap", SDP.replace("a=rtpmap:0 PCMU/8000\r\n", ""), 400],
     ["two streams under one URI", SDP.replace("stream=1", "stream=0"), 400],
     ["too many streams", `v=0\r\ns=x\r\n${"m=audio 0 RTP/SAVP 0\r\na=rtpmap:0 PCMU/8000\r\n".repeat(9)}`, 400],
+    ["a key message that cannot be read", SDP.replace("a=control:stream=0", "a=key-mgmt:mikey *\r\na=control:stream=0"), 463],
     ["no text", "v=0\r\ns=\u0000\r\n", 400],
   ])("refuses %s", async (_what, sdp, status) => {
     const setting = studio();
@@ -300,6 +301,38 @@ describe("publishing", () => {
     expect((await say(setup(`${R}/stream=0`, "Session: 0123456789abcdef\r\n")))[0]?.status).toBe(454);
     expect(setting.server.sessions).toEqual([]);
     expect(setting.network.host("server").open.datagrams).toBe(0);
+  });
+
+  it("takes no place that somebody else got meanwhile", async () => {
+    const into = createPublishedSource();
+    const setting = createSetting((network) => {
+      const { datagrams } = network.host("server");
+      const bindPair: typeof datagrams.bindPair = async (host) => {
+        await new Promise<void>((resolve) => {
+          network.timers.after(50, resolve);
+        });
+        return datagrams.bindPair(host);
+      };
+      return {
+        server: {
+          maxSessions: 1,
+          datagrams: { ...datagrams, bindPair },
+          presentations: [
+            { path: "/s", source: into, profile: "RTP/AVP", publish: { into } },
+            { path: "/t", source: manualSource(), profile: "RTP/AVP" },
+          ],
+        },
+      };
+    });
+    const [studio, viewer] = [await talk(setting, "studio"), await talk(setting, "viewer")];
+    expect((await studio.say(announce(SDP.replaceAll("RTP/SAVP", "RTP/AVP"))))[0]?.status).toBe(200);
+    const setup = (uri: string, more = "") =>
+      `SETUP ${uri} RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP;unicast;client_port=5000-5001${more}\r\n\r\n`;
+    await viewer.say(setup("rtsp://server/t/track1"));
+    await studio.say(setup(`${R}/stream=0`, ";mode=RECORD"));
+    await setting.network.advance(100);
+    expect([viewer, studio].map(({ items }) => items.at(-1))).toMatchObject([{ status: 200 }, { status: 453 }]);
+    expect(setting.server.sessions.map(({ path }) => path)).toEqual(["/t"]);
   });
 
   it("says that it is offered", async () => {

@@ -10,7 +10,6 @@ import {
   createMikeyClientKeying,
   createMikeyServerKeying,
   createPskDirectory,
-  createRtspParser,
   formatRtpInfo,
   formatTransport,
   header,
@@ -18,45 +17,16 @@ import {
   nameOfIdentity,
   parseRtpInfo,
   parseTransport,
-  type RtspItem,
-  type RtspRequest,
   type RtspResponse,
   type ServerKeying,
 } from "../../src/rtsp/index.js";
-import { createSetting, H264, PCMU, payloads, type Setting, type SettingOptions } from "./support.js";
+import { createSetting, H264, PCMU, payloads, type SettingOptions } from "./support.js";
+import { type Talk, talk } from "./talk.js";
 
 const PSK = utf8("0123456789abcdef0123456789abcdef");
 const R = "rtsp://server/s";
 const UDP2 = 'Transport: RTP/AVP;unicast;dest_addr=":5000"/":5001"\r\n';
 const TCP2 = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
-
-interface Talk {
-  readonly stream: Stream;
-  readonly requests: RtspRequest[];
-  say(text: string): Promise<RtspResponse[]>;
-}
-
-async function talk(setting: Setting): Promise<Talk> {
-  const stream = await setting.dial();
-  const items: RtspItem[] = [];
-  const parser = createRtspParser();
-  const requests: RtspRequest[] = [];
-  stream.onData = (octets) =>
-    parser.push(octets, (item) => {
-      if (item.kind === "request") requests.push(item);
-      items.push(item);
-    });
-  return {
-    stream,
-    requests,
-    say: async (text) => {
-      const before = items.length;
-      stream.write(utf8(text));
-      await setting.network.advance(20);
-      return items.slice(before).filter((item) => item.kind === "response");
-    },
-  };
-}
 
 /** One request, answered. */
 async function ask({ say }: Talk, text: string): Promise<RtspResponse> {
@@ -184,6 +154,27 @@ describe("a dialogue in RTSP 2.0", () => {
     expect((await ask(dialogue, `PLAY ${R} RTSP/2.0\r\nCSeq: 10\r\nPipelined-Requests: 1\r\n`)).status).toBe(200);
   });
 
+  it("says no zone of a link-local address, which means nothing elsewhere (RFC 4007 §11)", async () => {
+    const setting = createSetting();
+    const player = await setting.client({ host: "fe80::2%eth0", version: "2.0" });
+    const said: string[] = [];
+    setting.network.onTraffic = ({ kind, octets }) => {
+      if (kind === "stream") said.push(utf8Text(octets) ?? "");
+    };
+    await setting.run(player.describe());
+    await setting.run(player.setup(0, "udp"));
+    await setting.run(player.play());
+    setting.source.rtp(0, utf8("local"));
+    await setting.network.advance(10);
+    expect(payloads(player.received)).toEqual(["local"]);
+    expect(said.join("")).toMatch(/dest_addr="\[fe80::2\]:\d+"\/"\[fe80::2\]:\d+"/);
+    const dialogue = await talk(setting, "fe80::3%eth0");
+    const own = 'Transport: RTP/AVP;unicast;dest_addr="[fe80::3]:5000"/"[fe80::3]:5001"\r\n';
+    expect(await ask(dialogue, `SETUP ${R}/track1 RTSP/2.0\r\nCSeq: 1\r\n${own}`)).toMatchObject({ status: 200 });
+    const other = 'Transport: RTP/AVP;unicast;dest_addr="[fe80::4]:5000"/"[fe80::4]:5001"\r\n';
+    expect(await ask(dialogue, `SETUP ${R}/track1 RTSP/2.0\r\nCSeq: 2\r\n${other}`)).toMatchObject({ status: 463 });
+  });
+
   it("tells who plays that the stream has ended", async () => {
     const setting = createSetting();
     const dialogue = await talk(setting);
@@ -193,9 +184,9 @@ describe("a dialogue in RTSP 2.0", () => {
     await ask(old, `SETUP ${R}/track1 RTSP/1.0\r\nCSeq: 1\r\n${TCP2}`);
     setting.server.close();
     await setting.network.advance(20);
-    expect(dialogue.requests).toMatchObject([{ method: "PLAY_NOTIFY", uri: R, version: "RTSP/2.0" }]);
-    expect(header(dialogue.requests[0] as RtspRequest, "Notify-Reason")).toBe("end-of-stream");
-    expect(old.requests).toEqual([]);
+    const told = [dialogue, old].map(({ items }) => items.filter((item) => item.kind === "request"));
+    expect(told).toMatchObject([[{ method: "PLAY_NOTIFY", uri: R, version: "RTSP/2.0" }], []]);
+    expect(told[0]?.map((request) => header(request, "Notify-Reason"))).toEqual(["end-of-stream"]);
   });
 });
 

@@ -129,6 +129,10 @@ describe("formatDescription", () => {
     ],
   };
 
+  it("says a link-local address without its zone (RFC 4007 §11)", () => {
+    expect(formatDescription({ ...input, address: "fe80::1%eth0" })).toContain("\r\no=- 7 1 IN IP6 fe80::1\r\n");
+  });
+
   it("writes lines in the order that GStreamer's server has them", () => {
     expect(formatDescription(input).split("\r\n")).toEqual([
       "v=0",
