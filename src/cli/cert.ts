@@ -3,9 +3,10 @@ import { formatHex } from "../bytes/index.js";
 import type { CertificateUsage, PrivateKey, PublicKey, Signer } from "../crypto/index.js";
 import type { Certificate, Issuer, NamesByKind } from "../crypto/x509/index.js";
 import { systemClock } from "../node/index.js";
+import { collectRevocationLists } from "./credentials.js";
 import { describeKey } from "./keygen.js";
 import { integerBetween, UsageError } from "./options.js";
-import { readCertificateFile, readPrivateKeyFile, readPublicKeyFile, readRevocationListFile, writePemFile } from "./pem.js";
+import { readCertificateFile, readPrivateKeyFile, readPublicKeyFile, writePemFile } from "./pem.js";
 
 const DAY = 86_400_000;
 
@@ -57,6 +58,7 @@ export function certCommand(): Command {
   const command = new Command("cert").description("make and check certificates");
   command.addCommand(authorityCommand());
   command.addCommand(issueCommand());
+  command.addCommand(revokeCommand());
   command.addCommand(checkCommand());
   return command;
 }
@@ -67,10 +69,6 @@ function collect(text: string, previous: readonly string[] | undefined): readonl
 
 function collectCertificates(path: string, previous: readonly Uint8Array[] | undefined): readonly Uint8Array[] {
   return [...(previous ?? []), ...readCertificateFile(path)];
-}
-
-function collectLists(path: string, previous: readonly Uint8Array[] | undefined): readonly Uint8Array[] {
-  return [...(previous ?? []), ...readRevocationListFile(path)];
 }
 
 /** @throws InvalidArgumentError */
@@ -167,6 +165,62 @@ Examples:
     });
 }
 
+interface RevokeOptions {
+  readonly ca: readonly Uint8Array[];
+  readonly caKey: PrivateKey;
+  readonly out: string;
+  readonly crl?: readonly Uint8Array[];
+  readonly days: number;
+  readonly force?: boolean;
+}
+
+function revokeCommand(): Command {
+  return new Command("revoke")
+    .description("make the revocation list of an authority: which of its certificates are good no more")
+    .argument("[file...]", "PEM: the certificate of each party")
+    .requiredOption("--ca <file>", "the authority: its certificate", readCertificateFile)
+    .requiredOption("--ca-key <file>", "the private key of the authority", readPrivateKeyFile)
+    .requiredOption("--out <file>", "where the list goes, PEM")
+    .option("--crl <file>", "a list of the authority whose entries are taken over; may be repeated", collectRevocationLists)
+    .option(
+      "--days <n>",
+      "how long the list is good: beyond that nobody's certificate is, until there is a new list",
+      integerBetween(1, 36_500),
+      30,
+    )
+    .option("--force", "replace a file that is there")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  watchword cert revoke mallory.pem --ca ca.pem --ca-key ca.key --out ca.crl
+  watchword cert revoke eve.pem --ca ca.pem --ca-key ca.key --crl ca.crl --out ca.crl --force
+  watchword serve --key camera.key --cert camera.pem --ca ca.pem --crl ca.crl`,
+    )
+    .action(revoke);
+}
+
+async function revoke(files: readonly string[], { ca, caKey, out, crl = [], days, force = false }: RevokeOptions): Promise<void> {
+  const { issueRevocationList, readCertificate, readRevocationList } = await loadX509();
+  const certificate = ca[0] as Uint8Array;
+  const authority = readCertificate(certificate);
+  if (formatHex(authority.spki) !== formatHex(caKey.publicKey.spki)) throw new UsageError("--ca-key is not the key of --ca");
+  const isOurs = ({ issuerRdns }: { readonly issuerRdns: string }): boolean => issuerRdns === authority.subjectRdns;
+  const before = crl.map((der) => readRevocationList(der));
+  if (!before.every(isOurs)) throw new UsageError("--crl holds a list of another authority");
+  const named = files.map((path) => {
+    const holder = readCertificate(readCertificateFile(path)[0] as Uint8Array);
+    if (!isOurs(holder)) throw new UsageError(`${path} was issued by another authority`);
+    return holder.serial;
+  });
+  const revoked = [...new Set([...before.flatMap((list) => [...list.revoked]), ...named])];
+  const thisUpdate = systemClock.now() - SKEW;
+  const nextUpdate = systemClock.now() + days * DAY;
+  const der = await issueRevocationList({ issuer: { certificate, signer: caKey }, thisUpdate, nextUpdate, revoked });
+  writePemFile(out, [{ label: "X509 CRL", der }], { force });
+  process.stdout.write(`${out}: ${revoked.length} revoked, good until ${new Date(nextUpdate).toISOString()}\n`);
+}
+
 type Content = Omit<import("../crypto/x509/index.js").CertificateContent, "issuer" | "notBefore" | "notAfter">;
 
 /** Issues a certificate and writes it, followed by those that lead to the root. */
@@ -208,7 +262,7 @@ function checkCommand(): Command {
     .description("say whether a certificate is good, and if not, why; exits with 1 where it is not")
     .argument("<file>", "PEM: the certificate, and those that lead to the root", readCertificateFile)
     .option("--ca <file>", "authorities to trust; may be repeated", collectCertificates)
-    .option("--crl <file>", "revocation lists; may be repeated", collectLists)
+    .option("--crl <file>", "revocation lists; may be repeated", collectRevocationLists)
     .option("--identity <who>", "who the party has to be: a SIP or RTSP URI, an address, a host")
     .option("--usage <list>", "what the key has to be for: signature, encryption, or both", parseUsages)
     .option("--allow-self-signed", "take a certificate that no authority vouches for")

@@ -3,7 +3,7 @@ import { formatHex } from "../bytes/index.js";
 import { type CertificateVerifier, certificatesOf, type PrivateKey, parsePem } from "../crypto/index.js";
 import { type Credential, type KeyPairCredential, type MikeyPolicy, type ModeName, RFC_3830_ALGORITHMS } from "../mikey/index.js";
 import { type Psk, UsageError } from "./options.js";
-import { readCertificateFile, readPrivateKeyFile } from "./pem.js";
+import { readCertificateFile, readPrivateKeyFile, readRevocationListFile } from "./pem.js";
 
 /** Modes of MIKEY as command lines and configurations call them. */
 export const MODES = { psk: "PSK", pk: "PK", dh: "DH", dhhmac: "DHHMAC", "rsa-r": "RSA-R" } as const satisfies Readonly<
@@ -28,6 +28,7 @@ export interface CredentialFlags {
   readonly cert?: readonly Uint8Array[];
   /** PEM. */
   readonly ca?: string;
+  readonly crl?: readonly Uint8Array[];
   readonly peerCert?: readonly (readonly Uint8Array[])[];
   readonly peer?: readonly string[];
   /** In the order of preference. */
@@ -44,6 +45,11 @@ export function addCredentialOptions(command: Command): Command {
   return command
     .option("--key <file>", "our private key, PEM", readPrivateKeyFile)
     .option("--cert <file>", "its certificate and those that lead to the root, PEM; it says who we are", readCertificateFile)
+    .option(
+      "--crl <file>",
+      "with --key: revocation lists of the issuers of --ca, PEM, for certificates of key messages; repeatable",
+      collectRevocationLists,
+    )
     .option("--peer-cert <file>", "the other party's certificate, which mode pk needs of who begins; repeatable", collectChain)
     .option("--peer <who>", "who the other party has to be, as its certificate names it; repeatable", collect)
     .addOption(
@@ -80,6 +86,11 @@ export function collectChain(path: string, previous: readonly (readonly Uint8Arr
   return [...previous, readCertificateFile(path)];
 }
 
+/** Collects a repeatable option that names a file of revocation lists. */
+export function collectRevocationLists(path: string, previous: readonly Uint8Array[] = []): readonly Uint8Array[] {
+  return [...previous, ...readRevocationListFile(path)];
+}
+
 /** The pre-shared keys of the command line. */
 export function pskOf({ psk, pskFile = [] }: CredentialFlags): readonly Psk[] {
   return [...(psk === undefined ? [] : [psk].flat()), ...pskFile];
@@ -90,13 +101,14 @@ export function pskOf({ psk, pskFile = [] }: CredentialFlags): readonly Psk[] {
  * @throws UsageError for options that do not belong together
  */
 export function checkCredentials(flags: CredentialFlags, kinds: "one" | "several" = "one"): void {
-  const { key, cert, ca, peerCert, mode: modes = [], algorithms } = flags;
+  const { key, cert, ca, crl, peerCert, mode: modes = [], algorithms } = flags;
   const psks = pskOf(flags);
   if ((key === undefined) !== (cert === undefined)) throw new UsageError("--key and --cert go together");
   if (key !== undefined && psks.length > 0 && kinds === "one") throw new UsageError("give --psk or --key, not both");
   if (key !== undefined && ca === undefined)
     throw new UsageError("with --key, --ca says whose certificates are good: make one with `watchword cert ca`");
   if (key === undefined && peerCert !== undefined) throw new UsageError("--peer-cert and --key go together");
+  if (key === undefined && crl !== undefined) throw new UsageError("--crl and --key go together");
   if (key === undefined && algorithms === "rfc3830") throw new UsageError("--algorithms rfc3830 and --key go together");
   for (const mode of modes) {
     const byPsk = isSharedKeyMode(mode);
@@ -153,13 +165,14 @@ export async function loadKeyPair(
   report: (line: string) => void,
   expected: readonly string[] = [],
 ): Promise<KeyPairIdentity | undefined> {
-  const { key, cert, ca, peer, peerCert, mode, algorithms } = flags;
+  const { key, cert, ca, crl, peer, peerCert, mode, algorithms } = flags;
   if (key === undefined || cert === undefined || ca === undefined) return undefined;
   return openKeyPair(
     {
       key,
       chain: cert,
       roots: certificatesIn(ca),
+      ...(crl === undefined ? {} : { revocations: crl }),
       expected: peer ?? expected,
       modes: mode ?? (pskOf(flags).length > 0 ? [...KEY_PAIR_MODES, ...PSK_MODES] : KEY_PAIR_MODES),
       ...(mode === undefined ? {} : { begin: mode.find((name) => !isSharedKeyMode(name)) }),

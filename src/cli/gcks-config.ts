@@ -59,6 +59,8 @@ interface TlsFiles {
   readonly key: string;
   /** Issuers of certificates that clients have to show. */
   readonly clientCa?: string;
+  /** Revocation lists of those issuers. */
+  readonly clientCrls?: readonly string[];
 }
 
 /** A listener whose secrets are in files. */
@@ -82,23 +84,32 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
   const root = definitionFields(value, "config");
   const file = (fields: Fields, key: string): string => resolve(folder, fields.text(key));
   const optionalFile = (fields: Fields, key: string): string | undefined => fields.optional(key, () => file(fields, key));
+  const files = (fields: Fields, key: string, least: number): readonly string[] =>
+    fields.list(key, (item, path) => (typeof item === "string" && item !== "" ? item : notFile(path)), least, 64);
   const security = (fields: Fields): { tls?: TlsFiles; users?: string } => {
     const certificate = optionalFile(fields, "certificate");
     const key = optionalFile(fields, "key");
     const clientCa = optionalFile(fields, "clientCa");
+    const clientCrls = fields.optional("clientCrls", (name) => files(fields, name, 1).map((list) => resolve(folder, list)));
     const users = optionalFile(fields, "users");
     if ((certificate === undefined) !== (key === undefined)) fields.fail("key", "and certificate go together");
     if (clientCa !== undefined && certificate === undefined)
       fields.fail("clientCa", "needs a certificate of ours: it is TLS that asks");
+    if (clientCrls !== undefined && clientCa === undefined) fields.fail("clientCrls", "goes with clientCa");
     return {
       ...(certificate === undefined || key === undefined
         ? {}
-        : { tls: { certificate, key, ...(clientCa === undefined ? {} : { clientCa }) } }),
+        : {
+            tls: {
+              certificate,
+              key,
+              ...(clientCa === undefined ? {} : { clientCa }),
+              ...(clientCrls === undefined ? {} : { clientCrls }),
+            },
+          }),
       ...(users === undefined ? {} : { users }),
     };
   };
-  const files = (fields: Fields, key: string, least: number): readonly string[] =>
-    fields.list(key, (item, path) => (typeof item === "string" && item !== "" ? item : notFile(path)), least, 64);
   const credentials = new Map<string, string>();
   const keys = optionalFile(root, "keys");
   const certificates = root.optional("certificates", (key): CertificateFiles => {
@@ -326,6 +337,7 @@ function withSecrets<T extends { readonly tls?: TlsFiles; readonly users?: strin
             cert: readTextFile(tls.certificate),
             key: readSecretFile(tls.key),
             ...(tls.clientCa === undefined ? {} : { clientCa: readTextFile(tls.clientCa) }),
+            ...(tls.clientCrls === undefined ? {} : { clientCrls: tls.clientCrls.map(readTextFile) }),
           },
         }),
     ...(passwords === undefined ? {} : { password: (user: string) => passwords.get(user) }),

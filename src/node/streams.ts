@@ -24,6 +24,11 @@ export interface ListenerTls {
   readonly key: string | Uint8Array;
   /** PEM certificates of the issuers of clients' certificates: who has none of theirs is not let in. Default: nobody is asked for one. */
   readonly clientCa?: string;
+  /**
+   * PEM revocation lists of the issuers of clients' certificates, root and all. Where there is one, TLS lets nobody in of whose issuers one has no list that is
+   * in its time (OpenSSL's X509_V_FLAG_CRL_CHECK_ALL). Default: none is asked.
+   */
+  readonly clientCrls?: readonly string[];
 }
 
 /** What a listener needs. */
@@ -147,14 +152,19 @@ class SocketListener implements StreamListener {
   }
 
   #createTls(tls: NonNullable<StreamListenerOptions["tls"]>): Server {
-    const credentials = { ...pemOf(tls), ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }) };
+    const { clientCa: ca, clientCrls: crls = [] } = tls;
+    const credentials = {
+      ...pemOf(tls),
+      ...(ca === undefined ? {} : { ca, ...(crls.length === 0 ? {} : { crl: [...crls] }) }),
+    };
     try {
       createSecureContext(credentials);
     } catch (error) {
       // The cause is left out: OpenSSL's words may quote the key file.
       const code =
         error instanceof Error && /mismatch/i.test(error.message) ? "they do not belong together" : "not readable as PEM";
-      throw new WatchwordError("node.tls-credentials", `TLS certificate and key: ${code}`);
+      const lists = crls.length === 0 ? "" : ", and the revocation lists";
+      throw new WatchwordError("node.tls-credentials", `TLS certificate and key${lists}: ${code}`);
     }
     const asking = tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true };
     return createTlsServer({ ...credentials, ...asking, minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_TIMEOUT });

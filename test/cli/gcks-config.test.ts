@@ -33,6 +33,7 @@ describe("the configuration of a key server", () => {
       certificate: "/etc/watchword/cert.pem",
       key: "/etc/watchword/key.pem",
       clientCa: "/etc/watchword/ca.pem",
+      clientCrls: ["/etc/watchword/ca.crl"],
     });
     expect(config.rtsp.map(({ users }) => users)).toEqual([undefined, "/etc/watchword/users.txt"]);
     expect(config.outside).toBe("/etc/watchword/expulsions.db");
@@ -74,6 +75,7 @@ describe("the configuration of a key server", () => {
     ["transport: udp", "transport: tls", "config.sip[0].certificate"],
     ["transport: udp", "transport: ws, certificate: a, key: b, clientCa: c", "config.sip[0].clientCa goes with transport tls"],
     ["transport: udp", "transport: udp, clientCa: c", "config.sip[0].clientCa needs a certificate of ours"],
+    ["transport: udp", "transport: tls, certificate: a, key: b, clientCrls: [c]", "config.sip[0].clientCrls goes with clientCa"],
     ["carrierIdentity: any", "carrierIdentity: some", "config.groups[0].carrierIdentity is one of any, same"],
     ["carrierIdentity: any", "carrierIdentity: same", "carrierIdentity is same, and no listener has users or clientCa"],
     ["key: { file: store.key }", "key: { file: store.key, environment: KEY }", "config.store.key names a file or"],

@@ -27,6 +27,7 @@ beforeAll(async () => {
     ...rsa.map((name) => succeed("keygen", "rsa", "--out", `${name}.key`)),
   ]);
   await Promise.all(["ca", "other"].map((name) => succeed("cert", "ca", "--key", `${name}.key`, "--out", `${name}.pem`)));
+  await succeed("cert", "revoke", "--ca", "ca.pem", "--ca-key", "ca.key", "--out", "none.crl");
   await Promise.all([
     issue("camera", "ca", "--ip", "127.0.0.1"),
     issue("viewer", "ca", "--email", "viewer@example.org"),
@@ -69,6 +70,23 @@ describe("serve and play", () => {
     const played = await run("play", server.where, ...as("camera"), "--rtsp", "2.0", "--packets", "20");
     expect(played.code).toBe(1);
     expect(server.said()).toContain("the message is of our own identity or key");
+  });
+
+  it("take no certificate that the authority has revoked", async () => {
+    const revoke = (name: string, ...more: string[]) =>
+      succeed("cert", "revoke", ...more, "--ca", "ca.pem", "--ca-key", "ca.key", "--out", `${name}.crl`);
+    expect(await revoke("viewer", "viewer.pem")).toMatch(/^viewer\.crl: 1 revoked, good until /);
+    expect(await revoke("both", "camera.pem", "--crl", "viewer.crl")).toMatch(/^both\.crl: 2 revoked/);
+    const serving = (list: string) =>
+      started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("camera"), "--crl", list);
+    const playing = (where: string, list: string) =>
+      run("play", where, ...as("viewer"), "--crl", list, "--crl", "none.crl", "--packets", "20", "--json");
+    const careless = await serving("none.crl");
+    expect(json(await playing(careless.where, "none.crl"))).toMatchObject({ teardownProof: "verified" });
+    expect((await playing(careless.where, "both.crl")).stderr).toMatch(/key message not accepted: .*revoked/);
+    const careful = await serving("viewer.crl");
+    expect((await playing(careful.where, "none.crl")).code).toBe(1);
+    expect(careful.said()).toMatch(/key message not accepted: .*revoked/);
   });
 
   it("agree under a pre-shared key: dhhmac", async () => {
@@ -230,6 +248,16 @@ describe("call and answer", () => {
     });
   });
 
+  it("a caller whose certificate was revoked is refused with 488", async () => {
+    await succeed("cert", "revoke", "alice.pem", "--ca", "ca.pem", "--ca-key", "ca.key", "--out", "alice.crl");
+    const careful = [...as("bob"), "--crl", "alice.crl"];
+    const answering = await started(/^answering (\S+)$/m, "answer", "--listen", "127.0.0.1:0", ...careful);
+    const called = await run("call", answering.where, ...as("alice"), "--crl", "none.crl", "--packets", "1");
+    expect(called.stderr).toContain("[node.sip-status-488]");
+    expect(called.stderr).not.toMatch(/revoked/);
+    expect(answering.said()).toMatch(/key message not accepted: .*revoked/);
+  });
+
   it("a caller of another authority is refused with 488, and told nothing of why", async () => {
     const answering = await started(/^answering (\S+)$/m, "answer", "--listen", "127.0.0.1:0", ...as("bob", "other.pem"));
     const called = await run("call", answering.where, ...as("alice"), "--packets", "1");
@@ -255,6 +283,7 @@ describe("wrong usage", () => {
     ],
     ["a mode without its credential", ["play", "rtsp://127.0.0.1/", "--mode", "dh"], "--mode dh needs --key"],
     ["a pre-shared mode without a key", ["serve", ...as("camera"), "--mode", "psk"], "--mode psk needs --psk"],
+    ["revocation lists without a key", ["serve", "--psk", `v:${KEY}`, "--crl", "none.crl"], "--crl and --key"],
     ["a mode that is none", ["serve", "--mode", "dh,kms"], "known modes"],
     [
       "RSA-R with a key that does not decrypt",

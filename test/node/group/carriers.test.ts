@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { defaultCrypto, formatPem, type PrivateKey } from "../../../src/crypto/index.js";
-import { issueCertificate } from "../../../src/crypto/x509/index.js";
+import { defaultCrypto, formatPem, type PemBlock, type PrivateKey, parsePem } from "../../../src/crypto/index.js";
+import { issueCertificate, issueRevocationList, readCertificate } from "../../../src/crypto/x509/index.js";
 import type { JoinRequest } from "../../../src/gcks/index.js";
 import type { GcksServiceOptions, JoinGroupOptions } from "../../../src/node/group/index.js";
 import { makeSelfSigned } from "../self-signed.js";
@@ -18,6 +18,8 @@ interface Shown {
 }
 
 let clientCa: string;
+/** Lists of the one authority: of nobody, of `other`, and one that has run out. */
+let lists: Readonly<Record<"nobody" | "other" | "old", string>>;
 let shownBy: Readonly<Record<"listener" | "other" | "stranger", Shown>>;
 
 beforeAll(async () => {
@@ -45,10 +47,20 @@ beforeAll(async () => {
     return { cert: formatPem("CERTIFICATE", certificate), key: pem };
   };
   clientCa = formatPem("CERTIFICATE", ours.certificate);
+  const list = async (revoked: readonly Shown[], nextUpdate: number): Promise<string> => {
+    const serials = revoked.map(({ cert }) => readCertificate((parsePem(cert)[0] as PemBlock).der).serial);
+    const times = { thisUpdate: Date.now() - 2 * DAY, nextUpdate };
+    return formatPem("X509 CRL", await issueRevocationList({ issuer: ours, revoked: serials, ...times }));
+  };
   shownBy = {
     listener: await show("listener", ours),
     other: await show("other", ours),
     stranger: await show("listener", theirs),
+  };
+  lists = {
+    nobody: await list([], Date.now() + DAY),
+    other: await list([shownBy.other], Date.now() + DAY),
+    old: await list([], Date.now() - DAY),
   };
 });
 
@@ -153,4 +165,32 @@ describe("whom SIP and RTSP authenticate", () => {
     await until(() => asked.length === 2 && member.joined.membership.state === "in-step");
     expect(await member.joined.leave()).toBe("verified");
   });
+
+  it.each(["sip", "rtsp"] as const)(
+    "%s over TLS: lets nobody in whose certificate was revoked, or of whom no list speaks",
+    async (kind) => {
+      const listening = (clientCrls: readonly string[]) => {
+        const tls = { ...makeSelfSigned("127.0.0.1"), clientCa, clientCrls };
+        return kind === "sip"
+          ? { sip: [{ transport: "tls" as const, local: localhost(), tls }], rtsp: [] }
+          : { sip: [], rtsp: [{ local: localhost(), tls }] };
+      };
+      for (const [crls, good] of [
+        [[lists.nobody], true],
+        [[lists.other], false],
+        [[lists.old], false],
+      ] as const) {
+        const service = await serve(47_560, listening(crls));
+        const [uri = ""] = service.urisOf("blue");
+        const login = { clientCertificate: shownBy.other };
+        if (good) expect((await joining(uri, "listener", login)).joined.membership.state).toBe("in-step");
+        else await refused(uri, login);
+        expect(service.gcks.metrics.refusals).toBe(0);
+        for (const { joined } of members.splice(0)) await joined.close();
+        await service.close();
+      }
+      const broken = startServer({ identity: KEY_SERVER, groups: [definitionOn(47_570)], ...listening(["no list"]) });
+      await expect(broken).rejects.toMatchObject({ code: "node.tls-credentials" });
+    },
+  );
 });
