@@ -123,7 +123,7 @@ export interface Happening {
   readonly reason?: string;
   readonly sequence?: number;
   readonly proof?: string;
-  readonly error?: string;
+  readonly error?: { readonly code: string; readonly message: string };
   readonly statistics?: readonly Statistics[];
 }
 

@@ -10,6 +10,7 @@ import {
   mediaOf,
   reportEnd,
   reportKeys,
+  reportRefusal,
   type SipFlags,
   startAgent,
   status,
@@ -115,6 +116,7 @@ class Calls {
       reportEnd(call, await call.ended, (steadyClock.now() - started) / 1000, this.#flags);
     } catch (error) {
       status(`refused a call from ${incoming.from}: ${describeError(error)}`);
+      if (this.#flags.json === true) reportRefusal(incoming.from, error);
     }
   }
 }

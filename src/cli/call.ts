@@ -2,13 +2,15 @@ import { Command } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { Timer } from "../io/index.js";
 import { steadyClock, systemTimers } from "../node/index.js";
-import type { CallEnd, SipCall, SipUserAgent } from "../node/sip/index.js";
+import type { SipCall, SipUserAgent } from "../node/sip/index.js";
+import { ReportedError } from "./errors.js";
 import { untilStopped } from "./lifetime.js";
 import { integerBetween, parseEndpoint, parseSeconds, UsageError } from "./options.js";
 import {
   addSipOptions,
   checkSipOptions,
   endpointOfAddress,
+  failureOf,
   mediaOf,
   reportEnd,
   reportKeys,
@@ -82,7 +84,8 @@ async function talk(agent: SipUserAgent, placed: SipCall, flags: CallFlags, stop
   const end = await placed.hangUp();
   reportEnd(placed, end, (steadyClock.now() - started) / 1000, flags);
   await agent.close();
-  throwFailure(end);
+  // A call that broke is a failure; one that somebody hung up is none, whatever its proof.
+  if (end.by === "failure") throw new ReportedError(failureOf(end));
 }
 
 /** Resolves when the time is over or the packets are there. */
@@ -96,9 +99,4 @@ function enough(placed: SipCall, { duration, packets }: CallFlags): Promise<void
       for (const timer of timers) timer.cancel();
     });
   });
-}
-
-/** A call that broke is a failure; one that somebody hung up is none, whatever its proof. */
-function throwFailure({ by, error }: CallEnd): void {
-  if (by === "failure") throw error ?? new WatchwordError("cli.call", "the call broke off");
 }

@@ -1,5 +1,7 @@
+import { CommanderError } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import { CertificateError } from "../crypto/index.js";
+import { UsageError } from "./options.js";
 
 /** What a user can do about an error, where the error itself cannot know it. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -38,6 +40,35 @@ export function describeError(error: unknown): string {
   if (error instanceof CertificateError) return describeRefusal(error);
   const advice = ADVICE[error.code];
   return `${error.message}${advice === undefined ? "" : ` - ${advice}`} [${error.code}]`;
+}
+
+/** An error as `--json` says it, in every command. */
+export interface ErrorObject {
+  /** docs/errors.md. */
+  readonly code: string;
+  /** For people. */
+  readonly message: string;
+}
+
+export function errorObject(error: unknown): ErrorObject {
+  const code = error instanceof WatchwordError ? error.code : isUsage(error) ? "cli.usage" : "cli.unexpected";
+  return { code, message: describeError(error) };
+}
+
+/** Whether it was asked for what cannot be; exit code 2. */
+export function isUsage(error: unknown): boolean {
+  return error instanceof UsageError || error instanceof CommanderError;
+}
+
+/** A failure that is in the last object of `--json` already, with what else that says. */
+export class ReportedError extends Error {
+  override readonly name = "ReportedError";
+  override readonly cause: unknown;
+
+  constructor(cause: unknown) {
+    super("reported");
+    this.cause = cause;
+  }
 }
 
 /** What only the person at this end may learn. */

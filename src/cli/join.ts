@@ -16,7 +16,7 @@ import {
   pskOf,
   pskPolicy,
 } from "./credentials.js";
-import { describeError } from "./errors.js";
+import { describeError, errorObject } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
 import { formatMki, loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
@@ -183,7 +183,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
         factsOf(membership),
         `${several ? `${nameOf(membership)}: ` : ""}new keys: sequence ${membership.sequence}, MKI ${mkiOf(membership)}`,
       ),
-    onFailure: (error) => print("failure", { error: describeError(error) }, describeError(error)),
+    onFailure: (error) => print("failure", { error: errorObject(error) }, describeError(error)),
   }).catch((error: unknown) => {
     waiting.cancel();
     throw error;
@@ -211,7 +211,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
     }
     const proof = await joined.leave().catch((error: unknown): ProofVerdict => {
       // Who was expelled has no dialog to leave by.
-      print("failure", { error: describeError(error) }, describeError(error));
+      print("failure", { error: errorObject(error) }, describeError(error));
       return "absent";
     });
     print("left", { proof, statistics }, `left: ${describeProof(proof)}`);

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
-import { describeError } from "./errors.js";
-import { UsageError } from "./options.js";
+import { describeError, errorObject, isUsage, ReportedError } from "./errors.js";
 
 /** Each is loaded where it is asked for: to read all of the library takes longer than most commands do. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -47,10 +46,11 @@ for (const name of Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMAN
 
 /** Options whose values are secrets: one that is mistyped is a secret all the same, and must not get into a log. */
 const SECRET_ARGUMENT = /(option '--(?:psk|user|publish-user) [^']*') argument '.*' is invalid/s;
+const withoutSecrets = (text: string): string => text.replace(SECRET_ARGUMENT, "$1 is invalid");
 
 /** Commander exits with 1 on its own; here 1 means refused or failed and 2 means usage. */
 function configure(command: Command): void {
-  command.exitOverride().configureOutput({ outputError: (text, write) => write(text.replace(SECRET_ARGUMENT, "$1 is invalid")) });
+  command.exitOverride().configureOutput({ outputError: (text, write) => write(withoutSecrets(text)) });
   for (const child of command.commands) configure(child);
 }
 configure(program);
@@ -63,13 +63,18 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   isHeard = false;
 });
 
+/** Options may be what is wrong, so that nobody has parsed them. */
+const isForPrograms = process.argv.includes("--json");
+
 try {
   await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? 0 : 2;
-  } else {
-    process.stderr.write(`watchword: ${describeError(error)}\n`);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
+} catch (thrown) {
+  const isHelp = thrown instanceof CommanderError && thrown.exitCode === 0;
+  const error = thrown instanceof ReportedError ? thrown.cause : thrown;
+  if (!(error instanceof CommanderError)) process.stderr.write(`watchword: ${describeError(error)}\n`);
+  process.exitCode = isHelp ? 0 : isUsage(error) ? 2 : 1;
+  if (isForPrograms && !isHelp && !(thrown instanceof ReportedError)) {
+    const { code, message } = errorObject(error);
+    process.stdout.write(`${JSON.stringify({ error: { code, message: withoutSecrets(message) } })}\n`);
   }
 }

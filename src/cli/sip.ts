@@ -35,7 +35,7 @@ import {
   pskOf,
   pskPolicy,
 } from "./credentials.js";
-import { describeError } from "./errors.js";
+import { describeError, errorObject } from "./errors.js";
 import { openPlainOutput } from "./forwarding.js";
 import {
   collectPsk,
@@ -339,6 +339,11 @@ function isOver(error: unknown): boolean {
   return error instanceof WatchwordError && error.code === "node.sip-call";
 }
 
+/** Why a call broke. */
+export function failureOf({ error }: CallEnd): Error {
+  return error ?? new WatchwordError("cli.call", "the call broke off");
+}
+
 /** Reports a call that is over, for people and for programs. */
 export function reportEnd(call: SipCall, end: CallEnd, seconds: number, flags: SipFlags): void {
   const { statistics, keys } = call;
@@ -361,9 +366,15 @@ export function reportEnd(call: SipCall, end: CallEnd, seconds: number, flags: S
     tolerances: keys?.tolerances ?? [],
     duration: Math.round(seconds * 1000) / 1000,
     endedBy: end.by,
+    ...(end.by === "failure" ? { error: errorObject(failureOf(end)) } : {}),
     teardownProof: end.proof,
   };
   process.stdout.write(`${JSON.stringify(summary)}\n`);
+}
+
+/** Says to programs that there was no call. */
+export function reportRefusal(remote: string, error: unknown): void {
+  process.stdout.write(`${JSON.stringify({ remote, direction: "incoming", error: errorObject(error) })}\n`);
 }
 
 function describeTraffic(statistics: readonly RtpMediaStatistics[]): string {

@@ -35,6 +35,38 @@ async function recorded(name: string): Promise<void> {
   await expect.poll(size, { timeout: 20_000, interval: 20 }).toBeGreaterThan(1000);
 }
 
+describe("what fails is one JSON object more on standard output", () => {
+  // RFC 863: port 9 takes connections on no machine of today.
+  it.each([
+    ["play", ["rtsp://127.0.0.1:9/x", "--psk", PSK], 1, "node.connection-refused"],
+    ["call", ["sip:bob@127.0.0.1:9", "--psk", `default:${KEY}`, "--transport", "tcp"], 1, "node.sip-status-503"],
+    ["answer", ["--psk", PSK, "--proxy", "127.0.0.1:9", "--transport", "tcp", "--register"], 1, "node.connection-refused"],
+    [
+      "join",
+      ["rtsp://127.0.0.1:9/x", "--psk", `sip:alice@example.org:${KEY}`, "--gcks", "sip:gcks@example.org"],
+      1,
+      "node.connection-refused",
+    ],
+    ["gcks", ["--config", "nowhere.yaml"], 2, "cli.usage"],
+    ["admin", ["list", "--url", "http://127.0.0.1:9"], 2, "cli.usage"],
+    ["inspect", ["nowhere.bin"], 2, "cli.usage"],
+    ["play", [], 2, "cli.usage"],
+    ["play", ["rtsp://127.0.0.1/", "--psk", "viewer:xyz"], 2, "cli.usage"],
+    ["play", ["rtsp://127.0.0.1/", "--reveal"], 2, "cli.usage"],
+  ] as const)("%s %j", async (command, args, code, error) => {
+    const outcome = await run(command, ...args, "--json");
+    expect(outcome.code, outcome.stderr).toBe(code);
+    const last = JSON.parse(outcome.stdout.trim().split("\n").at(-1) as string) as unknown;
+    expect(last).toEqual({ error: { code: error, message: expect.stringMatching(/\w/) } });
+    expect(outcome.stderr).toMatch(/\w/);
+    expect(outcome.stdout).not.toMatch(/xyz|^\s+at /m);
+  });
+
+  it("and none where nothing fails", async () => {
+    expect((await run("play", "--help", "--json")).stdout).not.toContain('"error"');
+  });
+});
+
 describe("usage", () => {
   it.each([
     ["an unknown option", ["serve", "--wrong"]],
@@ -263,7 +295,8 @@ describe("serve and play", () => {
   it("a wrong key, a foreign name and NULL keys in the clear are refused in one line that says what to do; the server serves the next", async () => {
     const { url, server } = await serve("--psk", PSK);
     const wrong = await run("play", url, "--psk", `viewer:${"ab".repeat(32)}`, "--packets", "5", "--json");
-    expect([wrong.code, wrong.stdout]).toEqual([1, ""]);
+    expect(wrong.code).toBe(1);
+    expect(JSON.parse(wrong.stdout)).toMatchObject({ error: { code: "mikey.authentication" } });
     expect(wrong.stderr).toMatch(/^watchword: MIKEY authentication failed - .*--psk.*\[mikey\.authentication\]$/m);
     const none = await run("play", url, "--packets", "5");
     expect(none.code).toBe(1);

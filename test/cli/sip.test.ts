@@ -220,7 +220,12 @@ describe("watchword call and answer", () => {
     const flags = ["--psk", PSK, "--rekey", "0.3", "--duration", "2", "--json"];
     const { code, stdout, stderr } = await run("call", agent.uri, ...flags);
     expect(code, stderr).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({ endedBy: "failure", teardownProof: "verified", rekeys: 0 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      endedBy: "failure",
+      teardownProof: "verified",
+      rekeys: 0,
+      error: { code: "node.sip-status-488", message: expect.stringContaining("takes no new keys") },
+    });
     expect(stderr).toMatch(/takes no new keys.*\[node\.sip-status-488\]\n$/);
     expect(reportsOf(await run("call", agent.uri, ...flags, "--keep-keys"))).toMatchObject([
       { endedBy: "local", teardownProof: "verified", rekeys: 0 },
