@@ -113,7 +113,7 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
   const credentials = new Map<string, string>();
   const keys = optionalFile(root, "keys");
   const certificates = root.optional("certificates", (key): CertificateFiles => {
-    const fields = definitionFields(root.value(key), `config.${key}`);
+    const fields = definitionFields(root.value(key), root.path(key));
     const found = {
       key: file(fields, "key"),
       certificate: file(fields, "certificate"),
@@ -131,7 +131,7 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
     signingKey: optionalFile(root, "signingKey"),
     outside: optionalFile(root, "expulsions"),
     store: root.optional("store", (key) => {
-      const store = definitionFields(root.value(key), `config.${key}`);
+      const store = definitionFields(root.value(key), root.path(key));
       const found = { file: file(store, "file"), key: secret(store, "key", folder) };
       store.finish();
       return found;
@@ -176,7 +176,7 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
       ) ?? [],
     control:
       root.optional("control", (key) => {
-        const control = definitionFields(root.value(key), `config.${key}`);
+        const control = definitionFields(root.value(key), root.path(key));
         const local = control.optional("listen", (name) => endpointIn(control, name));
         const device = control.optional("interface", (name) => control.text(name));
         const ttl = control.optional("ttl", (name) => control.integer(name, undefined, { least: 0, most: 255 }));
@@ -188,7 +188,7 @@ export function parseGcksConfig(text: string, folder = "."): GcksConfig {
         };
       }) ?? {},
     admin: root.optional("admin", (key) => {
-      const admin = definitionFields(root.value(key), `config.${key}`);
+      const admin = definitionFields(root.value(key), root.path(key));
       const found = { local: endpointIn(admin, "listen"), token: secret(admin, "token", folder) };
       admin.finish();
       return found;
@@ -371,7 +371,7 @@ function notFile(path: string): never {
 }
 
 function secret(fields: Fields, key: string, folder: string): SecretSource {
-  const source = definitionFields(fields.value(key), key);
+  const source = definitionFields(fields.value(key), fields.path(key));
   const file = source.optional("file", (name) => resolve(folder, source.text(name)));
   const environment = source.optional("environment", (name) => source.text(name));
   source.finish();

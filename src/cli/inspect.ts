@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
-import { concatBytes, formatHex, parseHex, utf8, WatchwordError } from "../bytes/index.js";
+import { formatHex, parseHex, utf8, WatchwordError } from "../bytes/index.js";
 import type { PrivateKey, PublicKey } from "../crypto/index.js";
 import { identityText, KeyDataType, type MikeyPolicy, nameOf } from "../mikey/index.js";
 import { systemClock } from "../node/index.js";
@@ -219,5 +219,6 @@ async function readStandardInput(): Promise<Uint8Array> {
     length += chunk.length;
     if (length > MAX_INPUT) break;
   }
-  return concatBytes(...chunks);
+  // There may be more of them than a call has arguments.
+  return Buffer.concat(chunks);
 }

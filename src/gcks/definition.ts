@@ -74,7 +74,7 @@ export function readGroupDefinition(value: unknown, path = "group"): GroupDefini
   const title = root.optional("title", (key) => root.text(key));
   const owner = root.optional("owner", (key) => root.text(key));
   const streams = root.list("streams", readStream, 1, 16);
-  const rekey = root.optional("rekey", (key) => readRekey(root.value(key), `${path}.${key}`), false);
+  const rekey = root.optional("rekey", (key) => readRekey(root.value(key), root.path(key)));
   const suite = readSrtp(root);
   const data = root.optional("data", (key) =>
     root.list(key, (item, at) => readDataSa(item, at, suite), 1, GROUP_LIMITS.dataSas),
@@ -372,6 +372,8 @@ export function fields(value: unknown, path: string) {
   };
   return {
     value: take,
+    /** Where a field is, for messages. */
+    path: at,
     fail,
     text(key: string): string {
       const found = take(key);
@@ -403,10 +405,10 @@ export function fields(value: unknown, path: string) {
       if (found.length < least || found.length > most) fail(key, `has ${least} to ${most} entries`);
       return found.map((item, index) => readItem(item, `${at(key)}[${index}]`));
     },
-    /** @param nullable whether null counts as absent; otherwise null says so by name */
-    optional<T>(key: string, readIt: (key: string) => T, nullable = true): T | undefined {
+    /** Null counts as absent. */
+    optional<T>(key: string, readIt: (key: string) => T): T | undefined {
       const found = take(key);
-      return found === undefined || (found === null && !nullable) || found === null ? undefined : readIt(key);
+      return found === undefined || found === null ? undefined : readIt(key);
     },
     finish(others: readonly string[] = []): void {
       for (const key of Object.keys(object))

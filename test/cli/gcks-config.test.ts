@@ -79,6 +79,8 @@ describe("the configuration of a key server", () => {
     ["carrierIdentity: any", "carrierIdentity: some", "config.groups[0].carrierIdentity is one of any, same"],
     ["carrierIdentity: any", "carrierIdentity: same", "carrierIdentity is same, and no listener has users or clientCa"],
     ["key: { file: store.key }", "key: { file: store.key, environment: KEY }", "config.store.key names a file or"],
+    ["key: { file: store.key }", "key: { fil: store.key }", "config.store.key.fil is not known here"],
+    ["key: { file: store.key }", "key: store.key", "config.store.key is not a set of named fields"],
     ["port: 5004", "port: 5005", "config.groups[0].streams[0].port"],
     ["role: both", "role: boss", "config.groups[0].members[0].role"],
     ["# server: gcks.example.org:2269", "server: 239.0.0.1:2269", "config.groups[0].rekey.server"],
