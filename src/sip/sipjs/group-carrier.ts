@@ -147,6 +147,7 @@ class Carrier implements SipMemberCarrier {
   #abandon: ((error: Error) => void) | undefined;
   /** We hang up, or have. */
   #leaving = false;
+  #closed = false;
 
   constructor(options: SipMemberCarrierOptions, handlers: WeakMap<Session, OfferHandler>) {
     this.#options = options;
@@ -187,7 +188,9 @@ class Carrier implements SipMemberCarrier {
   }
 
   close(): void {
+    this.#closed = true;
     this.#leaving = true;
+    this.#abandon?.(closedError());
     const session = this.#session;
     this.#session = undefined;
     if (session === undefined || session.state === "Terminated") return;
@@ -220,13 +223,15 @@ class Carrier implements SipMemberCarrier {
   }
 
   async #call(target: string, iMessage: Uint8Array): Promise<OfferHandler> {
+    if (this.#closed) throw closedError();
     const session = await this.#options.inviterTo(target);
+    if (this.#closed) throw closedError();
     const handler = new OfferHandler(this.#options);
     handler.iMessage = iMessage;
     this.#handlers.set(session, handler);
     this.#leaving = false;
     this.#watch(session);
-    await new Promise<void>((resolve, reject) => {
+    const answered = new Promise<void>((resolve, reject) => {
       this.#abandon = reject;
       session.stateChange.addListener((state) => {
         if (state === "Established") resolve();
@@ -246,6 +251,15 @@ class Carrier implements SipMemberCarrier {
     }).finally(() => {
       this.#abandon = undefined;
     });
+    try {
+      await answered;
+      // It may have been closed with the answer.
+      if (this.#closed) throw closedError();
+    } catch (error) {
+      // Cancels what was not answered, and hangs up what was.
+      session.dispose().catch(() => undefined);
+      throw error;
+    }
     this.#session = session;
     this.#handler = handler;
     return handler;
@@ -257,12 +271,15 @@ class Carrier implements SipMemberCarrier {
     const handler = this.#handler as OfferHandler;
     handler.iMessage = iMessage;
     const known = await new Promise<boolean>((resolve, reject) => {
+      this.#abandon = reject;
       const refused = (response: Core.IncomingResponse): void => {
         const { statusCode } = response.message;
         if (statusCode === 481 || statusCode === 408) resolve(false);
         else reject(refusalIn(response));
       };
       session.invite({ requestDelegate: { onAccept: () => resolve(true), onReject: refused, onRedirect: refused } }).catch(reject);
+    }).finally(() => {
+      this.#abandon = undefined;
     });
     if (known) return handler;
     if (session === this.#session) this.#session = undefined;
@@ -298,6 +315,10 @@ class Carrier implements SipMemberCarrier {
     if (session.state === "Established") session.dispose().catch(() => undefined);
     if (!this.#leaving) this.onLost?.(error);
   }
+}
+
+function closedError(): WatchwordError {
+  return new WatchwordError("sip.state", "the way to the key server was closed");
 }
 
 /** The body of the final response. @throws (rejects) Refused, MikeyPeerError */
