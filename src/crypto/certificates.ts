@@ -40,7 +40,7 @@ export interface VerifiedCertificate {
    * one that only has its own signature.
    */
   readonly issuers: readonly Uint8Array[];
-  /** The certificates from the holder's to the one below the trust anchor, in DER; URLs are resolved. */
+  /** The certificates from the holder's to the one below the trust anchor, in DER, as they were given; URLs are resolved. */
   readonly chain: readonly Uint8Array[];
 }
 

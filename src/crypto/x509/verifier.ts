@@ -35,6 +35,14 @@ interface Remembered {
   /** Octet by octet as it came. */
   readonly chain: readonly Uint8Array[];
   readonly path: Path;
+  /** Where in the chain the certificates of the path stand, but the anchor's. */
+  readonly places: readonly number[];
+  readonly trust: VerifiedCertificate["trust"];
+  /** Milliseconds since 1970 between which all of its certificates are in their time. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** What it was found good for. */
+  readonly usages: Set<CertificateUsage>;
   /** Names are compared by their parts; whom a certificate names does not change. */
   readonly identities: Set<string>;
 }
@@ -75,6 +83,7 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
   const { fetchCertificate, revocation, extendedKeyUsages = defaultExtendedKeyUsages } = options;
   const anchors = options.roots.map((der) => readCertificate(der, crypto));
   const lists = new RevocationLists(crypto, options.crls ?? []);
+  const mayBeRevoked = requireRevocation || revocation !== undefined || (options.crls ?? []).length > 0;
   const remembered = new Map<number, Remembered>();
 
   async function resolve(reference: CertificateReference): Promise<Uint8Array> {
@@ -88,6 +97,11 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
     } catch (error) {
       throw new CertificateError("fetch", error instanceof Error ? error.message : "", { cause: error });
     }
+  }
+
+  async function check(path: Path, now: number, usages: readonly CertificateUsage[]): Promise<void> {
+    validatePath(path, { now, usages, extendedKeyUsages });
+    if (mayBeRevoked) await checkRevocation(path, now);
   }
 
   async function checkRevocation(path: Path, now: number): Promise<void> {
@@ -111,13 +125,20 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
     }
   }
 
+  function recall(chain: readonly Uint8Array[]): Remembered | undefined {
+    const known = remembered.get(placeOf(chain));
+    return known !== undefined && sameChain(known.chain, chain) ? known : undefined;
+  }
+
   /** The path of a chain: the one that was good before if it still is, otherwise one that is looked for. */
-  async function pathOf(chain: readonly Uint8Array[], accept: (path: Path) => Promise<void>): Promise<Remembered> {
+  async function pathOf(chain: readonly Uint8Array[], now: number, usages: readonly CertificateUsage[]): Promise<Remembered> {
+    const accept = (path: Path): Promise<void> => check(path, now, usages);
     const place = placeOf(chain);
-    const known = remembered.get(place);
-    if (known !== undefined && sameChain(known.chain, chain)) {
+    const known = recall(chain);
+    if (known !== undefined) {
       try {
         await accept(known.path);
+        for (const usage of usages) known.usages.add(usage);
         return known;
       } catch (error) {
         // Time has passed: another path may be good where this one is no longer.
@@ -128,9 +149,14 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
     const [leaf, ...others] = chain.map((der) => openCertificate(der, crypto)) as [OpenedCertificate, ...OpenedCertificate[]];
     const path = await findPath(crypto, leaf, others, anchors, accept).catch((error: unknown) => selfSigned(leaf, error, accept));
     if (remembered.size >= REMEMBERED_PATHS) remembered.delete(remembered.keys().next().value as number);
-    const found: Remembered = { chain: chain.map((der) => der.slice()), path, identities: new Set() };
+    const found = rememberedOf(chain, path, anchors, usages);
     remembered.set(place, found);
     return found;
+  }
+
+  function holder(found: Remembered, identity: string | undefined, given: readonly Uint8Array[]): VerifiedCertificate {
+    if (identity !== undefined && !names(found, identity)) throw new CertificateError("identity", found.path[0].subject);
+    return verified(found, given);
   }
 
   function names({ path: [leaf], identities }: Remembered, identity: string): boolean {
@@ -162,12 +188,11 @@ export function createCertificateVerifier(options: CertificateVerifierOptions): 
       for (const { length } of chain)
         if (length > MAX_CERTIFICATE_OCTETS) throw new CertificateError("too-large", `certificate of ${length} octets`);
       const usages: readonly CertificateUsage[] = typeof usage === "string" ? [usage] : usage;
-      const found = await pathOf(chain, async (candidate) => {
-        validatePath(candidate, { now, usages, extendedKeyUsages });
-        await checkRevocation(candidate, now);
-      });
-      if (identity !== undefined && !names(found, identity)) throw new CertificateError("identity", found.path[0].subject);
-      return verified(found.path, anchors);
+      const known = mayBeRevoked ? undefined : recall(chain);
+      if (known !== undefined && isGoodFor(known, now, usages)) return holder(known, identity, chain);
+      // The caller may change its octets meanwhile.
+      const own = chain.map((der) => der.slice());
+      return holder(await pathOf(own, now, usages), identity, own);
     },
   };
 }
@@ -189,24 +214,58 @@ function sameChain(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean 
 }
 
 function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  const { length } = a;
+  if (length !== b.length) return false;
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
 
-function verified(path: Path, anchors: readonly Certificate[]): VerifiedCertificate {
-  const [leaf] = path;
+function rememberedOf(
+  chain: readonly Uint8Array[],
+  path: Path,
+  anchors: readonly Certificate[],
+  usages: readonly CertificateUsage[],
+): Remembered {
   const anchored = anchors.includes(path[path.length - 1] as Certificate);
+  const below = path.slice(0, Math.max(1, path.length - 1));
+  return {
+    chain: chain.map((der) => der.slice()),
+    path,
+    places: below.map(({ der }) => chain.findIndex((given) => sameOctets(given, der))),
+    trust: path.length > 1 ? "anchor" : anchored ? "pinned" : "self-signed",
+    notBefore: Math.max(...path.map(({ notBefore }) => notBefore)),
+    notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
+    usages: new Set(usages),
+    identities: new Set(),
+  };
+}
+
+/** What was found good stays so for as long as its certificates are in their time, but for revocations. */
+function isGoodFor({ notBefore, notAfter, usages }: Remembered, now: number, wanted: readonly CertificateUsage[]): boolean {
+  if (now < notBefore || now > notAfter) return false;
+  for (const usage of wanted) if (!usages.has(usage)) return false;
+  return true;
+}
+
+/**
+ * What is remembered must not change in the hands of a caller: of short octets it gets copies, of certificates the ones that it gave, which are the same
+ * octet by octet.
+ */
+function verified({ path, places, trust, notAfter }: Remembered, given: readonly Uint8Array[]): VerifiedCertificate {
+  const [leaf] = path;
+  const issuers: Uint8Array[] = [];
+  // A certificate that only has its own signature has nobody who vouches for it.
+  for (let at = trust === "anchor" ? 1 : 0; at < path.length && trust !== "self-signed"; at++)
+    issuers.push((path[at] as Certificate).fingerprint.slice());
   return {
     // Validated: the last certificate of a good path has a key that this package uses.
     publicKey: leaf.publicKey as NonNullable<typeof leaf.publicKey>,
     identities: leaf.identities,
     subject: leaf.subject,
-    // Copies: what is remembered must not change in the hands of a caller.
     fingerprint: leaf.fingerprint.slice(),
-    notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
-    trust: path.length > 1 ? "anchor" : anchored ? "pinned" : "self-signed",
-    issuers: (path.length > 1 ? path.slice(1) : anchored ? path : []).map(({ fingerprint }) => fingerprint.slice()),
-    chain: path.slice(0, Math.max(1, path.length - 1)).map(({ der }) => der.slice()),
+    notAfter,
+    trust,
+    issuers,
+    chain: places.map((place) => given[place] as Uint8Array),
   };
 }

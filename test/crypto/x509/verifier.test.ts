@@ -55,6 +55,32 @@ describe("a certificate is verified", () => {
     expect(verified.fingerprint).toEqual(certificateHash(nobleCrypto, "sha256", leaf));
   });
 
+  it("again, whatever became of what was given and answered before", async () => {
+    const checking = verifier();
+    const given = [leaf.slice(), intermediate.certificate.slice()];
+    const before = await checking.verify(given, AS_ALICE);
+    const [fingerprint, issuers] = [before.fingerprint.slice(), before.issuers.map((issuer) => issuer.slice())];
+    for (let time = 0; time < 2; time++) {
+      const again = await checking.verify([leaf, intermediate.certificate], AS_ALICE);
+      expect(again.fingerprint).toEqual(fingerprint);
+      expect(again.issuers).toEqual(issuers);
+      expect(again.chain).toEqual([leaf, intermediate.certificate]);
+      for (const octets of [...given, before.fingerprint, again.fingerprint, ...again.issuers]) octets.fill(0);
+    }
+    expect(await reasonOf(checking.verify(given, AS_ALICE))).not.toBe("accepted");
+  });
+
+  it("for what it is for, however often it was good for something else", async () => {
+    const checking = verifier();
+    const chain = [leaf, intermediate.certificate];
+    for (let time = 0; time < 2; time++) {
+      expect(await reasonOf(checking.verify(chain, AS_ALICE))).toBe("accepted");
+      expect(await reasonOf(checking.verify(chain, { ...AS_ALICE, usage: "encryption" }))).toBe("key");
+      expect(await reasonOf(checking.verify(chain, AS_ALICE))).toBe("accepted");
+      expect(await reasonOf(checking.verify(chain, { ...AS_ALICE, now: NOW + 10 * DAY }))).toBe("expired");
+    }
+  });
+
   it("with its issuers in any order, the root and strangers among them", async () => {
     const stranger = await makeAuthority({ commonName: "stranger" });
     const chain = [leaf, stranger.certificate, root.certificate, intermediate.certificate];
