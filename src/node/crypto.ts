@@ -30,7 +30,11 @@ function oneShotText(name: HashName, data: Uint8Array): string {
 }
 
 function hash(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return plainOctets(oneShot(name, parts[0] as Uint8Array));
+  if (parts.length === 1) {
+    const digest = new Uint8Array(HASHES[name].digest);
+    copyLatin1(oneShotText(name, parts[0] as Uint8Array), digest, 0);
+    return digest;
+  }
   const running = crypto.createHash(name);
   for (const part of parts) running.update(part);
   return plainOctets(running.digest());
