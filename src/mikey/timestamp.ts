@@ -26,10 +26,20 @@ export function encodeNtp(milliseconds: number): Uint8Array {
   const seconds = Math.floor(milliseconds / 1000);
   const fraction = Math.floor(((milliseconds - seconds * 1000) / 1000) * ERA_SECONDS);
   const value = new Uint8Array(8);
-  const view = new DataView(value.buffer);
-  view.setUint32(0, (seconds + UNIX_EPOCH_IN_NTP) % ERA_SECONDS);
-  view.setUint32(4, fraction);
+  setWord(value, 0, (seconds + UNIX_EPOCH_IN_NTP) % ERA_SECONDS);
+  setWord(value, 4, fraction);
   return value;
+}
+
+/** Four octets, network byte order. */
+function word(octets: Uint8Array, at: number): number {
+  let value = 0;
+  for (let i = 0; i < 4; i++) value = (value << 8) | (octets[at + i] as number);
+  return value >>> 0;
+}
+
+function setWord(octets: Uint8Array, at: number, value: number): void {
+  for (let i = 0; i < 4; i++) octets[at + i] = value >>> (24 - 8 * i);
 }
 
 /**
@@ -38,9 +48,8 @@ export function encodeNtp(milliseconds: number): Uint8Array {
  * @param value 8 octets, or 4 for NTP-UTC-32
  */
 export function decodeNtp(value: Uint8Array, near: number): number {
-  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  const fraction = value.length >= 8 ? (view.getUint32(4) / ERA_SECONDS) * 1000 : 0;
-  const inEra = (view.getUint32(0) - UNIX_EPOCH_IN_NTP) * 1000 + fraction;
+  const fraction = value.length >= 8 ? (word(value, 4) / ERA_SECONDS) * 1000 : 0;
+  const inEra = (word(value, 0) - UNIX_EPOCH_IN_NTP) * 1000 + fraction;
   const eraLength = ERA_SECONDS * 1000;
   return inEra + Math.round((near - inEra) / eraLength) * eraLength;
 }
@@ -64,10 +73,8 @@ export function isNewer(later: Timestamp, earlier: Timestamp): boolean {
   if (isCounter(later.tsType) !== isCounter(earlier.tsType)) return false;
   const a = timestamp64(later);
   const b = timestamp64(earlier);
-  const viewA = new DataView(a.buffer, a.byteOffset, 8);
-  const viewB = new DataView(b.buffer, b.byteOffset, 8);
-  const high = (viewA.getUint32(0) - viewB.getUint32(0)) | 0;
-  const low = viewA.getUint32(4) - viewB.getUint32(4);
+  const high = (word(a, 0) - word(b, 0)) | 0;
+  const low = word(a, 4) - word(b, 4);
   if (isCounter(later.tsType)) return low > 0;
   return high === 0 ? low > 0 : high > 0;
 }
@@ -140,7 +147,7 @@ export function createTimestampSource(clock: Clock, options: TimestampSourceOpti
         }
         if (last === undefined || isNewer(after, { tsType, value: last })) last = after.value;
       }
-      const value = isCounter(tsType) ? counted(last) : timed(encodeNtp(clock.now()).subarray(0, length), last, tsType);
+      const value = isCounter(tsType) ? counted(last) : timed(encodeNtp(clock.now()).slice(0, length), last, tsType);
       last = value;
       return { tsType, value: value.slice() };
     },
@@ -156,8 +163,7 @@ function counted(last: Uint8Array | undefined): Uint8Array {
 }
 
 function timed(now: Uint8Array, last: Uint8Array | undefined, tsType: number): Uint8Array {
-  const value = now.slice();
-  if (last === undefined || isNewer({ tsType, value }, { tsType, value: last })) return value;
+  if (last === undefined || isNewer({ tsType, value: now }, { tsType, value: last })) return now;
   const next = last.slice();
   increment(next);
   return next;
