@@ -84,6 +84,22 @@ describe("the replay cache", () => {
     expect(cache.check(claim("other", {}, later - SKEW + 1), later).kind).toBe("fresh");
   });
 
+  it.each([
+    { order: "youngest first", times: [7, 6, 5, 4, 3, 2, 1, 0] },
+    { order: "of one time", times: [0, 0, 0, 0, 0, 0, 0, 0] },
+  ])("forgets the oldest eighth where it is full, and what is as old: $order", ({ times }) => {
+    const cache = createReplayCache({ capacity: 8 });
+    const claims = times.map((time, i) => claim(`${i}`, { csbId: i }, NOW + time));
+    for (const one of claims) cache.claim(one, undefined, NOW);
+    cache.claim(claim("next", { csbId: 8 }, NOW + 8), undefined, NOW);
+    expect(cache.size).toBe(8);
+    const verdicts = claims.map((one) => cache.check(one, NOW).kind);
+    expect(verdicts.filter((kind) => kind === "repeated")).toHaveLength(7);
+    expect(verdicts.filter((kind) => kind === "refused")).toHaveLength(1);
+    expect(cache.check(claim("as old", { csbId: 9 }, NOW), NOW).kind).toBe("refused");
+    expect(cache.check(claim("younger", { csbId: 9 }, NOW + 1), NOW).kind).toBe("fresh");
+  });
+
   it("never takes a message twice, stays within its capacity, and refuses only what is old when full", () => {
     fc.assert(
       fc.property(
