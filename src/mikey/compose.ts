@@ -119,7 +119,7 @@ async function envelopePayloads(crypto: CryptoProvider, parts: MessageParts, sen
   const { envelope, encrAlg, macAlg } = csb;
   if (sender === undefined || envelope === undefined || messageKeys === undefined || recipient === undefined)
     throw new MikeyError("mikey.option", "an envelope has a sender's identity, a key and a recipient (RFC 3830 §3.2)");
-  const context = { ...derivationOf(csb), timestamp: csb.timestamp };
+  const context = { timestamp: csb.timestamp, ...derivationOf(csb) };
   const protection = { encrAlg, macAlg, keys: messageKeys };
   const kemac = sealEnvelope(crypto, context, sender, keys.map(keyDataOf), protection, { padKeyWrap });
   const data = await crypto.encrypt(recipient.key.publicKey, recipient.scheme, envelope.key);

@@ -115,7 +115,7 @@ export interface Csb {
   readonly mode: ModeName;
   readonly csbId: number;
   /** The CSB ID that keys are derived with, where it is the group's (RFC 4738 §3.6). */
-  readonly groupCsbId?: number;
+  readonly groupCsbId?: number | undefined;
   readonly role: "initiator" | "responder";
   /** PRF func. */
   readonly prf: number;
@@ -137,9 +137,9 @@ export interface Csb {
   /** A copy of what protected the exchange; updates are protected by it too. For a Responder: what an exchange of its own would use. */
   readonly credential: Credential;
   /** Modes with an envelope. */
-  readonly envelope?: EnvelopeKey;
+  readonly envelope?: EnvelopeKey | undefined;
   /** The other party's key, once it is known. */
-  readonly peerKey?: PeerKey;
+  readonly peerKey?: PeerKey | undefined;
   /** True where nothing but the channel protected the keys. */
   readonly nullKeyed: boolean;
   /** Whether the other party has proven its key: always for the responder, by the response for the initiator. */
@@ -194,7 +194,10 @@ export function wipeCsb(csb: Csb): void {
   if ("psk" in csb.credential) wipe(csb.credential.psk);
 }
 
-/** A bundle that is being put together. Properties that may be absent are added one by one: objects that are spread into one cost many times as much. */
+/**
+ * A bundle that is being put together. What may be absent is there as undefined: an object that was spread into another and then gets a property that it
+ * did not have costs as much as fifty that only change what they have.
+ */
 export type CsbDraft = { -readonly [K in keyof Csb]: Csb[K] };
 
 /** A copy that is wiped on its own. */
@@ -208,8 +211,13 @@ export function copyCsb(csb: Csb): Csb {
     ...csb,
     keys: copyKeys(csb.keys),
     credential: copyCredential(csb.credential),
-    ...(csb.envelope === undefined ? {} : { envelope: { ...csb.envelope, key: csb.envelope.key.slice() } }),
+    envelope: copyEnvelope(csb.envelope),
   };
+}
+
+/** A copy that is wiped on its own. */
+export function copyEnvelope(envelope: EnvelopeKey | undefined): EnvelopeKey | undefined {
+  return envelope === undefined ? undefined : { key: envelope.key.slice(), cached: envelope.cached };
 }
 
 /** Copies that are wiped on their own. */

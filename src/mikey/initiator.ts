@@ -1,5 +1,5 @@
 import { equalBytes, wipe } from "../bytes/index.js";
-import type { AgreementGroup, CryptoProvider, EncryptionScheme } from "../crypto/index.js";
+import type { Agreement, AgreementGroup, CryptoProvider, EncryptionScheme } from "../crypto/index.js";
 import type { Clock } from "../io/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
 import { composeRequest, decrypterOf, signingOf } from "./compose.js";
@@ -10,6 +10,7 @@ import {
   type CsbDraft,
   checkKeys,
   copyCredential,
+  copyEnvelope,
   copyKeys,
   derivationOf,
   type EnvelopeKey,
@@ -166,6 +167,7 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
   const draft: CsbDraft = {
     mode: mode.name,
     csbId,
+    groupCsbId: undefined,
     role: "initiator",
     prf: algorithms.prf,
     encrAlg: algorithms.encrAlg,
@@ -179,6 +181,8 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     policies,
     keys: mode.keys === "initiator" ? request.keys.map((key) => createKey(crypto, key, policies)) : [],
     credential: withGroup(credential, mode, policy, announced),
+    envelope: mode.name === "PK" ? freshEnvelope(engine, algorithms.encrAlg) : undefined,
+    peerKey: undefined,
     nullKeyed,
     peerAuthenticated: false,
     initiatorExtensions,
@@ -186,7 +190,6 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     tolerances: [],
     exchange: { ...EMPTY_EXCHANGE, initiatorExtensions },
   };
-  if (mode.name === "PK") draft.envelope = freshEnvelope(engine, algorithms.encrAlg);
   const parts: DraftParts = {
     rand: rand === "responder" ? undefined : draft.rand,
     identities: request.omitIdentities === true ? "omitted" : "named",
@@ -219,16 +222,15 @@ async function beginUpdate(engine: Engine, csb: Csb, request: UpdateRequest): Pr
   const validity = mode.keys === "agreement" && request.keys !== undefined ? agreedValidity(request.keys) : undefined;
   checkNewSpis(csb, [...(keys ?? []).map((key) => key.validity), ...(validity === undefined ? [] : [validity])]);
   const stays = transported ? keys === undefined : mode.keys === "agreement" && validity === undefined;
-  const { envelope, ...base } = csb;
-  const draft: Csb = {
-    ...base,
+  const draft: CsbDraft = {
+    ...csb,
     timestamp: timestamps.next(csb.timestamp),
     cryptoSessions:
       request.cryptoSessions === undefined ? csb.cryptoSessions : cryptoSessionsFor(csb.mapType, request.cryptoSessions),
     policies,
     keys: stays ? copyKeys(csb.keys) : (keys ?? []),
     credential: copyCredential(csb.credential),
-    ...(envelope === undefined ? {} : { envelope: nextEnvelope(engine, mode, csb, envelope) }),
+    envelope: nextEnvelope(engine, mode, csb),
     peerAuthenticated: false,
     initiatorExtensions: extensionsOf(request),
     responderExtensions: [],
@@ -244,8 +246,8 @@ async function beginUpdate(engine: Engine, csb: Csb, request: UpdateRequest): Pr
 }
 
 /** An envelope that is not cached is made anew for every message (RFC 3830 §4.5). */
-function nextEnvelope(engine: Engine, mode: Mode, csb: Csb, envelope: EnvelopeKey): EnvelopeKey {
-  return mode.name === "PK" ? freshEnvelope(engine, csb.encrAlg) : { ...envelope, key: envelope.key.slice() };
+function nextEnvelope(engine: Engine, mode: Mode, { envelope, encrAlg }: Csb): EnvelopeKey | undefined {
+  return mode.name === "PK" ? freshEnvelope(engine, encrAlg) : copyEnvelope(envelope);
 }
 
 function freshEnvelope({ crypto, policy }: Engine, encrAlg: number): EnvelopeKey {
@@ -263,36 +265,29 @@ interface DraftParts {
 }
 
 /** Everything that `begin` and `update` have in common once the CSB is drafted, whose secrets are its own. */
-async function propose(...[engine, mode, draft, request, parts, updated]: Parameters<typeof proposed>): Promise<PendingExchange> {
-  try {
-    checkSessions(draft, draft.keys.length > 0);
-    return await proposed(engine, mode, draft, request, parts, updated);
-  } catch (error) {
-    wipeCsb(draft);
-    throw error;
-  }
-}
-
-async function proposed(
+async function propose(
   engine: Engine,
   mode: Mode,
-  draft: Csb,
+  draft: CsbDraft,
   request: MessageRequest & Pick<BeginRequest, "acceptsResponder" | "group">,
   parts: DraftParts,
   updated: Csb | undefined,
 ): Promise<PendingExchange> {
   const { crypto, options, policy } = engine;
   const { credential } = draft;
-  const keyPair = "keyPair" in credential ? credential.keyPair : undefined;
-  const answered = request.requestResponse ?? (mode.answers === "always" || !draft.nullKeyed);
-  if (answered && draft.nullKeyed)
-    throw new MikeyError("mikey.option", "without a pre-shared key no verification can be asked for");
-  if (!answered && mode.answers === "always") throw new MikeyError("mikey.option", `mode ${mode.name} is answered always`);
-  const signing = mode.credential === "key-pair" ? signingFor(draft, policy) : undefined;
-  const recipient = mode.name === "PK" ? await recipientOf(policy, draft, options.clock.now()) : undefined;
-  const agreement = parts.validity === undefined ? undefined : await crypto.agreement(groupIn(credential));
-  const messageKeys = messageKeysOf(crypto, mode, draft);
+  let agreement: Agreement | undefined;
+  let messageKeys: MessageKeys | undefined;
   try {
+    checkSessions(draft, draft.keys.length > 0);
+    const keyPair = "keyPair" in credential ? credential.keyPair : undefined;
+    const answered = request.requestResponse ?? (mode.answers === "always" || !draft.nullKeyed);
+    if (answered && draft.nullKeyed)
+      throw new MikeyError("mikey.option", "without a pre-shared key no verification can be asked for");
+    if (!answered && mode.answers === "always") throw new MikeyError("mikey.option", `mode ${mode.name} is answered always`);
+    const signing = mode.credential === "key-pair" ? signingFor(draft, policy) : undefined;
+    const recipient = mode.name === "PK" ? await recipientOf(policy, draft, options.clock.now()) : undefined;
+    if (parts.validity !== undefined) agreement = await crypto.agreement(groupIn(credential));
+    messageKeys = messageKeysOf(crypto, mode, draft);
     const octets = await composeRequest(crypto, {
       mode,
       csb: draft,
@@ -313,12 +308,9 @@ async function proposed(
       padKeyWrap: request.padKeyWrap ?? false,
       certificatesKnown: parts.identities === "static",
     });
-    const { timestamp, exchange } = draft;
-    const csb: CsbDraft = {
-      ...draft,
-      exchange: updated?.exchange ?? { ...exchange, dataType: mode.requestType, request: octets, timestamp },
-    };
-    if (recipient !== undefined) csb.peerKey = recipient.key;
+    if (updated === undefined)
+      draft.exchange = { ...draft.exchange, dataType: mode.requestType, request: octets, timestamp: draft.timestamp };
+    if (recipient !== undefined) draft.peerKey = recipient.key;
     if (messageKeys !== undefined && !answered) wipeMessageKeys(messageKeys);
     return createPendingExchange({
       crypto,
@@ -326,7 +318,7 @@ async function proposed(
       clock: options.clock,
       tolerances: options.tolerances ?? [],
       mode,
-      csb,
+      csb: draft,
       octets,
       updated,
       responseRequested: answered,
@@ -341,6 +333,7 @@ async function proposed(
   } catch (error) {
     agreement?.wipe();
     if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
+    wipeCsb(draft);
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 import { equalBytes, utf8, utf8Text, WatchwordError } from "../bytes/index.js";
-import type { CertificateReference, CertificateUsage, PublicKey } from "../crypto/index.js";
+import type { CertificateReference, CertificateUsage, PublicKey, VerifiedCertificate } from "../crypto/index.js";
 import type { Identity } from "./csb.js";
 import { MikeyError } from "./errors.js";
 import type { CertPayload, DecodedMessage, Payload } from "./message.js";
@@ -47,10 +47,12 @@ const DEFAULT_LEAST_RSA_BITS = 2048;
 export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
   const { certificates, findPublicKey, leastRsaBits = DEFAULT_LEAST_RSA_BITS } = policy;
 
-  function accept(publicKey: PublicKey, rest: Partial<PeerKey> = {}): PeerKey | undefined {
+  function accept(publicKey: PublicKey, by?: VerifiedCertificate): PeerKey | undefined {
     if (publicKey.kind === "rsa" && publicKey.bits < leastRsaBits)
       return refuse(`an RSA key of ${publicKey.bits} bits, at least ${leastRsaBits} are accepted`);
-    return { publicKey, identities: [], chain: [], fingerprint: undefined, issuers: [], ...rest };
+    if (by === undefined) return { publicKey, identities: [], chain: [], fingerprint: undefined, issuers: [] };
+    const { identities, chain, fingerprint, issuers } = by;
+    return { publicKey, identities, chain, fingerprint, issuers };
   }
 
   function refuse(reason: string): undefined {
@@ -70,16 +72,16 @@ export function createPeerKeys(policy: MikeyPolicy): PeerKeys {
       return found !== undefined && equalBytes(found.publicKey.spki, peer.publicKey.spki);
     },
     async find(chain, identity, usage, now) {
-      const known = await findPublicKey?.(identity, usage);
+      const known = findPublicKey === undefined ? undefined : await findPublicKey(identity, usage);
       if (known !== undefined) return accept(known);
       if (chain.length === 0) return refuse("neither a certificate nor a key that is known by identity");
       if (certificates === undefined) return refuse("there are certificates, and no verifier for them");
       const text = identity === undefined ? undefined : identityText(identity);
       if (identity !== undefined && text === undefined) return refuse("an identity that no certificate can name");
       try {
-        const verified = await certificates.verify(chain, { now, usage, ...(text === undefined ? {} : { identity: text }) });
-        const { publicKey, identities, fingerprint, issuers } = verified;
-        return accept(publicKey, { identities, fingerprint, issuers, chain: verified.chain });
+        const requirements = text === undefined ? { now, usage } : { now, usage, identity: text };
+        const verified = await certificates.verify(chain, requirements);
+        return accept(verified.publicKey, verified);
       } catch (error) {
         if (!(error instanceof WatchwordError)) throw error;
         const { reason, detail = "" } = error as WatchwordError & { reason?: string; detail?: string };

@@ -9,8 +9,6 @@ import {
   type CsbDraft,
   checkKeys,
   copyCsb,
-  derivationOf,
-  type EnvelopeKey,
   type Identity,
   type KeyMaterial,
   keyMaterialOf,
@@ -96,10 +94,12 @@ export function createPendingExchange(proposal: Proposal): PendingExchange {
     if (messageKeys !== undefined) wipeMessageKeys(messageKeys);
     agreement?.wipe();
   };
-  const complete = async (response: Uint8Array): Promise<Csb> => {
-    const over = (): MikeyError => new MikeyError("mikey.response", "no response is waited for");
+  const over = (): MikeyError => new MikeyError("mikey.response", "no response is waited for");
+  const decode = (response: Uint8Array): DecodedMessage => {
     if (abandoned || !responseRequested) throw over();
-    const completed = await new Completion(proposal, decodeMessage(response)).run();
+    return decodeMessage(response);
+  };
+  const unlessAbandoned = (completed: Csb): Csb => {
     if (!abandoned) return completed;
     wipeCsb(completed);
     throw over();
@@ -116,15 +116,16 @@ export function createPendingExchange(proposal: Proposal): PendingExchange {
           checkBelongs(csb, decodeMessage(response));
           throw authenticationError();
         }
-        const completed = await complete(response);
+        const message = decode(response);
+        const completed = unlessAbandoned(await new Completion(proposal, message).run());
         wipeSecrets();
-        done = { response: response.slice(), csb: completed };
+        done = { response: message.octets, csb: completed };
         return completed;
       }),
     fork: (response) =>
       turns(async () => {
-        if (done !== undefined) throw new MikeyError("mikey.response", "no response is waited for");
-        const completed = await complete(response);
+        if (done !== undefined) throw over();
+        const completed = unlessAbandoned(await new Completion(proposal, decode(response)).run());
         const branch = copyCsb(completed);
         wipeReceived(completed, csb);
         return branch;
@@ -137,16 +138,8 @@ export function createPendingExchange(proposal: Proposal): PendingExchange {
   };
 }
 
-/** What the Responder brings to the keys. */
-interface Keying {
-  readonly keys: readonly KeyMaterial[];
-  readonly rand?: Uint8Array;
-  readonly groupCsbId?: number;
-  readonly policies?: ReadonlyMap<number, SrtpPolicy>;
-  readonly encrAlg?: number;
-  readonly macAlg?: number;
-  readonly envelope?: EnvelopeKey;
-}
+/** What a response may change of the keys and of what they are for. */
+type Keying = Pick<Csb, "keys" | "rand" | "groupCsbId" | "policies" | "encrAlg" | "macAlg" | "envelope">;
 
 /** One response on its way through the checks. Nothing is read of it before it is authentic (RFC 3830 §3.1, §5.2). */
 class Completion {
@@ -174,20 +167,26 @@ class Completion {
     const { responderId, peerKey } = await this.#authenticate();
     if (header.prf !== csb.prf) throw new MikeyError("mikey.response", "the response names another PRF");
     const responderExtensions = payloadsOf(message, "EXT");
-    const { policies = csb.policies, ...keying } = await this.#keying(responderId);
+    const keying = mode.keys === "initiator" ? csb : await this.#keying(responderId);
+    const group = mode.keys === "responder" && keying.groupCsbId !== undefined;
     try {
       const agreed: CsbDraft = {
         ...csb,
+        groupCsbId: keying.groupCsbId,
+        encrAlg: keying.encrAlg,
+        macAlg: keying.macAlg,
+        rand: keying.rand,
         responderId,
-        policies,
-        cryptoSessions: this.#sessions(keying.groupCsbId !== undefined),
-        mapType: keying.groupCsbId === undefined ? csb.mapType : header.csMap.type,
+        mapType: group ? header.csMap.type : csb.mapType,
+        cryptoSessions: this.#sessions(group),
+        policies: keying.policies,
+        keys: keying.keys,
+        envelope: keying.envelope,
+        peerKey: peerKey ?? csb.peerKey,
         peerAuthenticated: true,
         responderExtensions,
         exchange: updated === undefined ? { ...csb.exchange, response: message.octets, responderExtensions } : csb.exchange,
       };
-      Object.assign(agreed, keying);
-      if (peerKey !== undefined) agreed.peerKey = peerKey;
       if (mode.keys === "initiator") return agreed;
       checkKeys(agreed, this.#use);
       agreed.tolerances = [...new Set([...csb.tolerances, ...this.#use.used])];
@@ -265,8 +264,7 @@ class Completion {
   /** The keys, as far as the Responder has a part in them. */
   async #keying(responderId: Identity | undefined): Promise<Keying> {
     const { mode, csb } = this.#proposal;
-    if (mode.keys === "initiator") return { keys: csb.keys };
-    return mode.keys === "agreement" ? { keys: await this.#agreedKeys() } : this.#transportedKeys(responderId);
+    return mode.keys === "agreement" ? { ...csb, keys: await this.#agreedKeys() } : this.#transportedKeys(responderId);
   }
 
   /** DHr, DHi: ours unchanged, and an acceptable value of the Responder's in the same group (RFC 3830 §3.3, §4.5). */
@@ -304,8 +302,7 @@ class Completion {
     if (decrypter === undefined) throw new MikeyError("mikey.option", "our key does not decrypt");
     const { rand, groupCsbId } = this.#derivation();
     const policies = this.#policies(groupCsbId !== undefined);
-    const derivation = derivationOf({ ...csb, rand, ...(groupCsbId === undefined ? {} : { groupCsbId }) });
-    const context = { ...derivation, timestamp: csb.timestamp };
+    const context = { prf: csb.prf, csbId: groupCsbId ?? csb.csbId, rand, timestamp: csb.timestamp };
     const opened = await openEnvelope(crypto, this.#message, decrypter, policy.encryptionSchemes, context);
     wipeMessageKeys(opened.messageKeys);
     try {
@@ -318,11 +315,11 @@ class Completion {
       return {
         keys,
         rand,
+        groupCsbId,
         policies,
         encrAlg,
         macAlg: verificationAlg(macAlg),
         envelope: { key: opened.envelopeKey, cached: opened.cached && groupCsbId === undefined },
-        ...(groupCsbId === undefined ? {} : { groupCsbId }),
       };
     } catch (error) {
       wipe(opened.envelopeKey);

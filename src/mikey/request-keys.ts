@@ -11,6 +11,7 @@ import {
 import { decrypterOf } from "./compose.js";
 import {
   type Csb,
+  copyEnvelope,
   copyKeys,
   derivationOf,
   type EnvelopeKey,
@@ -45,7 +46,7 @@ export interface Keying {
   readonly keys: readonly KeyMaterial[];
   /** The Initiator as the envelope names it: one of those whom its certificate names. */
   readonly initiatorId?: Identity;
-  readonly envelope?: EnvelopeKey;
+  readonly envelope?: EnvelopeKey | undefined;
   /** What KEMAC and V of the response are under. */
   readonly messageKeys?: MessageKeys | undefined;
   /** What errors are authenticated by from here on. */
@@ -60,14 +61,9 @@ export interface Keying {
 /** E(encr_key, {TGK}) under a key that both parties have, or in the clear (RFC 3830 §3.1). */
 export function readKeys(request: ReceivedRequest, { messageKeys }: Authentic): Keying {
   const { crypto, message, timestamp, base } = request;
-  const envelope = base?.envelope;
   const data = readKemac(crypto, message, timestamp, messageKeys);
   try {
-    return {
-      keys: materials(request, data),
-      messageKeys,
-      ...(envelope === undefined ? {} : { envelope: { ...envelope, key: envelope.key.slice() } }),
-    };
+    return { keys: materials(request, data), messageKeys, envelope: copyEnvelope(base?.envelope) };
   } catch (error) {
     wipeKeyData(data);
     throw error;

@@ -143,8 +143,8 @@ function keyPairCredential(request: ReceivedRequest): Credential {
   const keyPair = signingPair(request)?.keyPair ?? options.keyPairs?.[0];
   if (keyPair === undefined) throw new MikeyError("mikey.certificate", "there is no key pair here to answer with");
   const chain = chainsOf(message).encryption;
-  const peer = chain.length === 0 ? {} : { peer: { chain } };
-  return { mode: mode.name as "PK" | "DH" | "RSA-R", keyPair, ...peer };
+  const name = mode.name as "PK" | "DH" | "RSA-R";
+  return chain.length === 0 ? { mode: name, keyPair } : { mode: name, keyPair, peer: { chain } };
 }
 
 /** Our first pair that can sign as the policy has it. */

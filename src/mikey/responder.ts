@@ -357,6 +357,7 @@ class Reception {
     const csb: CsbDraft = {
       mode: base?.mode ?? mode.name,
       csbId: header.csbId,
+      groupCsbId: group?.csbId,
       role: "responder",
       prf: header.prf,
       encrAlg,
@@ -370,6 +371,8 @@ class Reception {
       policies: known,
       keys: [],
       credential: authentic.credential,
+      envelope: undefined,
+      peerKey: authentic.peerKey,
       nullKeyed,
       peerAuthenticated: !nullKeyed,
       initiatorExtensions,
@@ -384,13 +387,11 @@ class Reception {
         responderExtensions: [],
       },
     };
-    if (group !== undefined) csb.groupCsbId = group.csbId;
-    if (authentic.peerKey !== undefined) csb.peerKey = authentic.peerKey;
     this.#checkSessions(csb);
     const keying = opened ?? (await keysOf(request, authentic, csb));
     csb.credential = copyCredential(credentialIn(csb, keying));
     csb.keys = keying.keys;
-    if (keying.envelope !== undefined) csb.envelope = keying.envelope;
+    csb.envelope = keying.envelope;
     try {
       if (nullKeyed) this.#checkNullKeyed(csb);
       checkKeys(csb, this.#use);

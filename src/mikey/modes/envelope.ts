@@ -97,7 +97,8 @@ export async function openEnvelope(
         continue;
       }
       try {
-        opened = { envelopeKey, cached, messageKeys, ...identifiedKeys(plaintext, encrAlg) };
+        const { id, keys } = identifiedKeys(plaintext, encrAlg);
+        opened = { envelopeKey, cached, messageKeys, id, keys };
       } catch (error) {
         wipe(envelopeKey);
         wipeMessageKeys(messageKeys);
