@@ -170,27 +170,31 @@ export function writeItems<T>(writer: Writer, name: Name, items: readonly T[], i
 /** The value of a structure declared by `struct`. */
 export type Fields<F extends Record<string, Codec<never> | Codec<unknown>>> = { [K in keyof F]: Carried<F[K]> };
 
-/** Fields in order. The value is an object with one property per field, and the properties of `constants` before them. */
-export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, const C extends object = object>(
+/** Fields in order. The value is an object with one property per field; among several structures, `kind` before them says which it is. */
+export function struct<F extends Record<string, Codec<never> | Codec<unknown>>>(fields: F): Codec<Fields<F>>;
+export function struct<F extends Record<string, Codec<never> | Codec<unknown>>, const K extends string>(
   fields: F,
-  constants?: C,
-): Codec<Fields<F> & C> {
+  kind: K,
+): Codec<Fields<F> & { kind: K }>;
+export function struct<F extends Record<string, Codec<never> | Codec<unknown>>>(
+  fields: F,
+  kind?: string,
+): Codec<Fields<F> & { kind?: string }> {
   const names = Object.keys(fields);
   const codecs = Object.values(fields) as Codec<unknown>[];
-  const given = Object.entries(constants ?? {});
   return {
     read: (reader, name, scope) => {
       const wall = reader.enter(name);
       // Filled from empty: V8 clones an object of one shape among many more slowly than it adds the properties.
-      const value: Record<string, unknown> = {};
-      for (const [constant, of] of given) value[constant] = of;
+      const value: Record<string, unknown> & { kind?: string } = {};
+      if (kind !== undefined) value.kind = kind;
       const own: Scope = { fields: value, last: scope?.last ?? false };
       for (let i = 0; i < names.length; i++) {
         const field = names[i] as string;
         value[field] = (codecs[i] as Codec<unknown>).read(reader, field, own);
       }
       reader.leave(wall);
-      return value as Fields<F> & C;
+      return value as Fields<F>;
     },
     write: (writer, name, value, scope) => {
       writer.enter(name);

@@ -33,6 +33,8 @@ type AnyPayload = Payload | InnerPayload;
 interface Row {
   readonly number: number;
   readonly kind: AnyPayload["kind"];
+  /** Of the first payload of its kind in a message. */
+  readonly path: string;
   readonly layout: Codec<AnyPayload>;
   /** The field that authenticates everything before it. It is the last of its payload. */
   readonly authenticator: "mac" | "data" | "signature" | undefined;
@@ -54,7 +56,7 @@ function rows(layouts: Readonly<Partial<Record<AnyPayload["kind"], unknown>>>): 
     const kind = name as AnyPayload["kind"];
     const authenticator = AUTHENTICATORS[kind];
     const number = PayloadType[kind];
-    byNumber[number] = { number, kind, layout: layout as Codec<AnyPayload>, authenticator };
+    byNumber[number] = { number, kind, path: `mikey.${kind}`, layout: layout as Codec<AnyPayload>, authenticator };
   }
   return byNumber;
 }
@@ -175,7 +177,8 @@ function readPayloads(reader: Reader, first: number, table: Rows, spans: Payload
     }
     const { kind } = row;
     const earlier = countOf(payloads, kind);
-    const name = earlier === 0 ? kind : `${kind}[${earlier}]`;
+    const index = earlier === 0 ? "" : `[${earlier}]`;
+    const name = index === "" ? kind : kind + index;
     const start = reader.offset;
     let next: number = PayloadType.LAST;
     if (kind !== "SIGN") {
@@ -185,7 +188,7 @@ function readPayloads(reader: Reader, first: number, table: Rows, spans: Payload
     }
     const payload = row.layout.read(reader, name, scope(next === PayloadType.LAST));
     payloads.push(payload);
-    spans?.push(spanOf(row, payload as Payload, `${reader.path}.${name}`, start, reader.offset));
+    spans?.push(spanOf(row, payload as Payload, row.path + index, start, reader.offset));
     type = next;
   }
   return payloads;

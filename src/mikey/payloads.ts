@@ -31,10 +31,10 @@ import type {
   SrtpIdEntry,
 } from "./message.js";
 import {
-  type AnyRegistry,
   CsMapType,
   DhGroup,
   EccCurve,
+  entriesOf,
   entryOf,
   HashFunc,
   KeyDataType,
@@ -42,6 +42,7 @@ import {
   MacAlg,
   MIKEY_VERSION,
   nameOf,
+  type RegistryEntry,
   TimestampType,
 } from "./registry.js";
 
@@ -49,8 +50,9 @@ type LengthTable = typeof MacAlg | typeof DhGroup | typeof TimestampType | typeo
 
 /** The length that a table gives to the algorithm named by an earlier field. */
 function lengthBy(table: LengthTable, field: string): (fields: Readonly<Record<string, unknown>>) => number | undefined {
-  const lengths = table as AnyRegistry;
-  return (fields) => (entryOf(lengths, fields[field] as number) as { octets: number } | undefined)?.octets;
+  const lengths: (number | undefined)[] = [];
+  for (const { value, octets } of entriesOf(table) as (RegistryEntry & { octets: number })[]) lengths[value] = octets;
+  return (fields) => lengths[fields[field] as number];
 }
 
 /** HDR octet 0. Anything but 1 has a layout that nobody published. */
@@ -254,7 +256,7 @@ const eccPadding = sizedOctets((fields) => (4 - ((2 + (fields["point"] as Uint8A
 
 const eccPointLayout: Codec<EccPointPayload> = struct(
   { curve: u8, point: eccPoint, padding: eccPadding, authAlg: u8, tgkLength: u16, reserved: bits(4), validity: keyValidity },
-  { kind: "ECCPT" },
+  "ECCPT",
 );
 
 /** Flags and policy, common to TP and TICKET: 7 + 12 + 5 bits (RFC 6043 §6.10). */
@@ -272,37 +274,31 @@ type Layouts<P extends { readonly kind: string }> = { readonly [K in P["kind"]]:
 
 /** Every payload that may stand in a message. The keys are the names in the `PayloadType` registry. */
 export const payloadLayouts: Layouts<Payload> = {
-  KEMAC: struct(
-    { encrAlg: u8, encrData: prefixedOctets(2), macAlg: u8, mac: sizedOctets(lengthBy(MacAlg, "macAlg")) },
-    { kind: "KEMAC" },
-  ),
-  PKE: struct({ cache: bits(2), data: bitPrefixedOctets(14) }, { kind: "PKE" }),
+  KEMAC: struct({ encrAlg: u8, encrData: prefixedOctets(2), macAlg: u8, mac: sizedOctets(lengthBy(MacAlg, "macAlg")) }, "KEMAC"),
+  PKE: struct({ cache: bits(2), data: bitPrefixedOctets(14) }, "PKE"),
   DH: struct(
     { group: u8, value: sizedOctets(lengthBy(DhGroup, "group"), "refuse"), reserved: bits(4), validity: keyValidity },
-    { kind: "DH" },
+    "DH",
   ),
-  SIGN: struct({ signatureType: bits(4), signature: bitPrefixedOctets(12) }, { kind: "SIGN" }),
-  T: struct({ tsType: u8, value: sizedOctets(lengthBy(TimestampType, "tsType")) }, { kind: "T" }),
-  ID: struct({ idType: u8, data: prefixedOctets(2) }, { kind: "ID" }),
-  CERT: struct({ certType: u8, data: prefixedOctets(2) }, { kind: "CERT" }),
-  CHASH: struct({ hashFunc: u8, hash: sizedOctets(lengthBy(HashFunc, "hashFunc")) }, { kind: "CHASH" }),
-  V: struct({ authAlg: u8, data: sizedOctets(lengthBy(MacAlg, "authAlg")) }, { kind: "V" }),
-  SP: struct(
-    { policyNo: u8, protType: u8, params: prefixedList(2, struct({ type: u8, value: prefixedOctets(1) })) },
-    { kind: "SP" },
-  ),
-  RAND: struct({ rand: prefixedOctets(1) }, { kind: "RAND" }),
-  ERR: struct({ errorNo: u8, reserved: u16 }, { kind: "ERR" }),
-  EXT: struct({ extType: u8, data: prefixedOctets(2) }, { kind: "EXT" }),
-  TR: struct({ role: u8, tsType: u8, value: sizedOctets(lengthBy(TimestampType, "tsType")) }, { kind: "TR" }),
-  IDR: struct({ role: u8, idType: u8, data: prefixedOctets(2) }, { kind: "IDR" }),
-  RANDR: struct({ role: u8, rand: prefixedOctets(1) }, { kind: "RANDR" }),
-  TP: struct(ticketPolicy, { kind: "TP" }),
-  TICKET: struct({ ...ticketPolicy, ticketData: prefixedOctets(2), initiatorData: prefixedOctets(2) }, { kind: "TICKET" }),
-  IBAKE: struct({ encrData: prefixedOctets(2) }, { kind: "IBAKE" }),
-  ESK: struct({ encrData: prefixedOctets(2) }, { kind: "ESK" }),
-  SAKKE: struct({ params: u8, idScheme: u8, data: prefixedOctets(2) }, { kind: "SAKKE" }),
-  SIGNX: struct({ alg: u8, keyId: octets(8), signature: prefixedOctets(2) }, { kind: "SIGNX" }),
+  SIGN: struct({ signatureType: bits(4), signature: bitPrefixedOctets(12) }, "SIGN"),
+  T: struct({ tsType: u8, value: sizedOctets(lengthBy(TimestampType, "tsType")) }, "T"),
+  ID: struct({ idType: u8, data: prefixedOctets(2) }, "ID"),
+  CERT: struct({ certType: u8, data: prefixedOctets(2) }, "CERT"),
+  CHASH: struct({ hashFunc: u8, hash: sizedOctets(lengthBy(HashFunc, "hashFunc")) }, "CHASH"),
+  V: struct({ authAlg: u8, data: sizedOctets(lengthBy(MacAlg, "authAlg")) }, "V"),
+  SP: struct({ policyNo: u8, protType: u8, params: prefixedList(2, struct({ type: u8, value: prefixedOctets(1) })) }, "SP"),
+  RAND: struct({ rand: prefixedOctets(1) }, "RAND"),
+  ERR: struct({ errorNo: u8, reserved: u16 }, "ERR"),
+  EXT: struct({ extType: u8, data: prefixedOctets(2) }, "EXT"),
+  TR: struct({ role: u8, tsType: u8, value: sizedOctets(lengthBy(TimestampType, "tsType")) }, "TR"),
+  IDR: struct({ role: u8, idType: u8, data: prefixedOctets(2) }, "IDR"),
+  RANDR: struct({ role: u8, rand: prefixedOctets(1) }, "RANDR"),
+  TP: struct(ticketPolicy, "TP"),
+  TICKET: struct({ ...ticketPolicy, ticketData: prefixedOctets(2), initiatorData: prefixedOctets(2) }, "TICKET"),
+  IBAKE: struct({ encrData: prefixedOctets(2) }, "IBAKE"),
+  ESK: struct({ encrData: prefixedOctets(2) }, "ESK"),
+  SAKKE: struct({ params: u8, idScheme: u8, data: prefixedOctets(2) }, "SAKKE"),
+  SIGNX: struct({ alg: u8, keyId: octets(8), signature: prefixedOctets(2) }, "SIGNX"),
 };
 
 /** What may stand only inside encrypted data. */

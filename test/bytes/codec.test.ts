@@ -64,7 +64,7 @@ const cases: readonly Row[] = [
   row("prefixedList, 1", prefixedList(1, prefixedOctets(1)), [parseHex("aa"), parseHex("")], "03 01aa 00"),
   row("prefixedList, 2", prefixedList(2, u32), [], "0000"),
   row("struct", struct({ a: u8, b: struct({ c: u16 }) }), { a: 1, b: { c: 2 } }, "01 0002"),
-  row("struct with constants", struct({ a: u8 }, { kind: "A" }), { kind: "A", a: 1 }, "01"),
+  row("struct of a kind", struct({ a: u8 }, "A"), { kind: "A", a: 1 }, "01"),
   row(
     "bit fields",
     struct({ a: flag, b: bits(7), c: bits(2), d: bitPrefixedOctets(14) }),
