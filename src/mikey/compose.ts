@@ -58,24 +58,20 @@ export interface RequestParts extends MessageParts {
 export async function composeRequest(crypto: CryptoProvider, parts: RequestParts): Promise<Uint8Array> {
   const { mode, csb, agreement, validity } = parts;
   const header = headerOf(csb, mode.requestType, parts.verificationRequested);
-  const before: Payload[] = [
-    timestampPayload(csb.timestamp),
-    ...randPayload(parts.rand),
-    ...idPayload(parts.initiatorId),
-    ...certificates(parts),
-    ...idPayload(parts.responderId),
-    ...policyPayloads(parts),
-    ...csb.initiatorExtensions,
-  ];
-  const dh = agreement === undefined || validity === undefined ? [] : [dhPayload(agreement, validity)];
-  if (mode.credential === "key-pair") {
-    const envelope = mode.keys === "initiator" ? await envelopePayloads(crypto, parts, csb.initiatorId) : [];
-    return encodeSigned(crypto, parts.signing as Signing, header, [...before, ...envelope, ...dh]);
-  }
+  const payloads = [timestampPayload(csb.timestamp)];
+  addRand(payloads, parts.rand);
+  addIdentity(payloads, parts.initiatorId);
+  addCertificates(payloads, parts);
+  addIdentity(payloads, parts.responderId);
+  addPolicies(payloads, parts);
+  payloads.push(...csb.initiatorExtensions);
+  if (mode.credential === "key-pair" && mode.keys === "initiator") await addEnvelope(crypto, payloads, parts, csb.initiatorId);
+  if (agreement !== undefined && validity !== undefined) payloads.push(dhPayload(agreement, validity));
+  if (mode.credential === "key-pair") return encodeSigned(crypto, parts.signing as Signing, header, payloads);
   const { encrAlg, macAlg } = csb;
-  if (mode.keys === "agreement") return encodeWithMac(crypto, header, [...before, ...dh], macAlg, parts.messageKeys as MessageKeys);
+  if (mode.keys === "agreement") return encodeWithMac(crypto, header, payloads, macAlg, parts.messageKeys as MessageKeys);
   const protection = { encrAlg, macAlg, keys: parts.messageKeys };
-  return encodeWithKemac(crypto, header, before, csb.timestamp, parts.keys.map(keyDataOf), protection, parts);
+  return encodeWithKemac(crypto, header, payloads, csb.timestamp, parts.keys.map(keyDataOf), protection, parts);
 }
 
 export interface ResponseParts extends MessageParts {
@@ -87,34 +83,38 @@ export interface ResponseParts extends MessageParts {
 export async function composeResponse(crypto: CryptoProvider, parts: ResponseParts): Promise<Uint8Array> {
   const { mode, csb, agreement, initiatorValue, messageKeys } = parts;
   const header = headerOf(csb, mode.responseType, false);
-  const isCsbId = ({ extType }: GeneralExtensionPayload): boolean => extType === ExtensionType.CSB_ID;
-  const before: Payload[] = [
-    // The one extension that has its place before T (RFC 4738 §3.1).
-    ...csb.responderExtensions.filter(isCsbId),
-    timestampPayload(csb.timestamp),
-    ...csb.responderExtensions.filter((extension) => !isCsbId(extension)),
-    ...randPayload(parts.rand),
-    ...idPayload(csb.responderId),
-    // V proves a key that both have (RFC 3830 §3.2).
-    ...(mode.keys === "initiator" ? [] : certificates(parts)),
-    ...(mode.keys === "agreement" ? idPayload(csb.initiatorId) : []),
-    ...policyPayloads(parts),
-  ];
+  const payloads: Payload[] = [];
+  // The one extension that has its place before T (RFC 4738 §3.1).
+  for (const extension of csb.responderExtensions) if (isCsbId(extension)) payloads.push(extension);
+  payloads.push(timestampPayload(csb.timestamp));
+  for (const extension of csb.responderExtensions) if (!isCsbId(extension)) payloads.push(extension);
+  addRand(payloads, parts.rand);
+  addIdentity(payloads, csb.responderId);
+  // V proves a key that both have (RFC 3830 §3.2).
+  if (mode.keys !== "initiator") addCertificates(payloads, parts);
+  if (mode.keys === "agreement") addIdentity(payloads, csb.initiatorId);
+  addPolicies(payloads, parts);
   const suffix = mode.suffix ? verificationSuffix(csb.initiatorId, csb.responderId, csb.timestamp) : [];
-  if (mode.keys === "initiator") return encodeWithV(crypto, header, before, csb.macAlg, messageKeys as MessageKeys, suffix);
-  if (mode.keys === "responder") {
-    const envelope = await envelopePayloads(crypto, parts, csb.responderId);
-    return encodeSigned(crypto, parts.signing as Signing, header, [...before, ...envelope], suffix);
-  }
-  const values =
-    agreement === undefined || initiatorValue === undefined ? [] : [dhPayload(agreement, initiatorValue.validity), initiatorValue];
+  if (mode.keys === "initiator") return encodeWithV(crypto, header, payloads, csb.macAlg, messageKeys as MessageKeys, suffix);
+  if (mode.keys === "responder") await addEnvelope(crypto, payloads, parts, csb.responderId);
+  else if (agreement !== undefined && initiatorValue !== undefined)
+    payloads.push(dhPayload(agreement, initiatorValue.validity), initiatorValue);
   return mode.credential === "psk"
-    ? encodeWithMac(crypto, header, [...before, ...values], csb.macAlg, messageKeys as MessageKeys)
-    : encodeSigned(crypto, parts.signing as Signing, header, [...before, ...values], suffix);
+    ? encodeWithMac(crypto, header, payloads, csb.macAlg, messageKeys as MessageKeys)
+    : encodeSigned(crypto, parts.signing as Signing, header, payloads, suffix);
+}
+
+function isCsbId({ extType }: GeneralExtensionPayload): boolean {
+  return extType === ExtensionType.CSB_ID;
 }
 
 /** KEMAC, [CHASH], PKE (RFC 3830 §3.2). @throws MikeyError `mikey.option` without an identity to encrypt */
-async function envelopePayloads(crypto: CryptoProvider, parts: MessageParts, sender: Identity | undefined): Promise<Payload[]> {
+async function addEnvelope(
+  crypto: CryptoProvider,
+  payloads: Payload[],
+  parts: MessageParts,
+  sender: Identity | undefined,
+): Promise<void> {
   const { csb, keys, messageKeys, recipient, padKeyWrap } = parts;
   const { envelope, encrAlg, macAlg } = csb;
   if (sender === undefined || envelope === undefined || messageKeys === undefined || recipient === undefined)
@@ -124,23 +124,24 @@ async function envelopePayloads(crypto: CryptoProvider, parts: MessageParts, sen
   const kemac = sealEnvelope(crypto, context, sender, keys.map(keyDataOf), protection, { padKeyWrap });
   const data = await crypto.encrypt(recipient.key.publicKey, recipient.scheme, envelope.key);
   const cache = envelope.cached ? CacheIndicator.CACHE_FOR_CSB : CacheIndicator.NO_CACHE;
+  payloads.push(kemac);
   // In a response it would name the Initiator's certificate, which RFC 4738 §3.1 has no place for.
-  const chash = parts.mode.keys === "initiator" ? chashPayload(crypto, recipient.key) : [];
-  return [kemac, ...chash, { kind: "PKE", cache, data }];
+  if (parts.mode.keys === "initiator") addCertificateHash(crypto, payloads, recipient.key);
+  payloads.push({ kind: "PKE", cache, data });
 }
 
 /** Names the certificate that the envelope key is encrypted for, in case there are several; SHA-1 is what everybody knows (RFC 3830 §6.8). */
-function chashPayload(crypto: CryptoProvider, { chain }: PeerKey): Payload[] {
+function addCertificateHash(crypto: CryptoProvider, payloads: Payload[], { chain }: PeerKey): void {
   const [certificate] = chain;
-  if (!(certificate instanceof Uint8Array)) return [];
-  return [{ kind: "CHASH", hashFunc: HashFunc.SHA_1, hash: certificateHash(crypto, "sha1", certificate) }];
+  if (!(certificate instanceof Uint8Array)) return;
+  payloads.push({ kind: "CHASH", hashFunc: HashFunc.SHA_1, hash: certificateHash(crypto, "sha1", certificate) });
 }
 
-function certificates({ mode, keyPair, certificatesKnown }: MessageParts): Payload[] {
-  if (keyPair === undefined || mode.credential !== "key-pair" || certificatesKnown) return [];
+function addCertificates(payloads: Payload[], { mode, keyPair, certificatesKnown }: MessageParts): void {
+  if (keyPair === undefined || mode.credential !== "key-pair" || certificatesKnown) return;
   const { chain, encryption } = keyPair;
-  if (encryption === undefined) return certPayloads(chain, CertType.X509V3);
-  return [...certPayloads(chain, CertType.X509V3_SIGN), ...certPayloads(encryption.chain, CertType.X509V3_ENCR)];
+  payloads.push(...certPayloads(chain, encryption === undefined ? CertType.X509V3 : CertType.X509V3_SIGN));
+  if (encryption !== undefined) payloads.push(...certPayloads(encryption.chain, CertType.X509V3_ENCR));
 }
 
 function headerOf(csb: Csb, dataType: number, verificationRequested: boolean): Header {
@@ -152,25 +153,21 @@ function timestampPayload({ tsType, value }: Timestamp): Payload {
   return { kind: "T", tsType, value };
 }
 
-function randPayload(rand: Uint8Array | undefined): Payload[] {
-  return rand === undefined ? [] : [{ kind: "RAND", rand }];
+function addRand(payloads: Payload[], rand: Uint8Array | undefined): void {
+  if (rand !== undefined) payloads.push({ kind: "RAND", rand });
 }
 
-function idPayload(id: Identity | undefined): Payload[] {
-  return id === undefined ? [] : [{ kind: "ID", idType: id.idType, data: id.data }];
+function addIdentity(payloads: Payload[], id: Identity | undefined): void {
+  if (id !== undefined) payloads.push({ kind: "ID", idType: id.idType, data: id.data });
 }
 
 function dhPayload({ group, publicValue }: Agreement, validity: KeyValidity): DhPayload {
   return { kind: "DH", group: dhGroupOf(group), value: publicValue, reserved: 0, validity };
 }
 
-function policyPayloads({ policies, spDialect }: MessageParts): Payload[] {
-  return [...policies].map(([policyNo, policy]) => ({
-    kind: "SP",
-    policyNo,
-    protType: ProtType.SRTP,
-    params: srtpPolicyParams(policy, spDialect),
-  }));
+function addPolicies(payloads: Payload[], { policies, spDialect }: MessageParts): void {
+  for (const [policyNo, policy] of policies)
+    payloads.push({ kind: "SP", policyNo, protType: ProtType.SRTP, params: srtpPolicyParams(policy, spDialect) });
 }
 
 /** How a key pair signs: by the first of these schemes that it can. Undefined where there is none. */

@@ -41,12 +41,15 @@ type PayloadOf<K extends PayloadKind> = Extract<Payload, { kind: K }>;
 
 /** All payloads of a kind, in order. */
 export function payloadsOf<K extends PayloadKind>(message: DecodedMessage, kind: K): PayloadOf<K>[] {
-  return message.payloads.filter((payload): payload is PayloadOf<K> => payload.kind === kind);
+  const found: PayloadOf<K>[] = [];
+  for (const payload of message.payloads) if (payload.kind === kind) found.push(payload as PayloadOf<K>);
+  return found;
 }
 
 /** The first payload of a kind. */
 export function payloadOf<K extends PayloadKind>(message: DecodedMessage, kind: K): PayloadOf<K> | undefined {
-  return message.payloads.find((payload): payload is PayloadOf<K> => payload.kind === kind);
+  for (const payload of message.payloads) if (payload.kind === kind) return payload as PayloadOf<K>;
+  return undefined;
 }
 
 /** The first payload of a kind that the grammar requires. @throws MikeyError `mikey.grammar` */

@@ -38,6 +38,14 @@ export interface Signing {
 /** What a SIGNX covers begins with this and an empty group, so that it is no signature of a group's message (docs/protocol.md). */
 const SIGNX_PREFIX = concatBytes(utf8("ww1 sign"), Uint8Array.of(0));
 
+/** Zeros that stand for a signature that is not made yet, as long as the last one was. Nobody writes to them. */
+let unsigned = new Uint8Array(256);
+
+function unsignedOf(length: number): Uint8Array {
+  if (unsigned.length !== length) unsigned = new Uint8Array(length);
+  return unsigned;
+}
+
 /** S type and length: the two octets of SIGN before its value. */
 const SIGN_HEADER = 2;
 const SIGNX_KEY_ID = 8;
@@ -57,7 +65,7 @@ export async function encodeSigned(
   const { kind, type } = ON_THE_WIRE[scheme];
   const { publicKey } = signer;
   // The length stands before the value and is covered.
-  const blank = new Uint8Array(publicKey.kind === "rsa" ? Math.ceil(publicKey.bits / 8) : 64);
+  const blank = unsignedOf(publicKey.kind === "rsa" ? Math.ceil(publicKey.bits / 8) : 64);
   const payload: SignPayload | SignxPayload =
     kind === "SIGN"
       ? { kind, signatureType: type, signature: blank }
