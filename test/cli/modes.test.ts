@@ -15,6 +15,8 @@ async function started(pattern: RegExp, ...args: readonly string[]) {
   return { ...running, where };
 }
 
+const startServer = (...args: readonly string[]) => started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...args);
+
 const as = (name: string, ca = "ca.pem"): string[] => ["--key", `${name}.key`, "--cert", `${name}.pem`, "--ca", ca];
 const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -44,18 +46,7 @@ describe("serve and play", () => {
     ["rsa-r", [], ["--rtsp", "2.0", "--rekey", "0.3"]],
     ["pk", ["--peer-cert", "viewer.pem"], []],
   ] as const)("key by certificates: %s", async (mode, serving, playing) => {
-    const server = await started(
-      /^listening (\S+)$/m,
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      ...as("camera"),
-      "--rekey",
-      "0.3",
-      "--mode",
-      mode,
-      ...serving,
-    );
+    const server = await startServer(...as("camera"), "--rekey", "0.3", "--mode", mode, ...serving);
     const played = await run("play", server.where, ...as("viewer"), "--packets", "60", "--json", "--mode", mode, ...playing);
     const summary = json(played);
     expect(summary).toMatchObject({ keyedBy: mode, lost: 0, authenticationFailures: 0, teardownProof: "verified" });
@@ -66,7 +57,7 @@ describe("serve and play", () => {
   });
 
   it("a server and a player with one key pair are not told apart, and the server says why", async () => {
-    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("camera"));
+    const server = await startServer(...as("camera"));
     const played = await run("play", server.where, ...as("camera"), "--rtsp", "2.0", "--packets", "20");
     expect(played.code).toBe(1);
     expect(server.said()).toContain("the message is of our own identity or key");
@@ -77,8 +68,7 @@ describe("serve and play", () => {
       succeed("cert", "revoke", ...more, "--ca", "ca.pem", "--ca-key", "ca.key", "--out", `${name}.crl`);
     expect(await revoke("viewer", "viewer.pem")).toMatch(/^viewer\.crl: 1 revoked, good until /);
     expect(await revoke("both", "camera.pem", "--crl", "viewer.crl")).toMatch(/^both\.crl: 2 revoked/);
-    const serving = (list: string) =>
-      started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("camera"), "--crl", list);
+    const serving = (list: string) => startServer(...as("camera"), "--crl", list);
     const playing = (where: string, list: string) =>
       run("play", where, ...as("viewer"), "--crl", list, "--crl", "none.crl", "--packets", "20", "--json");
     const careless = await serving("none.crl");
@@ -91,7 +81,7 @@ describe("serve and play", () => {
 
   it("agree under a pre-shared key: dhhmac", async () => {
     const psk = ["--psk", `viewer:${KEY}`, "--mode", "dhhmac"];
-    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...psk);
+    const server = await startServer(...psk);
     for (const version of ["1.0", "2.0"])
       expect(json(await run("play", server.where, ...psk, "--rtsp", version, "--packets", "20", "--json"))).toMatchObject({
         keyedBy: "dhhmac",
@@ -100,26 +90,16 @@ describe("serve and play", () => {
   });
 
   it("begin by a signature of another kind than RSA's where the server announces that it knows them", async () => {
-    const server = await started(
-      /^listening (\S+)$/m,
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      ...as("camera"),
-      "--mode",
-      "rsa-r",
-      "--peer",
-      "nobody@example.org",
-    );
+    const server = await startServer(...as("camera"), "--mode", "rsa-r", "--peer", "nobody@example.org");
     const refused = await run("play", server.where, ...as("viewer"), "--packets", "20");
     expect(refused).toMatchObject({ code: 1 });
-    const second = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("lens"));
+    const second = await startServer(...as("lens"));
     const played = await run("play", second.where, ...as("curve"), "--packets", "20", "--json");
     expect(json(played)).toMatchObject({ keyedBy: "dh", teardownProof: "verified" });
   });
 
   it("play takes nothing from a server that is not the one in the URL, or of an authority that it does not know", async () => {
-    const server = await started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", ...as("viewer"));
+    const server = await startServer(...as("viewer"));
     const stranger = await run("play", server.where, ...as("camera"), "--packets", "1");
     expect(stranger.code).toBe(1);
     expect(stranger.stderr).toMatch(/identity/);
@@ -134,8 +114,7 @@ describe("serve and play", () => {
 
 describe("several kinds of credentials, and of peers", () => {
   const psk = ["--psk", `viewer:${KEY}`];
-  const serving = (...args: readonly string[]) =>
-    started(/^listening (\S+)$/m, "serve", "--listen", "127.0.0.1:0", "--path", "/both", ...as("camera"), ...args);
+  const serving = (...args: readonly string[]) => startServer("--path", "/both", ...as("camera"), ...args);
 
   it("serve takes a pre-shared key or a certificate, and offers who is named in the keys what it has", async () => {
     const server = await serving(...psk);

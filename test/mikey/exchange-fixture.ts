@@ -1,4 +1,4 @@
-import { utf8 } from "../../src/bytes/index.js";
+import { utf8, WatchwordError } from "../../src/bytes/index.js";
 import type { CryptoProvider } from "../../src/crypto/index.js";
 import {
   type BeginRequest,
@@ -91,4 +91,15 @@ export async function codeOf(call: () => unknown): Promise<string | undefined> {
     return (error as { code?: string }).code;
   }
   return undefined;
+}
+
+/** The typed error of a refusal, whatever its kind. */
+export async function refusalOf(call: () => unknown): Promise<WatchwordError> {
+  try {
+    await call();
+  } catch (error) {
+    if (error instanceof WatchwordError) return error;
+    throw error;
+  }
+  throw new Error("it was accepted");
 }

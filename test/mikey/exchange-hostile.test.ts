@@ -26,7 +26,7 @@ import {
   type ToleranceName,
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
-import { ALICE, accepted, BOB, codeOf, NOW, PSK, pair, policies, refusal, request } from "./exchange-fixture.js";
+import { ALICE, accepted, BOB, codeOf, NOW, PSK, pair, policies, refusal, refusalOf, request } from "./exchange-fixture.js";
 
 /** Re-encodes a message with other payloads. */
 function changed(octets: Uint8Array, change: (payloads: readonly Payload[]) => readonly Payload[]): Uint8Array {
@@ -168,17 +168,6 @@ describe("authentication", () => {
     expect((await refusal(responder, response)).reply).toBeUndefined();
   });
 });
-
-/** The typed error of a refusal. */
-async function refusalOf(call: () => unknown): Promise<WatchwordError> {
-  try {
-    await call();
-  } catch (error) {
-    expect(error).toBeInstanceOf(WatchwordError);
-    return error as WatchwordError;
-  }
-  throw new Error("it was accepted");
-}
 
 describe("arbitrary input", async () => {
   const both = pair({ tolerances: Object.keys(TOLERANCES) as ToleranceName[], allowNullKeying: true });

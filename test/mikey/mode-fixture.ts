@@ -1,5 +1,5 @@
 import { equalBytes, parseHex, utf8 } from "../../src/bytes/index.js";
-import type { CertificateVerifier, CryptoProvider } from "../../src/crypto/index.js";
+import type { CertificateVerifier, CryptoProvider, SignatureScheme } from "../../src/crypto/index.js";
 import { createCertificateVerifier } from "../../src/crypto/x509/index.js";
 import {
   type BeginRequest,
@@ -8,8 +8,10 @@ import {
   createReplayCache,
   createResponder,
   createTimestampSource,
+  decodeMessage,
   ExtensionType,
   encodeHello,
+  encodeSigned,
   type GeneralExtensionPayload,
   type Identity,
   IdType,
@@ -20,10 +22,12 @@ import {
   type MikeyPolicy,
   MODES,
   type ModeName,
+  type Payload,
   type Responder,
   type ResponderOptions,
   RFC_3830_ALGORITHMS,
 } from "../../src/mikey/index.js";
+import { nodeCrypto } from "../../src/node/crypto.js";
 import { NOW, PSK, policies } from "./exchange-fixture.js";
 import { vectorFiles } from "./mikey-vectors.js";
 
@@ -193,4 +197,25 @@ export function modeRequest(crypto: CryptoProvider, row: ModeCase, changes: Part
 /** What an Initiator says of the key of a mode. */
 export function keysOf(mode: ModeName, spi: number): readonly KeyRequest[] {
   return MODES[mode].keys === "responder" ? [] : [{ kind: "TGK", spi: Uint8Array.of(0, 0, 0, spi) }];
+}
+
+/** The message with other payloads, signed anew by this key. */
+export async function resigned(
+  octets: Uint8Array,
+  pair: KeyPairCredential,
+  change: (payload: Payload) => Payload | undefined,
+  suffix: readonly Uint8Array[] = [],
+): Promise<Uint8Array> {
+  const { header, payloads } = decodeMessage(octets);
+  const schemes: Readonly<Record<string, SignatureScheme>> = {
+    rsa: "rsa-pss-sha256",
+    ed25519: "ed25519",
+    "ec-p256": "ecdsa-p256-sha256",
+  };
+  const scheme = schemes[pair.privateKey.publicKey.kind] as SignatureScheme;
+  const changed = payloads
+    .slice(0, -1)
+    .map(change)
+    .filter((payload) => payload !== undefined);
+  return encodeSigned(nodeCrypto, { signer: pair.privateKey, scheme }, header, changed, suffix);
 }

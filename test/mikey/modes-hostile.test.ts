@@ -1,8 +1,8 @@
 import { constants, createPublicKey, publicEncrypt } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type FieldSpan, formatHex, parseHex, utf8, WatchwordError } from "../../src/bytes/index.js";
-import type { CryptoProvider, PrivateKey, SignatureScheme } from "../../src/crypto/index.js";
+import { type FieldSpan, formatHex, parseHex, utf8 } from "../../src/bytes/index.js";
+import type { CryptoProvider, PrivateKey } from "../../src/crypto/index.js";
 import { createCertificateVerifier, issueCertificate } from "../../src/crypto/x509/index.js";
 import {
   type Csb,
@@ -11,7 +11,6 @@ import {
   decodeMessage,
   deriveMessageKeys,
   encodeMessage,
-  encodeSigned,
   encodeWithMac,
   type Identity,
   IdType,
@@ -25,7 +24,7 @@ import {
 } from "../../src/mikey/index.js";
 import { nodeCrypto } from "../../src/node/crypto.js";
 import { backends } from "./crypto-backends.js";
-import { accepted, codeOf, NOW, PSK, refusal } from "./exchange-fixture.js";
+import { accepted, codeOf, NOW, PSK, refusal, refusalOf } from "./exchange-fixture.js";
 import {
   ALICE,
   BOB,
@@ -41,6 +40,7 @@ import {
   modeRequest,
   partyOf,
   ROOT,
+  resigned,
   verifier,
 } from "./mode-fixture.js";
 
@@ -54,17 +54,6 @@ const X25519 = caseNamed("DH over X25519, signed with Ed25519");
 const ECDSA = caseNamed("DH over P-256, signed with ECDSA");
 
 const flip = (octets: Uint8Array, at: number, mask = 0x20): Uint8Array => octets.with(at, (octets[at] as number) ^ mask);
-
-/** The typed error of a refusal. */
-async function refusalOf(call: () => Promise<unknown>): Promise<WatchwordError> {
-  try {
-    await call();
-  } catch (error) {
-    expect(error).toBeInstanceOf(WatchwordError);
-    return error as WatchwordError;
-  }
-  throw new Error("it was accepted");
-}
 
 /** What everybody who fails to authenticate is told, whatever was wrong. */
 function expectUnauthenticated(error: unknown): void {
@@ -288,27 +277,6 @@ function encoded(header: Parameters<typeof encodeMessage>[0]["header"], payloads
     // No such message exists: a signature that is not the last.
     return undefined;
   }
-}
-
-/** The message with other payloads, signed anew by this key. */
-async function resigned(
-  octets: Uint8Array,
-  pair: KeyPairCredential,
-  change: (payload: Payload) => Payload | undefined,
-  suffix: readonly Uint8Array[] = [],
-): Promise<Uint8Array> {
-  const { header, payloads } = decodeMessage(octets);
-  const schemes: Readonly<Record<string, SignatureScheme>> = {
-    rsa: "rsa-pss-sha256",
-    ed25519: "ed25519",
-    "ec-p256": "ecdsa-p256-sha256",
-  };
-  const scheme = schemes[pair.privateKey.publicKey.kind] as SignatureScheme;
-  const changed = payloads
-    .slice(0, -1)
-    .map(change)
-    .filter((payload) => payload !== undefined);
-  return encodeSigned(nodeCrypto, { signer: pair.privateKey, scheme }, header, changed, suffix);
 }
 
 describe("certificates", () => {

@@ -35,6 +35,7 @@ import {
   type ModeCase,
   modePair,
   modeRequest,
+  resigned,
   verifier,
 } from "./mode-fixture.js";
 
@@ -46,19 +47,6 @@ const DHHMAC = rowOf("DHHMAC");
 
 const DAY = 86_400_000;
 const CAROL: Identity = { idType: IdType.URI, data: utf8("sip:carol@example.org") };
-
-/** The message with other payloads, signed anew. */
-async function resigned(
-  octets: Uint8Array,
-  pair: KeyPairCredential,
-  change: (payload: Payload) => Payload | undefined,
-  suffix: readonly Uint8Array[] = [],
-): Promise<Uint8Array> {
-  const { header, payloads } = decodeMessage(octets);
-  const changed = payloads.slice(0, -1).map(change);
-  const kept = changed.filter((payload) => payload !== undefined);
-  return encodeSigned(nodeCrypto, { signer: pair.privateKey, scheme: "rsa-pss-sha256" }, header, kept, suffix);
-}
 
 /** A key pair that counts what it is asked, and shows what it decrypted. */
 function watched(pair: KeyPairCredential) {

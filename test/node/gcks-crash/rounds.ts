@@ -393,16 +393,7 @@ class Rounds {
   async #join(group: string): Promise<void> {
     const identity = `sip:speaker${this.#count++}@example.org`;
     const carrier = new Carrier(this, group, identity);
-    const member = createGroupMember({
-      groups: [{ group: utf8(group), role: { send: true, receive: true } }],
-      credential: { psk: PSK },
-      identity: uri(identity),
-      gcks: GCKS,
-      carrier,
-      streams: 1,
-      clock: systemClock,
-      timers: systemTimers,
-    });
+    const member = memberBy(carrier, group, identity);
     const participant: Participant = { identity, group, member, carrier, heard: new Set(), busy: false };
     this.#participants.add(participant);
     try {
@@ -487,16 +478,7 @@ class Rounds {
       end: async () => undefined,
       close: () => undefined,
     };
-    const member = createGroupMember({
-      groups: [{ group: utf8(group), role: { send: true, receive: true } }],
-      credential: { psk: PSK },
-      identity: uri(identity),
-      gcks: GCKS,
-      carrier,
-      streams: 1,
-      clock: systemClock,
-      timers: systemTimers,
-    });
+    const member = memberBy(carrier, group, identity);
     try {
       await member.join();
       return "joined";
@@ -573,4 +555,18 @@ async function withLimit<T>(work: Promise<T>, milliseconds: number, what: string
   } finally {
     abort.abort();
   }
+}
+
+/** Somebody who sends and receives in a group. */
+function memberBy(carrier: MemberCarrier, group: string, identity: string): GroupMember {
+  return createGroupMember({
+    groups: [{ group: utf8(group), role: { send: true, receive: true } }],
+    credential: { psk: PSK },
+    identity: uri(identity),
+    gcks: GCKS,
+    carrier,
+    streams: 1,
+    clock: systemClock,
+    timers: systemTimers,
+  });
 }

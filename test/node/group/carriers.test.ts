@@ -1,10 +1,10 @@
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { defaultCrypto, formatPem, type PemBlock, type PrivateKey, parsePem } from "../../../src/crypto/index.js";
 import { issueCertificate, issueRevocationList, readCertificate } from "../../../src/crypto/x509/index.js";
 import type { JoinRequest } from "../../../src/gcks/index.js";
 import type { GcksServiceOptions, JoinGroupOptions } from "../../../src/node/group/index.js";
 import { makeSelfSigned } from "../self-signed.js";
-import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
+import { createParty, definitionOn, localhost, startServer, type TestMember, until } from "./support.js";
 
 /** Whom the carriers authenticate: by Digest, and by certificates of clients. */
 const PASSWORDS: Readonly<Record<string, string>> = { listener: "secret", "other@example.org": "hidden" };
@@ -65,19 +65,12 @@ beforeAll(async () => {
 });
 
 describe("whom SIP and RTSP authenticate", () => {
-  let server: Server | undefined;
-  const members: TestMember[] = [];
+  const party = createParty();
   let asked: JoinRequest[] = [];
-
-  afterEach(async () => {
-    for (const { joined } of members.splice(0)) await joined.close();
-    await server?.service.close();
-    server = undefined;
-  });
 
   const serve = async (port: number, options: Partial<GcksServiceOptions>, changes: Record<string, unknown> = {}) => {
     asked = [];
-    server = await startServer({
+    const { service } = await party.serve({
       identity: KEY_SERVER,
       groups: [definitionOn(port, changes, { address: undefined, resynchronisationDelay: 0.1 })],
       authorise: async (request) => {
@@ -86,14 +79,11 @@ describe("whom SIP and RTSP authenticate", () => {
       },
       ...options,
     });
-    return server.service;
+    return service;
   };
 
-  const joining = async (uri: string, name: string, options: Partial<JoinGroupOptions> = {}): Promise<TestMember> => {
-    const member = await join(uri, name, { gcks: KEY_SERVER, insecure: true, ...options });
-    members.push(member);
-    return member;
-  };
+  const joining = (uri: string, name: string, options: Partial<JoinGroupOptions> = {}): Promise<TestMember> =>
+    party.joining(uri, name, { gcks: KEY_SERVER, insecure: true, ...options });
 
   const refused = async (uri: string, options: Partial<JoinGroupOptions>): Promise<unknown> => {
     const error: unknown = await joining(uri, "listener", options).then(
@@ -186,7 +176,7 @@ describe("whom SIP and RTSP authenticate", () => {
         if (good) expect((await joining(uri, "listener", login)).joined.membership.state).toBe("in-step");
         else await refused(uri, login);
         expect(service.gcks.metrics.refusals).toBe(0);
-        for (const { joined } of members.splice(0)) await joined.close();
+        for (const { joined } of party.members.splice(0)) await joined.close();
         await service.close();
       }
       const broken = startServer({ identity: KEY_SERVER, groups: [definitionOn(47_570)], ...listening(["no list"]) });

@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { defaultCrypto } from "../../../src/crypto/index.js";
 import type { GcksServiceOptions } from "../../../src/node/group/index.js";
 import { credentialOf, MODE_CASES, type ModeCase, partyOf, ROOT } from "../../mikey/mode-fixture.js";
 import { makeSelfSigned } from "../self-signed.js";
-import { definitionOn, join, localhost, type Server, startServer, type TestMember, until } from "./support.js";
+import { createParty, definitionOn, localhost, type TestMember, until } from "./support.js";
 
 /** The parties of the vectors. */
 const MEMBER = "sip:alice@example.org";
@@ -25,30 +25,22 @@ const rowOf = (title: string): ModeCase => ROWS.find((row) => row.title === titl
 const rootFingerprint = (): Uint8Array => defaultCrypto.hash("sha256", ROOT);
 
 describe("members that register by every mode", () => {
-  let server: Server | undefined;
-  const members: TestMember[] = [];
-
-  afterEach(async () => {
-    for (const { joined } of members.splice(0)) await joined.close();
-    await server?.service.close();
-    server = undefined;
-  });
+  const party = createParty();
 
   const serve = async (row: ModeCase, options: Partial<GcksServiceOptions> & Pick<GcksServiceOptions, "groups">) => {
     const { keyPairs, policy } = partyOf(defaultCrypto, row, 1);
     const { psk } = credentialOf(defaultCrypto, rowOf("PSK")) as { psk: Uint8Array };
-    server = await startServer({
+    return party.serve({
       identity: KEY_SERVER,
       keyPairs,
       policy: { ...policy, modes: [row.mode] },
       findCredential: () => ({ psk }),
       ...options,
     });
-    return server;
   };
 
-  const joining = async (row: ModeCase, uri: string, send = false): Promise<TestMember> => {
-    const member = await join(uri, "speaker", {
+  const joining = (row: ModeCase, uri: string, send = false): Promise<TestMember> =>
+    party.joining(uri, "speaker", {
       identity: MEMBER,
       gcks: KEY_SERVER,
       credential: credentialOf(defaultCrypto, row),
@@ -56,9 +48,6 @@ describe("members that register by every mode", () => {
       role: { send, receive: true },
       insecure: true,
     });
-    members.push(member);
-    return member;
-  };
 
   it.each(ROWS.map((row, index) => [row.title, row, index] as const))(
     "%s: over SIP by UDP and TLS, RTSP and RTSPS; they hear, are rekeyed, and leave with a proof",
@@ -95,7 +84,7 @@ describe("members that register by every mode", () => {
         return speaker?.joined.membership.streams[0]?.mki !== mki;
       });
       await allHear();
-      expect(await Promise.all(members.map(({ joined }) => joined.leave()))).toEqual(Array(4).fill("verified"));
+      expect(await Promise.all(party.members.map(({ joined }) => joined.leave()))).toEqual(Array(4).fill("verified"));
       expect(service.gcks.members("blue")).toEqual([]);
     },
   );

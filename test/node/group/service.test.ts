@@ -1,28 +1,13 @@
-import { afterEach, describe, expect, it } from "vitest";
-import type { JoinGroupOptions } from "../../../src/node/group/index.js";
+import { describe, expect, it } from "vitest";
 import { makeSelfSigned } from "../self-signed.js";
 import { openBetween } from "./between.js";
-import { definitionOn, join, localhost, rtp, type Server, startServer, type TestMember, until } from "./support.js";
+import { createParty, definitionOn, localhost, rtp, until } from "./support.js";
 
 describe("a key server with SIP and RTSP members", () => {
-  let server: Server | undefined;
-  const members: TestMember[] = [];
-
-  afterEach(async () => {
-    for (const { joined } of members.splice(0)) await joined.close();
-    await server?.service.close();
-    server = undefined;
-  });
-
-  const joining = async (uri: string, name: string, options: Partial<JoinGroupOptions> = {}): Promise<TestMember> => {
-    const member = await join(uri, name, options);
-    members.push(member);
-    return member;
-  };
+  const { serve, joining } = createParty();
 
   it("lets them hear one another, rekeys, expels, and proves leaving", async () => {
-    server = await startServer({ groups: [definitionOn(47_010)] });
-    const { service, audit } = server;
+    const { service, audit } = await serve({ groups: [definitionOn(47_010)] });
     const [sip = "", rtsp = ""] = service.urisOf("blue");
     const speaker = await joining(sip, "speaker");
     const listener = await joining(rtsp, "listener");
@@ -57,8 +42,8 @@ describe("a key server with SIP and RTSP members", () => {
   });
 
   it("lets a joiner wait for the new key to become active, without registering again", async () => {
-    server = await startServer({ groups: [definitionOn(47_020, {}, { activationDelay: 1.5 })] });
-    const [sip = "", rtsp = ""] = server.service.urisOf("blue");
+    const { service } = await serve({ groups: [definitionOn(47_020, {}, { activationDelay: 1.5 })] });
+    const [sip = "", rtsp = ""] = service.urisOf("blue");
     const speaker = await joining(sip, "speaker");
     let number = 0;
     const [stream] = speaker.joined.membership.streams;
@@ -72,13 +57,12 @@ describe("a key server with SIP and RTSP members", () => {
     });
     expect(listener.joined.membership.streams[0]?.statistics.unknownKey).toBeGreaterThan(0);
     expect(listener.states).toEqual(["joining: asked to join", "in-step: GSA installed"]);
-    expect(server.service.gcks.metrics.registrations).toBe(2);
+    expect(service.gcks.metrics.registrations).toBe(2);
   });
 
   it.each(["2.0", "auto"] as const)("speaks RTSP 2.0 with members that want %s", async (rtspVersion) => {
     // Without a control group: rekey messages come by SET_PARAMETER.
-    server = await startServer({ groups: [definitionOn(47_040, {}, { address: undefined })] });
-    const { service } = server;
+    const { service } = await serve({ groups: [definitionOn(47_040, {}, { address: undefined })] });
     const url = new URL(service.urisOf("blue")[1] ?? "");
     const between = await openBetween(Number(url.port));
     try {
@@ -98,11 +82,10 @@ describe("a key server with SIP and RTSP members", () => {
   });
 
   it("keeps no session timer, and answers who refreshes a dialog from between by what was before", async () => {
-    server = await startServer({
+    const { service } = await serve({
       groups: [definitionOn(47_050, {}, { address: undefined })],
       sip: [{ transport: "tcp", local: localhost() }],
     });
-    const { service } = server;
     const between = await openBetween(Number(/:(\d+);/.exec(service.sip[0] ?? "")?.[1]));
     try {
       const { joined, states } = await joining(`sip:blue@127.0.0.1:${between.port};transport=tcp`, "listener");
@@ -147,7 +130,7 @@ describe("a key server with SIP and RTSP members", () => {
     "joins several groups by one registration over %s, hears each by itself, and leaves all with one proof",
     async (_carrier, at) => {
       const also = (name: string, port: number) => definitionOn(port, { name });
-      server = await startServer({
+      const { service } = await serve({
         groups: [
           definitionOn(47_070),
           also("red", 47_080),
@@ -155,7 +138,6 @@ describe("a key server with SIP and RTSP members", () => {
           definitionOn(47_100, { name: "shut", members: [{ identity: "x" }] }),
         ],
       });
-      const { service } = server;
       const uris = service.urisOf("blue");
       const speaker = await joining(uris[0] ?? "", "speaker", {
         also: ["red", "vip"].map((name) => ({ name, role: { send: true, receive: false } })),
@@ -194,7 +176,7 @@ describe("a key server with SIP and RTSP members", () => {
 
   it("serves TLS, WebSocket and RTSPS beside TCP, in one process", async () => {
     const tls = makeSelfSigned("127.0.0.1");
-    server = await startServer({
+    const { service } = await serve({
       groups: [definitionOn(47_030, {}, { address: undefined })],
       sip: [
         { transport: "tls", local: localhost(), tls },
@@ -204,7 +186,6 @@ describe("a key server with SIP and RTSP members", () => {
       ],
       rtsp: [{ local: localhost(), tls }],
     });
-    const { service } = server;
     const [byTls = "", byWs = "", byWss = "", byTcp = "", byRtsps = ""] = service.urisOf("blue");
     const speaker = await joining(byTls, "speaker", { insecure: true });
     const listeners = [

@@ -1,4 +1,5 @@
 /** A key server on loopback, and members that join it by SIP and RTSP. */
+import { afterEach } from "vitest";
 import { defaultCrypto, type Signer } from "../../../src/crypto/index.js";
 import { type AuditEvent, readGroupDefinition } from "../../../src/gcks/index.js";
 import {
@@ -91,6 +92,29 @@ export async function join(uri: string, name: string, options: Partial<JoinGroup
     ...options,
   });
   return { joined, heard, states, speak: (number) => joined.send(0, rtp(number)) };
+}
+
+/** A key server and its members, gone when each test is over. */
+export function createParty() {
+  let server: Server | undefined;
+  const members: TestMember[] = [];
+  afterEach(async () => {
+    for (const { joined } of members.splice(0)) await joined.close();
+    await server?.service.close();
+    server = undefined;
+  });
+  return {
+    members,
+    async serve(options: Parameters<typeof startServer>[0]): Promise<Server> {
+      server = await startServer(options);
+      return server;
+    },
+    async joining(uri: string, name: string, options?: Partial<JoinGroupOptions>): Promise<TestMember> {
+      const member = await join(uri, name, options);
+      members.push(member);
+      return member;
+    },
+  };
 }
 
 export function rtp(number: number): Uint8Array {

@@ -1,7 +1,7 @@
 /** What strangers, and parties that behave badly, do to a user agent. */
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { type Inviter, SessionState } from "sip.js";
-import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { WebSocket } from "ws";
 import type { Endpoint } from "../../../src/io/index.js";
 import { createToneSource, systemClock, systemTimers } from "../../../src/node/index.js";
@@ -17,6 +17,27 @@ async function startAgent(user: string, transport: Omit<SipTransportOptions, "on
   onTestFinished(() => agent.userAgent.stop());
   await agent.userAgent.start();
   return agent;
+}
+
+/** A user agent that is reached by TCP, in simulated time, and somebody's connection to it. */
+async function connectedTo(peer: string) {
+  const { network, advance } = createSharedTime();
+  const bob = createTestAgent({
+    user: "bob",
+    transport: { transport: "tcp", local: { host: "bob", port: 5060 }, sockets: simulatedSockets(network, network.host("bob")) },
+  });
+  onTestFinished(async () => {
+    const stopping = bob.userAgent.stop();
+    await advance(4000);
+    await stopping;
+    vi.useRealTimers();
+  });
+  const starting = bob.userAgent.start();
+  await advance(50);
+  await starting;
+  const connecting = network.host(peer).streams.connect({ host: "bob", port: 5060 }, { secure: false });
+  await advance(50);
+  return { bob, stream: await connecting, advance };
 }
 
 function addressOf({ transport }: { readonly transport: SipTransport }): Endpoint {
@@ -112,19 +133,7 @@ describe("a stranger", () => {
   });
 
   it("does not occupy connections without a word for longer than a message may take", async () => {
-    const { network, advance } = createSharedTime();
-    onTestFinished(() => void vi.useRealTimers());
-    const [bobHost, mallory] = [network.host("bob"), network.host("mallory")];
-    const bob = createTestAgent({
-      user: "bob",
-      transport: { transport: "tcp", local: { host: "bob", port: 5060 }, sockets: simulatedSockets(network, bobHost) },
-    });
-    const starting = bob.userAgent.start();
-    await advance(50);
-    await starting;
-    const connecting = mallory.streams.connect({ host: "bob", port: 5060 }, { secure: false });
-    await advance(50);
-    const stream = await connecting;
+    const { bob, stream, advance } = await connectedTo("mallory");
     stream.onData = () => {};
     // Keep-alives are no message.
     for (let second = 0; second < 40; second++) {
@@ -132,28 +141,12 @@ describe("a stranger", () => {
       await advance(1000);
     }
     expect(bob.transport.statistics.connections).toBe(0);
-    const stopping = bob.userAgent.stop();
-    await advance(4000);
-    await stopping;
   });
 });
 
 describe("a connection", () => {
-  afterEach(() => void vi.useRealTimers());
-
   it("is not cut because one message begins before another has ended, for however long", async () => {
-    const { network, advance } = createSharedTime();
-    const [bobHost, peer] = [network.host("bob"), network.host("peer")];
-    const bob = createTestAgent({
-      user: "bob",
-      transport: { transport: "tcp", local: { host: "bob", port: 5060 }, sockets: simulatedSockets(network, bobHost) },
-    });
-    const starting = bob.userAgent.start();
-    await advance(50);
-    await starting;
-    const connecting = peer.streams.connect({ host: "bob", port: 5060 }, { secure: false });
-    await advance(50);
-    const stream = await connecting;
+    const { bob, stream, advance } = await connectedTo("peer");
     const answers: string[] = [];
     stream.onData = (octets) => void answers.push(new TextDecoder().decode(octets));
     const message = (n: number): string =>
@@ -166,9 +159,6 @@ describe("a connection", () => {
     }
     expect(bob.transport.statistics.connections).toBe(1);
     expect(answers.join("").match(/^SIP\/2\.0 200/gm)?.length).toBe(44);
-    const stopping = bob.userAgent.stop();
-    await advance(4000);
-    await stopping;
   });
 });
 
