@@ -118,7 +118,7 @@ export async function administer<T>(test: Finishing, { place, folder }: Server, 
 
 /** What `watchword join --json` says. */
 export interface Happening {
-  readonly event: "joined" | "state" | "rekey" | "failure" | "left" | "ended";
+  readonly event: "joined" | "state" | "rekey" | "failure" | "refused" | "left" | "ended";
   readonly state?: string;
   readonly reason?: string;
   readonly sequence?: number;

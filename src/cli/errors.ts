@@ -55,9 +55,15 @@ export function errorObject(error: unknown): ErrorObject {
   return { code, message: describeError(error) };
 }
 
-/** Whether it was asked for what cannot be; exit code 2. */
-export function isUsage(error: unknown): boolean {
+/** Whether it was asked for what cannot be. */
+function isUsage(error: unknown): boolean {
   return error instanceof UsageError || error instanceof CommanderError;
+}
+
+/** Who is refused for good is told apart, so that nobody starts it again and again. */
+export function exitCodeOf(error: unknown): number {
+  if (isUsage(error)) return 2;
+  return error instanceof WatchwordError && error.code === "member.refused" ? 3 : 1;
 }
 
 /** A failure that is in the last object of `--json` already, with what else that says. */

@@ -16,7 +16,7 @@ import {
   pskOf,
   pskPolicy,
 } from "./credentials.js";
-import { describeError, errorObject } from "./errors.js";
+import { describeError, errorObject, ReportedError } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
 import { formatMki, loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
@@ -120,7 +120,8 @@ Examples:
 
 --psk-file with --mode dhhmac agrees on keys that stay secret when the pre-shared key gets known, --key with --mode dh likewise.
 
-Exit status: 0 left with a proof that the key server acknowledged, 1 refused or failed, 2 wrong usage.`,
+Exit status: 0 left with a proof that the key server acknowledged, 1 failed, 2 wrong usage, 3 refused by the key server, with a proof: it
+does not have us in the group (any more), and to try again is of no use.`,
     )
     .action(join);
 }
@@ -136,9 +137,9 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
   const print = (event: string, facts: Readonly<Record<string, unknown>>, text: string): void => {
     process.stdout.write(flags.json === true ? `${JSON.stringify({ event, ...facts })}\n` : `${text}\n`);
   };
-  let ended: () => void = () => {};
-  const over = new Promise<void>((resolve) => {
-    ended = resolve;
+  let end: (why: "ended" | WatchwordError) => void = () => {};
+  const over = new Promise<"ended" | WatchwordError>((resolve) => {
+    end = resolve;
   });
   const lively = new Set<GroupMembership>();
   const several = flags.also !== undefined;
@@ -175,7 +176,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
       if (state !== "ended" && state !== "idle") lively.add(membership);
       else lively.delete(membership);
       // Where one of several groups has ended, the others go on.
-      if (state === "ended" && lively.size === 0) ended();
+      if (state === "ended" && lively.size === 0) end("ended");
     },
     onRekey: (membership) =>
       print(
@@ -184,6 +185,7 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
         `${several ? `${nameOf(membership)}: ` : ""}new keys: sequence ${membership.sequence}, MKI ${mkiOf(membership)}`,
       ),
     onFailure: (error) => print("failure", { error: errorObject(error) }, describeError(error)),
+    onRefused: (error) => end(error),
   }).catch((error: unknown) => {
     waiting.cancel();
     throw error;
@@ -201,9 +203,13 @@ async function join(uri: string, flags: JoinFlags): Promise<void> {
       tone.onRtcp = (_track, packet) => void joined.sendRtcp(0, packet);
       await tone.start();
     }
-    const why = await Promise.race([waiting.over, over.then(() => "ended" as const)]);
+    const why = await Promise.race([waiting.over, over]);
     tone?.stop();
     const statistics = joined.memberships.flatMap(({ streams }) => streams.map((stream) => stream.statistics));
+    if (typeof why === "object") {
+      print("refused", { error: errorObject(why), statistics }, "the key server does not have us in the group any more");
+      throw new ReportedError(why);
+    }
     if (why === "ended") {
       await joined.close();
       print("ended", { statistics }, "the group has ended");

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
-import { describeError, errorObject, isUsage, ReportedError } from "./errors.js";
+import { describeError, errorObject, exitCodeOf, ReportedError } from "./errors.js";
 
 /** Each is loaded where it is asked for: to read all of the library takes longer than most commands do. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -37,7 +37,7 @@ Examples:
   watchword admin expel blue sip:mallory@example.org
   watchword inspect dialogue.txt
 
-Exit codes: 0 done, 1 refused or failed, 2 usage.`,
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 refused for good (join).`,
   );
 
 const asked = process.argv[2] ?? "";
@@ -72,7 +72,7 @@ try {
   const isHelp = thrown instanceof CommanderError && thrown.exitCode === 0;
   const error = thrown instanceof ReportedError ? thrown.cause : thrown;
   if (!(error instanceof CommanderError)) process.stderr.write(`watchword: ${describeError(error)}\n`);
-  process.exitCode = isHelp ? 0 : isUsage(error) ? 2 : 1;
+  process.exitCode = isHelp ? 0 : exitCodeOf(error);
   if (isForPrograms && !isHelp && !(thrown instanceof ReportedError)) {
     const { code, message } = errorObject(error);
     process.stdout.write(`${JSON.stringify({ error: { code, message: withoutSecrets(message) } })}\n`);

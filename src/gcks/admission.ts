@@ -42,8 +42,7 @@ export interface AdmissionOptions
   readonly groupNamed: (group: Uint8Array) => Group | undefined;
   /** Whether somebody may join any group at all. */
   readonly isKnown: (joiner: Joiner) => boolean;
-  /** What somebody may do in a group; undefined where it may not join. */
-  readonly roleIn: (group: Group, joiner: Joiner, peer: CarrierPeer) => Promise<MemberRole | undefined>;
+  readonly roleIn: (group: Group, joiner: Joiner, peer: CarrierPeer) => Promise<Verdict>;
   /** Whether somebody has been expelled since `roleIn` was asked, which may take as long as a user thinks. */
   readonly expelledSince: (group: Group, identity: string) => Promise<boolean>;
 }
@@ -53,6 +52,14 @@ export interface Joiner {
   readonly identity: string;
   /** What signed, and whom its certificate names; absent where a shared key proved the identity. */
   readonly peerKey?: PeerKey;
+}
+
+/** What somebody may do in a group. */
+export interface Verdict {
+  /** Undefined where it may not join. */
+  readonly role: MemberRole | undefined;
+  /** Whether a refusal follows from the message alone; what the carrier knows of its sender is not the sender's word. */
+  readonly provable: boolean;
 }
 
 /** Memberships that one registration made. */
@@ -203,17 +210,20 @@ async function join(
     ...(csb.peerKey === undefined ? {} : { peerKey: csb.peerKey }),
   };
   const granted: { readonly group: Group; readonly role: MemberRole }[] = [];
+  let provable = true;
   for (const hello of hellos.groups) {
     const group = options.groupNamed(hello.group);
-    const allowed = group === undefined ? undefined : await options.roleIn(group, joiner, request.peer);
-    const role = allowed === undefined ? undefined : granting(hello, allowed);
-    if (group !== undefined && role !== undefined) granted.push({ group, role });
+    if (group === undefined) continue;
+    const verdict = await options.roleIn(group, joiner, request.peer);
+    const role = verdict.role === undefined ? undefined : granting(hello, verdict.role);
+    if (role !== undefined) granted.push({ group, role });
+    else provable &&= verdict.provable;
   }
   if (granted.length === 0) {
     // Names of groups cannot be probed: who may join no group of this key server is told the same of all (docs/protocol.md §22).
     if (options.isKnown(joiner) && hellos.groups.every(({ group }) => options.groupNamed(group) === undefined))
       throw new MikeyError("mikey.unknown-group", "there is no such group here");
-    throw new MikeyError("mikey.not-a-member", "the sender may not join, or not as what it asks for");
+    throw new MikeyError("mikey.not-a-member", "the sender may not join, or not as what it asks for", { provable });
   }
   const memberships = await Promise.allSettled(
     granted.map(async ({ group, role }) => ({

@@ -12,7 +12,7 @@ import {
 import type { Clock, Endpoint, Timers } from "../io/index.js";
 import { type CredentialData, DataType, type Identity, type PeerKey, type ResponderOptions } from "../mikey/index.js";
 import { createExpulsions, createReservations, type Expulsions, type Store, type WitnessedStore } from "../store/index.js";
-import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, refusalOf } from "./admission.js";
+import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, refusalOf, type Verdict } from "./admission.js";
 import type {
   AuditEvent,
   CarrierPeer,
@@ -258,7 +258,7 @@ class Controller implements Gcks {
       const joiner = { identity: provisioned.member };
       for (const name of provisioned.groups) {
         const group = groupNamed(name);
-        const allowed = group === undefined ? undefined : await roleIn(group, joiner, request.peer);
+        const allowed = group === undefined ? undefined : (await roleIn(group, joiner, request.peer)).role;
         const role = { send: wanted.send && allowed?.send === true, receive: wanted.receive && allowed?.receive === true };
         if (group === undefined || !(role.send || role.receive))
           throw new GcksRefusal("gcks.refused", "the member may not join a group of its registration SA", REFUSED);
@@ -364,17 +364,20 @@ class Controller implements Gcks {
     });
   }
 
-  async #roleIn(group: Group, joiner: Joiner, peer: CarrierPeer): Promise<MemberRole | undefined> {
+  async #roleIn(group: Group, joiner: Joiner, peer: CarrierPeer): Promise<Verdict> {
     const { definition } = group;
     const { identity } = joiner;
     const role = this.#roleBy(definition, joiner);
-    if (definition.carrierIdentity === "same" && !isCarried(identity, peer, this.#domain)) return undefined;
-    if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity))) return undefined;
+    if (role === undefined || (await this.#expulsions.isExpelled(definition.name, identity)))
+      return { role: undefined, provable: true };
+    if (definition.carrierIdentity === "same" && !isCarried(identity, peer, this.#domain))
+      return { role: undefined, provable: false };
     // Before anybody is asked; it counts once more who is admitted meanwhile.
     group.checkRoomFor(identity);
     const answer = (await this.#options.authorise?.({ ...joiner, ...peer, group: definition.name, role })) ?? true;
-    if (answer === false) return undefined;
-    return answer === true ? role : { send: role.send && answer.send, receive: role.receive && answer.receive };
+    if (answer === true) return { role, provable: true };
+    const allowed = answer === false ? undefined : { send: role.send && answer.send, receive: role.receive && answer.receive };
+    return { role: allowed, provable: false };
   }
 
   /** Everything is durable: the memberships that this identity had too many of end, and the new ones have a session. */

@@ -11,7 +11,7 @@ export interface MemberCarrier {
   readonly open: boolean;
   /**
    * Carries an I_MESSAGE: INVITE or re-INVITE, SETUP. @returns the R_MESSAGE
-   * @throws (rejects) MikeyPeerError where an ERR message came; WatchwordError of the carrier otherwise
+   * @throws (rejects) MikeyPeerError with its octets where an ERR message came; WatchwordError of the carrier otherwise
    */
   register(iMessage: Uint8Array): Promise<Uint8Array>;
   /** Carries a report or the de-registration from one of several groups. @returns what came back with the carrier's answer */
@@ -80,7 +80,11 @@ export interface GroupMembership {
 /** One registration: membership in one or several groups of one key server. */
 export interface GroupMember {
   readonly memberships: readonly GroupMembership[];
-  /** Registers and waits for the GSAs. @throws (rejects) MikeyPeerError, MikeyError, WatchwordError `member.…`, `member.closed` after `close` */
+  /**
+   * Registers and waits for the GSAs.
+   * @throws (rejects) WatchwordError `member.refused` where the key server proved that it refuses this member, `member.…`, `member.closed` after `close`;
+   *   MikeyPeerError for a refusal that anybody could have sent; MikeyError
+   */
   join(): Promise<void>;
   /**
    * Takes a registration SA from a file instead of an exchange (docs/protocol.md §12.5) and waits for GSA messages under it, which the

@@ -29,6 +29,7 @@ import {
   encodeNtp,
   type Identity,
   type InitiatorOptions,
+  type PeerKey,
   type TimestampSource,
 } from "../mikey/index.js";
 import type { GroupMember, GroupMembership, MemberCarrier, MembershipState } from "./contracts.js";
@@ -72,6 +73,11 @@ export interface GroupMemberOptions extends Pick<InitiatorOptions, "policy"> {
   readonly onRekey?: (membership: GroupMembership) => void;
   /** A registration after the first one failed; it is tried again. */
   readonly onFailure?: (error: unknown) => void;
+  /**
+   * The key server proved that it refuses this member, which was expelled, or whose group is gone: all memberships have ended, nothing is tried
+   * again. @param error `member.refused`, with the MikeyPeerError as its cause
+   */
+  readonly onRefused?: (error: WatchwordError) => void;
 }
 
 /** How a member gets rekey messages by unicast (docs/protocol.md §18). */
@@ -86,6 +92,7 @@ const REPORT_INTERVAL_MS = 60_000;
 /** How often the delay before a new registration doubles (docs/protocol.md §20.2: up to 64 times the delay). */
 const MOST_DOUBLINGS = 6;
 const LEAST_DELAY_MS = 250;
+const LONGEST_DELAY_MS = 600_000;
 /** Octets of data that wait to be judged. */
 const MOST_WAITING = 64;
 /** Messages that wait for the GSA that says what they are worth. */
@@ -104,6 +111,8 @@ class Member implements GroupMember {
   readonly #associations = createSecurityAssociationDatabase();
   readonly #turns = createTurns();
   #registration: GroupRegistration | undefined;
+  /** The key server's own, as the last registration showed it. */
+  #peerKey: PeerKey | undefined;
   #retry: Timer | undefined;
   #failures = 0;
   #registering = false;
@@ -223,7 +232,7 @@ class Member implements GroupMember {
     const options = this.#options;
     if (this.#closed) throw closedError();
     this.#registering = true;
-    const { registration, gsas } = await register(
+    const { registration, gsas, peerKey } = await register(
       {
         crypto: this.#crypto,
         initiator: createInitiator({
@@ -237,6 +246,7 @@ class Member implements GroupMember {
         gcks: options.gcks,
         secure: options.carrier.secure,
         groups: options.groups,
+        knownKey: this.#peerKey,
         expectation: (group) => this.#expectation(group, undefined),
       },
       (iMessage) => options.carrier.register(iMessage),
@@ -252,6 +262,7 @@ class Member implements GroupMember {
     const early = this.#early;
     this.#early = [];
     this.#registration = registration;
+    this.#peerKey = peerKey;
     this.#lastT = undefined;
     this.#failures = 0;
     for (const membership of this.memberships) {
@@ -282,7 +293,8 @@ class Member implements GroupMember {
     if (this.#closed || this.#retry !== undefined) return;
     const spread = this.#random();
     const first = delayMs * spread;
-    const backedOff = Math.max(delayMs, LEAST_DELAY_MS) * 2 ** Math.min(this.#failures, MOST_DOUBLINGS) * (0.75 + spread / 2);
+    const doubled = Math.max(delayMs, LEAST_DELAY_MS) * 2 ** Math.min(this.#failures, MOST_DOUBLINGS);
+    const backedOff = Math.min(doubled, LONGEST_DELAY_MS) * (0.75 + spread / 2);
     this.#retry = this.#options.timers.after(this.#failures === 0 ? first : backedOff, () => {
       this.#retry = undefined;
       void this.#turns(() => this.#registerAgain(delayMs));
@@ -296,10 +308,21 @@ class Member implements GroupMember {
       await this.#register();
     } catch (error) {
       if (this.#closed) return;
+      if (error instanceof WatchwordError && error.code === "member.refused") {
+        this.#refused(error);
+        return;
+      }
       this.#failures++;
       this.#options.onFailure?.(error);
       this.#registerLater(delayMs);
     }
+  }
+
+  /** What this member holds is of no use any more, and neither is asking again (docs/protocol.md §20.2). */
+  #refused(error: WatchwordError): void {
+    for (const membership of this.memberships) membership.enter("idle", error.message);
+    this.close();
+    this.#options.onRefused?.(error);
   }
 
   /** One message of the key server, in the dialog, by multicast or unicast. */

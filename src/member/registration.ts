@@ -14,7 +14,19 @@ import {
   wipeGroupRegistration,
   wipeGsa,
 } from "../gsa/index.js";
-import { type Credential, CsMapType, type Identity, type Initiator, type KeyRequest, PrfFunc, wipeCsb } from "../mikey/index.js";
+import {
+  type Credential,
+  CsMapType,
+  ErrorNo,
+  type Identity,
+  type Initiator,
+  type KeyRequest,
+  MikeyPeerError,
+  type PeerKey,
+  type PendingExchange,
+  PrfFunc,
+  wipeCsb,
+} from "../mikey/index.js";
 
 export interface RegistrationOptions {
   readonly crypto: CryptoProvider;
@@ -24,6 +36,8 @@ export interface RegistrationOptions {
   readonly gcks: Identity;
   readonly secure: boolean;
   readonly groups: readonly GroupHello[];
+  /** The key server's own key, as the registration before showed it. */
+  readonly knownKey: PeerKey | undefined;
   /** What a GSA is judged by, for its group. */
   readonly expectation: (group: Uint8Array) => Omit<GsaExpectation, "gcks" | "member" | "groups">;
 }
@@ -32,6 +46,8 @@ export interface RegistrationOptions {
 export interface Registered {
   readonly registration: GroupRegistration;
   readonly gsas: readonly OpenedGsa[];
+  /** The key server's own key; undefined where a shared one proves who it is. */
+  readonly peerKey: PeerKey | undefined;
 }
 
 const NONCE_OCTETS = 16;
@@ -40,8 +56,8 @@ const TGK: readonly KeyRequest[] = [{ kind: "TGK", length: 32 }];
 
 /**
  * Registers: one exchange by `carry`. Nothing is installed here; where this throws, no key is left.
- * @throws (rejects) MikeyError, MikeyPeerError, CodecError; WatchwordError `gsa.…` for a GSA that is not acceptable, `member.answer` for an answer
- *   that does not fit what was asked; and what `carry` throws
+ * @throws (rejects) MikeyError, MikeyPeerError, CodecError; WatchwordError `member.refused` for a refusal that is proven, `gsa.…` for a GSA that is not
+ *   acceptable, `member.answer` for an answer that does not fit what was asked; and what `carry` throws
  */
 export async function register(
   options: RegistrationOptions,
@@ -61,10 +77,13 @@ export async function register(
     prf: PrfFunc.HMAC_SHA_256,
     requestResponse: true,
     extensions: groupHelloExtensions(groups, nonce),
+    ...(options.knownKey === undefined ? {} : { knownResponder: options.knownKey }),
   });
   let completed = false;
   try {
-    const response = await carry(pending.octets);
+    const response = await carry(pending.octets).catch(async (error: unknown) => {
+      throw finalRefusal(await verified(pending, error));
+    });
     const csb = await pending.complete(response);
     completed = true;
     try {
@@ -78,7 +97,7 @@ export async function register(
         responderNonce: granted.nonce,
       });
       const registration = started.finish(response);
-      return { registration, gsas: await openAll(options, registration, granted.groups, nested) };
+      return { registration, gsas: await openAll(options, registration, granted.groups, nested), peerKey: csb.peerKey };
     } finally {
       wipeCsb(csb);
     }
@@ -86,6 +105,18 @@ export async function register(
     if (!completed) pending.abandon();
     throw error;
   }
+}
+
+/** A refusal with what proves it, where something does: what carriers bring may be anybody's (RFC 3830 §5.1.2). */
+async function verified(pending: PendingExchange, error: unknown): Promise<unknown> {
+  if (!(error instanceof MikeyPeerError) || error.octets === undefined) return error;
+  try {
+    await pending.complete(error.octets);
+  } catch (judged) {
+    if (judged instanceof MikeyPeerError) return judged;
+    if (!(judged instanceof WatchwordError)) throw judged;
+  }
+  return error;
 }
 
 /** Whether the Initiator has a key to send: modes that agree on one, or whose Responder makes it, have none (RFC 3830 §3.3, RFC 4738 §3). */
@@ -140,4 +171,17 @@ async function openAll(
 
 function answerError(detail: string): WatchwordError {
   return new WatchwordError("member.answer", detail);
+}
+
+/** Numbers by which a key server says that this member is none, and will be none however often it asks (docs/protocol.md §22). */
+const FINAL: ReadonlySet<number> = new Set([ErrorNo.UNKNOWN_GROUP, ErrorNo.NOT_A_MEMBER]);
+
+/**
+ * `member.refused` in place of an error by which the key server refuses this member, and proves that it was the key server who said so; every other error as
+ * it is. What anybody could have sent ends nothing.
+ */
+function finalRefusal(error: unknown): unknown {
+  if (!(error instanceof MikeyPeerError) || !error.report.authenticated) return error;
+  if (!error.report.errorNos.some((number) => FINAL.has(number))) return error;
+  return new WatchwordError("member.refused", `the key server does not have us in the group: ${error.message}`, { cause: error });
 }

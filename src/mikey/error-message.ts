@@ -98,13 +98,16 @@ export interface ErrorReport {
 export class MikeyPeerError extends MikeyError {
   override readonly name: string = "MikeyPeerError";
   readonly report: ErrorReport;
+  /** The ERR message, where nothing was known yet that could verify it. */
+  readonly octets: Uint8Array | undefined;
 
-  constructor(report: ErrorReport) {
+  constructor(report: ErrorReport, octets?: Uint8Array) {
     const what = report.errorNos
       .map((errorNo) => `${errorNo} ${nameOf(ErrorNo, errorNo)} (${titleOf(ErrorNo, errorNo)})`)
       .join(", ");
     super("mikey.peer-error", `the peer answered with MIKEY error ${what}${report.authenticated ? "" : ", unauthenticated"}`);
     this.report = report;
+    this.octets = octets;
   }
 }
 
@@ -156,5 +159,5 @@ export function unverifiedError(message: DecodedMessage): ErrorReport {
 export function peerErrorOf(octets: Uint8Array): MikeyPeerError | undefined {
   const message = decodeMessage(octets);
   if (message.header.dataType !== DataType.ERROR) return undefined;
-  return new MikeyPeerError(unverifiedError(message));
+  return new MikeyPeerError(unverifiedError(message), octets.slice());
 }

@@ -126,6 +126,11 @@ export interface MikeyErrorDetails {
   readonly cause?: unknown;
   /** ERR message to send, where one may be sent. */
   readonly reply?: Uint8Array | undefined;
+  /**
+   * False where more than the message decided, such as who its carrier says has sent it: anybody can bring that about with somebody else's message.
+   * Then the ERR message is not authenticated. Default true.
+   */
+  readonly provable?: boolean;
 }
 
 /** Why an exchange failed. It knows how to say it: as ERR message (`reply`) and as status of the carrier. */
@@ -134,10 +139,13 @@ export class MikeyError extends WatchwordError {
   declare readonly code: MikeyErrorCode;
   /** A complete ERR message for the peer; absent where none may be sent (an ERR is never answered, RFC 6043 §5.4). */
   readonly reply: Uint8Array | undefined;
+  /** Whether the ERR message may be authenticated. */
+  readonly provable: boolean;
 
   constructor(code: MikeyErrorCode, message: string, details: MikeyErrorDetails = {}) {
     super(code, message, details.cause === undefined ? undefined : { cause: details.cause });
     this.reply = details.reply;
+    this.provable = details.provable ?? true;
   }
 
   /** The number for an ERR payload, where the protocol has one for this failure (RFC 3830 §6.12). */
@@ -152,7 +160,7 @@ export class MikeyError extends WatchwordError {
 
   /** The same error with an ERR message to send. */
   withReply(reply: Uint8Array): MikeyError {
-    return new MikeyError(this.code, this.message, { cause: this.cause, reply });
+    return new MikeyError(this.code, this.message, { cause: this.cause, reply, provable: this.provable });
   }
 }
 

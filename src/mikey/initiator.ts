@@ -79,6 +79,8 @@ export interface BeginRequest extends MessageRequest {
   readonly responderId?: Identity;
   /** Whether a Responder that `responderId` leaves open is acceptable. Default: everybody whose key is good. */
   readonly acceptsResponder?: (responderId: Identity) => boolean;
+  /** Key of the Responder as an exchange before showed it: what an ERR message, which carries no certificate, is verified by. */
+  readonly knownResponder?: PeerKey;
   /**
    * Leave the ID payloads out: both sides know the identities from elsewhere, and V covers them all the same. In mode PSK nothing of the message then says
    * which of the two sent it: sent back to its sender it is taken for the other's. Default false.
@@ -269,7 +271,7 @@ async function propose(
   engine: Engine,
   mode: Mode,
   draft: CsbDraft,
-  request: MessageRequest & Pick<BeginRequest, "acceptsResponder" | "group">,
+  request: MessageRequest & Pick<BeginRequest, "acceptsResponder" | "knownResponder" | "group">,
   parts: DraftParts,
   updated: Csb | undefined,
 ): Promise<PendingExchange> {
@@ -328,6 +330,7 @@ async function propose(
       validity: parts.validity,
       decrypter: keyPair === undefined ? undefined : decrypterOf(keyPair),
       recipient: recipient?.key,
+      knownResponder: request.knownResponder,
       acceptsResponder: request.acceptsResponder,
     });
   } catch (error) {

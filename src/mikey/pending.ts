@@ -82,6 +82,8 @@ export interface Proposal {
   readonly decrypter: Decrypter | undefined;
   /** Whom the envelope key was encrypted to. */
   readonly recipient: PeerKey | undefined;
+  /** Who answered before, by a key of its own. */
+  readonly knownResponder: PeerKey | undefined;
   readonly acceptsResponder: ((responderId: Identity) => boolean) | undefined;
 }
 
@@ -392,9 +394,9 @@ class Completion {
    * that was good to encrypt to need not be good for signatures.
    */
   async #knownKey(): Promise<PublicKey | undefined> {
-    const { policy, csb, recipient, updated } = this.#proposal;
+    const { policy, csb, recipient, updated, knownResponder } = this.#proposal;
     const { peerKeys } = policy;
-    const shown = updated?.peerKey ?? recipient;
+    const shown = updated?.peerKey ?? recipient ?? knownResponder;
     if (shown?.chain.length === 0) return shown.publicKey;
     const known =
       shown === undefined

@@ -586,7 +586,7 @@ class Reception {
     const supported = this.#options.supported ?? this.#policy.supported;
     // What says that authentication failed is not authenticated (RFC 3830 §5.1.2), and so looks alike whatever failed. Nor is what anybody can bring
     // about who sends a message of somebody else's again: each time would cost a signature.
-    const isAnybodys = failure.code === "mikey.authentication" || failure.code === "mikey.replay";
+    const isAnybodys = failure.code === "mikey.authentication" || failure.code === "mikey.replay" || !failure.provable;
     const proof = isAnybodys ? undefined : this.#proof;
     const reply =
       proof !== undefined && "signing" in proof

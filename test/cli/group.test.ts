@@ -101,11 +101,11 @@ describe("gcks, join and admin", () => {
       await heard;
       const expelled = await succeed("admin", "expel", "blue", ...admin(administration, "sip:listener@example.org"));
       expect(expelled).toBe("1 expelled\n");
-      // It asks once more, in case that it was let in again.
-      await listener.match(/NOT_A_MEMBER/);
-      listener.child.kill("SIGTERM");
+      // It asks once more, in case that it was let in again, and believes the answer, which is proven.
       const out = await listener.ended;
-      expect(out.code, out.stderr).toBe(1);
+      expect(out.code, out.stderr).toBe(3);
+      expect(out.stderr).toContain("[member.refused]");
+      expect(out.stdout).toContain('"event":"refused"');
       expect(Number(/"received":(\d+)/.exec(out.stdout)?.[1])).toBeGreaterThan(0);
       await succeed("admin", "readmit", "blue", ...admin(administration, "sip:listener@example.org"));
       speaker.child.kill("SIGTERM");

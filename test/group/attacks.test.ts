@@ -261,11 +261,13 @@ describe("registrations", () => {
     rig = await createRig({
       definitions: [definition(), definition({ name: "red", members: [{ identity: "sip:vip@example.org" }] })],
     });
-    const refused = { code: "mikey.peer-error", report: { errorNos: [242] } };
+    const refused = { code: "member.refused", cause: { report: { errorNos: [242] } } };
     await expect(rig.join("stranger")).rejects.toMatchObject(refused);
     await expect(rig.join("stranger", { groups: ["no such group"] })).rejects.toMatchObject(refused);
     await expect(rig.join("listener1", { groups: ["red"] })).rejects.toMatchObject(refused);
-    await expect(rig.join("listener1", { groups: ["no such group"] })).rejects.toMatchObject({ report: { errorNos: [241] } });
+    await expect(rig.join("listener1", { groups: ["no such group"] })).rejects.toMatchObject({
+      cause: { report: { errorNos: [241] } },
+    });
     await expect(rig.join("listener1", { psk: PSK.map((octet) => octet ^ 1) })).rejects.toMatchObject({
       report: { errorNos: [0], authenticated: false },
     });

@@ -152,6 +152,6 @@ describe("a store that lost what was acknowledged", () => {
     speaker.speak(1);
     await rig.settle(100);
     expect(listener.heard).toContain(1);
-    await expect(rig.join("listener2")).rejects.toMatchObject({ report: { errorNos: [242] } });
+    await expect(rig.join("listener2")).rejects.toMatchObject({ cause: { report: { errorNos: [242] } } });
   });
 });

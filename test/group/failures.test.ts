@@ -77,7 +77,7 @@ describe("whoever has left is locked out", () => {
     expect(await rig.gcks.expel("blue", "sip:listener1@example.org")).toBe(0);
     answer(true);
     await rig.settle(1000);
-    await expect(outcome).rejects.toMatchObject({ code: "mikey.peer-error", report: { errorNos: [242] } });
+    await expect(outcome).rejects.toMatchObject({ code: "member.refused", cause: { report: { errorNos: [242] } } });
     expect(rig.gcks.members("blue").map(({ identity }) => identity)).toEqual(["sip:speaker1@example.org"]);
   });
 });

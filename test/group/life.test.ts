@@ -57,9 +57,9 @@ describe("a group from its first member to its end", () => {
     await rig.settle(30_000);
     expect(good.heard).toEqual([...Array(10).keys()]);
     expect(bad.heard).toEqual([0]);
-    await expect(bad.member.join()).rejects.toMatchObject({
-      code: "mikey.peer-error",
-      report: { errorNos: [242], authenticated: false },
+    await expect(rig.join("listener2")).rejects.toMatchObject({
+      code: "member.refused",
+      cause: { code: "mikey.peer-error", report: { errorNos: [242], authenticated: true } },
     });
   });
 

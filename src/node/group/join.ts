@@ -37,7 +37,9 @@ export interface AlsoJoined {
 }
 
 /** How a group is joined. */
-export interface JoinGroupOptions extends StreamOptions, Pick<GroupMemberOptions, "policy" | "reportIntervalMs" | "onFailure"> {
+export interface JoinGroupOptions
+  extends StreamOptions,
+    Pick<GroupMemberOptions, "policy" | "reportIntervalMs" | "onFailure" | "onRefused"> {
   /** `sip:group@gcks:5060;transport=tcp`, `rtsp://gcks:8554/group`, `rtsps://…`. */
   readonly uri: string;
   /** Who we are: a SIP URI. */
@@ -113,8 +115,8 @@ interface Way {
 
 /**
  * Joins a group and stays in it: follows rekeys, registers again where that is needed, and bridges plain RTP.
- * @throws (rejects) WatchwordError of the carrier (`sip.refused`, `rtsp.status-…`), of the member and of the sockets; MikeyPeerError where the key
- *   server said why it refuses; MikeyError
+ * @throws (rejects) WatchwordError of the carrier (`sip.refused`, `rtsp.status-…`), of the member (`member.refused`) and of the sockets; MikeyPeerError where
+ *   somebody said why the key server refuses, and did not prove it; MikeyError
  */
 export async function joinGroup(options: JoinGroupOptions): Promise<JoinedGroup> {
   const way = /^rtsps?:/i.test(options.uri) ? await rtspWay(options) : await sipWay(options);
@@ -147,7 +149,19 @@ class Joined implements JoinedGroup {
     this.#options = options;
     this.#way = way;
     this.#datagrams = options.datagrams ?? createDatagramsFactory();
-    const { also = [], credential, identity, gcks, role, ownerKey, minimum, policy, reportIntervalMs, onFailure } = options;
+    const {
+      also = [],
+      credential,
+      identity,
+      gcks,
+      role,
+      ownerKey,
+      minimum,
+      policy,
+      reportIntervalMs,
+      onFailure,
+      onRefused,
+    } = options;
     this.member = createGroupMember({
       groups: [{ group: way.group, role, ownerKey }, ...also.map(({ name, ...group }) => ({ ...group, group: utf8(name) }))].map(
         ({ group, role, ownerKey }) => ({ group, role, ...(ownerKey === undefined ? {} : { ownerKey }) }),
@@ -166,6 +180,7 @@ class Joined implements JoinedGroup {
       ...(policy === undefined ? {} : { policy }),
       ...(reportIntervalMs === undefined ? {} : { reportIntervalMs }),
       ...(onFailure === undefined ? {} : { onFailure }),
+      ...(onRefused === undefined ? {} : { onRefused }),
       onState: (membership, _state, reason) => options.onState?.(membership, reason),
       onRekey: (membership) => {
         this.#follow();

@@ -30,7 +30,7 @@ describe("the administration of a key server", () => {
     expect(JSON.parse((await ask("GET", "/groups/blue/members")).text)).toMatchObject([{ identity: "sip:listener@example.org" }]);
     const expel = JSON.stringify({ member: "sip:listener@example.org" });
     expect(await ask("POST", "/groups/blue/expel", expel)).toMatchObject({ status: 200, text: '{"expelled":1}\n' });
-    await expect(join(rtsp, "listener")).rejects.toMatchObject({ name: "MikeyPeerError" });
+    await expect(join(rtsp, "listener")).rejects.toMatchObject({ code: "member.refused" });
     expect(await ask("POST", "/groups/blue/readmit", '{"identity":"sip:listener@example.org"}')).toMatchObject({ status: 200 });
     members.push(await join(rtsp, "listener"));
     for (const operation of ["rekey", "replace", "restart", "end"])

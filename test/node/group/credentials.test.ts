@@ -108,7 +108,7 @@ describe("members that register by every mode", () => {
     expect((await joining(dh, sip)).joined.membership.state).toBe("in-step");
     await expect(joining(dh, other)).rejects.toMatchObject({ name: "MikeyPeerError" });
     // The same identity, proved by a key that nobody has certified.
-    await expect(joining(psk, sip)).rejects.toMatchObject({ name: "MikeyPeerError" });
+    await expect(joining(psk, sip)).rejects.toMatchObject({ code: "member.refused" });
     expect(service.gcks.groups.map(({ members }) => members)).toEqual([1, 0]);
   });
 
