@@ -218,6 +218,7 @@ export class Witness {
     return {
       ...nodeCrypto,
       hmacOnce,
+      pHashOnce: (name, key, seed) => hmacOnce(name, key, hmacOnce(name, key, seed), seed),
       hmac: (name, key) => {
         const secret = key.slice();
         return {
