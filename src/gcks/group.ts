@@ -1,5 +1,5 @@
 /** One group at its key server: changes one after the other, each durable before anybody sees it (docs/protocol.md §20.1, §24). */
-import { formatHex, utf8Text, WatchwordError } from "../bytes/index.js";
+import { utf8Text, WatchwordError } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
 import {
   GROUP_LIMITS,
@@ -13,28 +13,20 @@ import {
 } from "../gsa/index.js";
 import type { Endpoint, Timer, Timers } from "../io/index.js";
 import { encodeNtp, type SyncEntry } from "../mikey/index.js";
-import type { Reservations } from "../store/index.js";
 import type { AuditEvent, GroupView, MemberChannel, MemberView } from "./contracts.js";
 import type { GroupDefinition } from "./definition.js";
 import { Distribution } from "./distribution.js";
 import { GcksRefusal, OVERLOAD } from "./errors.js";
 import { type GroupContentContext, gsaContent, policiesOf, rekeySealing } from "./group-content.js";
+import { isKekOld, keysDueAt, overdueMembers, replacedMembers } from "./group-dues.js";
 import { GroupLog, type GroupLogContext, unavailable } from "./group-log.js";
 import { GroupState, type PreparedStep } from "./group-state.js";
-import {
-  type AdmittedMember,
-  encodeBirth,
-  encodeStep,
-  type GroupBirth,
-  type GroupStep,
-  type MemberKeys,
-  type SenderPosition,
-} from "./ledger.js";
+import { type Departure, type Operation, planStep, reserveSequence, type StepContext, type Wanted } from "./group-step.js";
+import { type AdmittedMember, encodeBirth, encodeStep, type GroupBirth, type GroupStep, type MemberKeys } from "./ledger.js";
 import type { Member } from "./members.js";
 
-export interface GroupContext extends GroupLogContext, GroupContentContext {
+export interface GroupContext extends GroupLogContext, GroupContentContext, StepContext {
   readonly timers: Timers;
-  readonly reservations: Reservations;
   readonly multicast: ((address: string, datagram: Uint8Array) => void) | undefined;
   readonly unicast: ((datagram: Uint8Array, to: Endpoint) => void) | undefined;
   readonly audit: (event: AuditEvent) => void;
@@ -53,37 +45,13 @@ export type Counter =
   | "reports"
   | "reportsRefused";
 
-/** Why a membership ends; `replaced` by another registration of the same identity, perhaps in the same dialog or session. */
-export type Departure = "left" | "removed" | "expelled" | "replaced";
-
-/** What waits to be done, together with everything else that waits. */
-type Operation = (
-  | { readonly kind: "admit"; readonly member: Omit<AdmittedMember, "ssrcs">; readonly streams: number }
-  | { readonly kind: "bind"; readonly number: number; readonly keys: MemberKeys }
-  | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: Departure }
-  | {
-      readonly kind: "report";
-      readonly number: number;
-      readonly counter: number;
-      readonly address: Endpoint | undefined;
-      readonly senders: readonly SenderPosition[];
-    }
-  | { readonly kind: "lapse"; readonly number: number }
-  | { readonly kind: "rekey"; readonly replace: boolean }
-  | { readonly kind: "end"; readonly restart: boolean }
-) & { readonly done: (number: number | undefined) => void; readonly failed: (error: unknown) => void };
-
-/** An operation without its outcome, whatever its kind. */
-type Wanted = { [K in Operation["kind"]]: Omit<Extract<Operation, { kind: K }>, "done" | "failed"> }[Operation["kind"]];
-
 /** Operations in one step. */
 const MOST_TOGETHER = 1024;
-/** Share of a lifetime after which new keys are made. */
-const RENEW_AT = 0.8;
 const SWEEP_MS = 5000;
 const LONGEST_MS = 0x7fff_ffff;
 /** Until a rekey that was due, and failed, is tried again. */
 const RETRY_MS = 5000;
+
 export class Group {
   readonly definition: GroupDefinition;
   readonly #context: GroupContext;
@@ -224,16 +192,8 @@ export class Group {
    * died in between, and a leaver would stay in by its older membership. What was perhaps never answered replaces nothing.
    */
   async removeReplaced(): Promise<void> {
-    const most = this.definition.membershipsPerIdentity;
-    const crowds = [...this.#state.members.several()].filter((members) => members.length > most);
-    this.#crowded = crowds.length > 0;
-    const replaced = crowds.flatMap((members) => {
-      let standing = 0;
-      return members
-        .toReversed()
-        .filter((member) => (this.#isDue(member) ? standing >= most : standing++ >= most))
-        .map(({ number }) => number);
-    });
+    const { replaced, crowded } = replacedMembers(this.definition, this.#state);
+    this.#crowded = crowded;
     await this.remove(replaced, "removed");
   }
 
@@ -360,74 +320,8 @@ export class Group {
   }
 
   async #take(operations: readonly Operation[]): Promise<void> {
-    const { crypto, clock } = this.#context;
-    const { definition } = this;
-    const admissions = operations.filter((operation) => operation.kind === "admit");
-    const leaving = new Set(
-      operations.flatMap((operation) =>
-        operation.kind === "leave" ? operation.numbers.filter((number) => this.#state.members.has(number)) : [],
-      ),
-    );
-    const expelled = operations.some((operation) => operation.kind === "leave" && operation.reason === "expelled");
-    const wanted = operations.filter((operation) => operation.kind === "rekey");
-    const replace = wanted.some((operation) => operation.replace);
-    const tree = this.#state.tree !== undefined;
-    // The first KEK cannot come with a batch: there is none before it that could authenticate the batch (docs/protocol.md §16.2).
-    const joinsNow = admissions.length > 0 && (definition.joins !== "batched" || !this.#state.hasKek);
-    const leavesNow = leaving.size > 0 && (definition.leaves === "at-once" || expelled);
-    const rekeys = wanted.length > 0 || joinsNow || leavesNow;
-    const membership =
-      admissions.length > 0 || leaving.size > 0 || this.#state.departed > 0 || (this.#state.tree?.pending ?? 0) > 0;
-    // Who has left is locked out by whatever message takes its leaf away, the one of a join too (docs/protocol.md §16.4).
-    const lockedOut = rekeys && definition.leaves !== "none" && (leaving.size > 0 || this.#state.departed > 0);
-    const newDataKeys =
-      wanted.length > 0 ||
-      leavesNow ||
-      lockedOut ||
-      (joinsNow && definition.joins !== "none") ||
-      ((admissions.length > 0 || !tree) && this.#state.dataKeys.length === 0);
-    const needsStep = rekeys || admissions.length > 0;
-    const admit: AdmittedMember[] = [];
-    for (const { member, streams } of admissions) admit.push({ ...member, ssrcs: await this.#assignSsrcs(streams) });
-    const sequence = needsStep && tree && rekeys ? await this.#reserveSequence() : undefined;
-    const dataKeys = newDataKeys && (rekeys || !tree) ? await this.#reserveMkis() : [];
-    const step: GroupStep = {
-      at: clock.now(),
-      ...(admit.length === 0 ? {} : { admit }),
-      ...(admit.length === 0 ? {} : { numbers: await this.#reserveNumbers(admit.length) }),
-      ...(leaving.size === 0 ? {} : { leave: [...leaving] }),
-      ...listed("bind", operations, (operation) =>
-        operation.kind === "bind" ? [{ number: operation.number, keys: operation.keys }] : [],
-      ),
-      ...listed("confirm", operations, (operation) =>
-        operation.kind === "report"
-          ? [
-              {
-                number: operation.number,
-                counter: operation.counter,
-                ...(operation.address === undefined ? {} : { address: operation.address }),
-              },
-            ]
-          : [],
-      ),
-      ...listed("senders", operations, (operation) => (operation.kind === "report" ? operation.senders : [])),
-      ...listed("lapse", operations, (operation) => (operation.kind === "lapse" ? [operation.number] : [])),
-      ...(sequence === undefined && !(tree && admit.length > 0) && dataKeys.length === 0
-        ? {}
-        : {
-            rekey: {
-              sequence: sequence ?? Math.max(1, this.#state.sequence),
-              seed: formatHex(crypto.randomBytes(32)),
-              ...(tree && sequence === undefined ? { admissionOnly: true } : {}),
-              ...(replace ? { replace: true } : {}),
-              ...(sequence !== undefined && !replace && !membership ? { keepTree: true } : {}),
-              dataKeys,
-            },
-          }),
-    };
-    // docs/protocol.md §16.5: what somebody knows who should not is used no longer than until the new keys are here.
-    const immediate = replace || (expelled && definition.expulsions === "at-once");
-    const gone = [...leaving].flatMap((number) => this.#state.members.get(number)?.ssrcs ?? []);
+    const planned = await planStep(this.#context, this.definition, this.#state, operations);
+    const { step, sequence, leaving, gone, immediate } = planned;
     const prepared = await this.#state.prepareInTurns(step, this.#pause);
     let packets: Uint8Array[] = [];
     try {
@@ -443,11 +337,11 @@ export class Group {
     );
     prepared.commit();
     if (sequence !== undefined) this.#rekeyed(prepared, packets);
-    else if (dataKeys.length > 0) this.#schedulePeriod();
+    else if ((step.rekey?.dataKeys.length ?? 0) > 0) this.#schedulePeriod();
     this.#conclude(operations, prepared.numbers, names);
     for (const number of confirmed)
       if (this.member(number) !== undefined) this.#audit("confirmed", this.#nameOf(number), { number });
-    if (!rekeys && tree && (admissions.length > 0 || leaving.size > 0)) this.#awaitBatch();
+    if (planned.batched) this.#awaitBatch();
     await this.#log.snapshotIfDue(this.#state, this.#pause);
   }
 
@@ -533,7 +427,7 @@ export class Group {
     const packets: Uint8Array[] = [];
     let sequence = this.#state.sequence;
     if (this.#state.hasKek) {
-      sequence = await this.#reserveSequence();
+      sequence = await reserveSequence(this.#context.reservations, this.definition, this.#state);
       packets.push(await sealEnd(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()), restart));
     }
     const step: GroupStep = { at: clock.now(), end: true };
@@ -583,62 +477,15 @@ export class Group {
     return this.#state.tree?.download(member.leaf).path.length === 0;
   }
 
-  async #assignSsrcs(streams: number): Promise<number[]> {
-    const count = Math.min(streams, this.definition.streams.length);
-    const ssrcs: number[] = [];
-    while (ssrcs.length < count) {
-      const ssrc = this.#state.ssrcOf(await this.#reserve("ssrc"));
-      if (ssrc !== 0) ssrcs.push(ssrc);
-    }
-    return ssrcs;
-  }
-
-  async #reserveMkis(): Promise<{ dataSa: number; mki: number }[]> {
-    const { data } = this.definition;
-    const first = await this.#context.reservations.reserve(this.definition.name, "mki", data.length);
-    return data.map(({ number }, index) => ({ dataSa: number, mki: first + index }));
-  }
-
-  async #reserveNumbers(count: number): Promise<number[]> {
-    const first = await this.#context.reservations.reserve(this.definition.name, "member", count);
-    return Array.from({ length: count }, (_, index) => first + index);
-  }
-
-  #reserve(name: "sequence" | "ssrc"): Promise<number> {
-    return this.#context.reservations.reserve(this.definition.name, name);
-  }
-
-  /** Above the last message's: where another controller has been at work, numbers that were set aside before may be below it. */
-  async #reserveSequence(): Promise<number> {
-    for (;;) {
-      const sequence = await this.#reserve("sequence");
-      if (sequence > this.#state.sequence) return sequence;
-    }
-  }
-
   #schedulePeriod(): void {
-    const { rekey, data } = this.definition;
-    const { dataKeysAt, treeAt, members } = this.#state;
-    const lifetimes = data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0);
-    const period = Math.min(rekey?.period ?? Number.POSITIVE_INFINITY, RENEW_AT * Math.min(...lifetimes));
-    // From when the keys were made: neither a restart nor a rekey that leaves some of them puts it off.
-    const due = Math.min(
-      dataKeysAt + 1000 * period,
-      rekey === undefined ? Number.POSITIVE_INFINITY : treeAt + 1000 * RENEW_AT * rekey.kekLifetime,
-    );
+    const due = keysDueAt(this.definition, this.#state);
     const wait = Math.min(LONGEST_MS, due - this.#context.clock.now());
-    this.#after("period", members.size === 0 ? LONGEST_MS : Math.max(1, wait), () => {
+    this.#after("period", this.size === 0 ? LONGEST_MS : Math.max(1, wait), () => {
+      const now = this.#context.clock.now();
       // Nobody is there to be told, and the first who joins gets new keys. Nor is it due where a timer could not wait longer.
-      if (this.#state.members.size === 0 || this.#context.clock.now() < due) this.#schedulePeriod();
-      else this.#rekeyDue("period", this.#kekIsOld());
+      if (this.size === 0 || now < due) this.#schedulePeriod();
+      else this.#rekeyDue("period", isKekOld(this.definition, this.#state, now));
     });
-  }
-
-  /** Whether the keys of the tree have to be replaced before the next periodic rekey. */
-  #kekIsOld(): boolean {
-    const { rekey } = this.definition;
-    const age = this.#context.clock.now() - this.#state.treeAt;
-    return rekey !== undefined && age + 1000 * (rekey.period ?? 0) >= 1000 * RENEW_AT * rekey.kekLifetime;
   }
 
   #scheduleHeartbeat(): void {
@@ -668,27 +515,11 @@ export class Group {
     const now = this.#context.clock.now();
     if (this.#crowded) this.removeReplaced().catch(() => undefined);
     if (now <= this.#nextDue) return;
-    const { confirmationMs, membershipLifetime } = this.definition;
-    const removed: number[] = [];
-    let next = Number.POSITIVE_INFINITY;
-    for (const member of this.#state.members) {
-      const due = Math.min(
-        this.#isDue(member) ? member.admittedAt + confirmationMs : Number.POSITIVE_INFINITY,
-        member.renewedAt + 1000 * membershipLifetime,
-      );
-      if (now > due) removed.push(member.number);
-      else next = Math.min(next, due);
-    }
-    // Whoever is admitted from now on is due later than all others that confirm, and what renews a membership puts it off.
-    this.#nextDue = Math.min(next, now + Math.min(confirmationMs, 1000 * membershipLifetime));
-    this.remove(removed, "removed").catch(() => {
+    const { overdue, nextDue } = overdueMembers(this.definition, this.#state, now);
+    this.#nextDue = nextDue;
+    this.remove(overdue, "removed").catch(() => {
       this.#nextDue = 0;
     });
-  }
-
-  /** Whether a member has yet to confirm that it got its keys. */
-  #isDue({ state, isBound, role }: Member): boolean {
-    return state === "provisional" && (!isBound || this.definition.confirmation || role.send);
   }
 
   /** Others have their turn. Operations go on to wait: nothing changes meanwhile. */
@@ -755,13 +586,4 @@ function newBirth(crypto: CryptoProvider): GroupBirth {
     rand: crypto.randomBytes(32),
     ssrcKey: crypto.randomBytes(32),
   };
-}
-
-function listed<K extends "bind" | "confirm" | "senders" | "lapse">(
-  name: K,
-  operations: readonly Operation[],
-  pick: (operation: Operation) => NonNullable<GroupStep[K]> | readonly [],
-): Pick<GroupStep, K> | Record<string, never> {
-  const items = operations.flatMap((operation) => pick(operation) as readonly unknown[]);
-  return items.length === 0 ? {} : ({ [name]: items } as unknown as Pick<GroupStep, K>);
 }
