@@ -195,6 +195,12 @@ export async function startAgent(
     keying: (own) => keyingOf(own, flags, keyPair),
     mediaHost,
     onMediaError: (error) => status(describeError(error)),
+    onRegistration: (event) =>
+      status(
+        event.state === "registered"
+          ? `registered ${address} again`
+          : `not registered any more: ${describeError(event.error)}; trying again in ${Math.round(event.retryIn / 1000)} s`,
+      ),
     onRetry: (target, refusal, terms) => status(`${describeError(refusal)}; calling ${target} once more, ${describeTerms(terms)}`),
     ...callbacks,
   });

@@ -3,6 +3,7 @@ import type { OfferTerms } from "../../gsa/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
 import type { SipKeying } from "../../sip/index.js";
 import type { CallMedia, SipCall } from "./call.js";
+import type { RegistrationEvent } from "./registration.js";
 import type { SipTransportOptions, SipTransportStatistics } from "./transport.js";
 
 /** What a user agent needs. */
@@ -30,6 +31,8 @@ export interface SipUserAgentOptions {
   readonly onKeyed?: (call: SipCall) => void;
   /** A call was refused and is placed once more, on other terms: without HELLO (docs/protocol.md §8), or under a policy that was named. */
   readonly onRetry?: (target: string, refusal: WatchwordError, terms: OfferTerms) => void;
+  /** A registration was lost, and is tried again by itself; or it stands again. */
+  readonly onRegistration?: (event: RegistrationEvent) => void;
   /** The connection to the proxy or server was lost. */
   readonly onDisconnect?: (error: Error) => void;
   /** A sink that failed; the call goes on. */
@@ -67,7 +70,7 @@ export interface SipUserAgent {
   readonly uri: string;
   readonly calls: readonly SipCall[];
   readonly transport: SipTransportStatistics;
-  /** Registers and stays registered. @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-register` */
+  /** Registers, and stays registered: what is lost later is tried again (`onRegistration`). @throws (rejects) WatchwordError `node.sip-status-…`, `node.sip-register` */
   register(): Promise<void>;
   /**
    * Places a call; resolves when it stands and its keys are in force.

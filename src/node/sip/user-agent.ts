@@ -1,12 +1,4 @@
-import {
-  type Invitation,
-  Inviter,
-  type Registerer,
-  type Session,
-  SessionState,
-  type UserAgent,
-  type UserAgentDelegate,
-} from "sip.js";
+import { type Invitation, Inviter, type Session, SessionState, type UserAgent, type UserAgentDelegate } from "sip.js";
 import { WatchwordError } from "../../bytes/index.js";
 import { defaultCrypto } from "../../crypto/index.js";
 import type { OfferTerms } from "../../gsa/index.js";
@@ -18,7 +10,7 @@ import { steadyClock, systemTimers } from "../time.js";
 import { Call, type CallMedia, type SipCall } from "./call.js";
 import type { IncomingCall, PlaceOptions, SipUserAgent, SipUserAgentOptions } from "./contracts.js";
 import { untilTaken } from "./placing.js";
-import { register, unregister } from "./registration.js";
+import { Registration } from "./registration.js";
 import { createRtpMedia } from "./rtp-media.js";
 import { guardSession } from "./sipjs-defects.js";
 import { addressOf, createSipStack } from "./stack.js";
@@ -62,7 +54,7 @@ class Agent implements SipUserAgent {
   readonly #media = new WeakMap<Session, CallMedia>();
   /** Told what the dialog advises after a refusal: the terms of another call, or that there is none. */
   readonly #advised = new WeakMap<Session, (terms: OfferTerms | undefined) => void>();
-  #registerer: Registerer | undefined;
+  #registration: Registration | undefined;
   #closing: Promise<void> | undefined;
   #lastRemoteEnd = Number.NEGATIVE_INFINITY;
 
@@ -104,7 +96,15 @@ class Agent implements SipUserAgent {
   }
 
   async register(): Promise<void> {
-    this.#registerer = await register(this.#userAgent);
+    const { transport, onRegistration } = this.#options;
+    const registration = new Registration({
+      userAgent: this.#userAgent,
+      timers: transport.sockets?.timers ?? systemTimers,
+      random: { bytes: (length) => defaultCrypto.randomBytes(length) },
+      onEvent: onRegistration,
+    });
+    await registration.begin();
+    this.#registration = registration;
   }
 
   async call(target: string, options: PlaceOptions = {}): Promise<SipCall> {
@@ -143,7 +143,7 @@ class Agent implements SipUserAgent {
     if (this.#options.transport.transport === "udp" && since < LAST_ANSWER_TIME) {
       await new Promise((resolve) => setTimeout(resolve, LAST_ANSWER_TIME - since));
     }
-    if (this.#registerer !== undefined && this.#transport.isConnected()) await inTime(unregister(this.#registerer));
+    if (this.#registration !== undefined) await inTime(this.#registration.close());
     await inTime(this.#userAgent.stop());
     await this.#transport.disconnect();
   }
@@ -228,7 +228,9 @@ class Agent implements SipUserAgent {
         else onCall(this.#incoming(invitation));
       },
       onDisconnect: (error) => {
-        if (error !== undefined) this.#options.onDisconnect?.(error);
+        if (error === undefined) return;
+        this.#registration?.disconnected(error);
+        this.#options.onDisconnect?.(error);
       },
     };
   }
