@@ -138,6 +138,16 @@ function lookupAtOnce(host: string, family: number, callback: LookupCallback): v
   else lookup(host, family, callback);
 }
 
+/**
+ * The address of a host that a socket of ours can send to: itself, or what the name service says; undefined where that knows none.
+ * @param local address that the socket is bound to
+ */
+export async function resolveHost(host: string, local: string): Promise<string | undefined> {
+  if (isIP(host) !== 0) return host;
+  const family = isIPv6(local) ? 6 : 4;
+  return new Promise((done) => lookup(host, family, (error, address) => done(error === null ? address : undefined)));
+}
+
 class UdpDatagrams implements Datagrams {
   readonly local: Endpoint;
   onDatagram: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;

@@ -2,10 +2,13 @@ import { defaultCrypto } from "../crypto/index.js";
 import { createRtspClient, parseRtspUri, type RtspClient, type RtspClientOptions } from "../rtsp/index.js";
 import { createDatagramsFactory } from "./datagrams.js";
 import { connectStream, type StreamOptions } from "./streams.js";
-import { systemClock, systemTimers } from "./time.js";
+import { steadyClock, systemClock, systemTimers } from "./time.js";
 
 /** An RTSP client and how it connects. Clock, timers, randomness and sockets are Node's. */
-export type RtspConnectOptions = Omit<RtspClientOptions, "stream" | "clock" | "timers" | "random" | "crypto" | "datagrams"> &
+export type RtspConnectOptions = Omit<
+  RtspClientOptions,
+  "stream" | "clock" | "steady" | "timers" | "random" | "crypto" | "datagrams"
+> &
   StreamOptions;
 
 /**
@@ -19,6 +22,7 @@ export async function connectRtspClient(options: RtspConnectOptions): Promise<Rt
     ...options,
     stream,
     clock: systemClock,
+    steady: steadyClock,
     timers: systemTimers,
     crypto: defaultCrypto,
     random: { bytes: (length) => defaultCrypto.randomBytes(length) },

@@ -3,10 +3,10 @@ import { createRtspServer, maxConnectionsOf, type RtspServer, type RtspServerOpt
 import { createDatagramsFactory, formatEndpoint } from "./datagrams.js";
 import { openFileLimit } from "./descriptors.js";
 import { createStreamListener, type StreamListenerOptions } from "./streams.js";
-import { systemClock, systemTimers } from "./time.js";
+import { steadyClock, systemClock, systemTimers } from "./time.js";
 
 /** An RTSP server and where it listens. Clock, timers, randomness and sockets are Node's. */
-export type RtspServiceOptions = Omit<RtspServerOptions, "clock" | "timers" | "random" | "datagrams"> &
+export type RtspServiceOptions = Omit<RtspServerOptions, "clock" | "steady" | "timers" | "random" | "datagrams"> &
   Pick<StreamListenerOptions, "host" | "port" | "tls" | "onFailure">;
 
 /** Connections in their TLS handshake, and ones that are to take another's place. */
@@ -38,6 +38,7 @@ export async function startRtspService(options: RtspServiceOptions): Promise<Rts
     ...server,
     maxConnections,
     clock: systemClock,
+    steady: steadyClock,
     timers: systemTimers,
     random: { bytes: (length) => defaultCrypto.randomBytes(length) },
     datagrams: createDatagramsFactory(),

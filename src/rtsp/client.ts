@@ -51,6 +51,8 @@ export interface RtspClientOptions {
   /** Connected to the host and port of the URL, with TLS for rtsps. The client owns it from now on. */
   readonly stream: Stream;
   readonly clock: Clock;
+  /** What silence is measured by: a clock that never jumps, whatever time it tells. Default `clock`. */
+  readonly steady?: Clock;
   readonly timers: Timers;
   readonly random: Random;
   readonly crypto: CryptoProvider;
@@ -348,7 +350,7 @@ class Client implements RtspClient {
         tolerances,
         ssrc,
         cname: this.#cname,
-        now: () => this.#options.clock.now(),
+        now: () => this.#steadyNow(),
         onRtp: (packet) => this.#options.onRtp?.(index, packet),
         onRtcp: (packet) => this.#options.onRtcp?.(index, packet),
         onSealedRtp: (packet) => this.#options.onSealedRtp?.(index, packet),
@@ -553,7 +555,7 @@ class Client implements RtspClient {
     if (this.#state !== "playing") return;
     this.#stopTimers();
     this.#startKeepAlive();
-    this.#lastLife = { count: this.#signsOfLife(), at: this.#options.clock.now() };
+    this.#lastLife = { count: this.#signsOfLife(), at: this.#steadyNow() };
     this.#scheduleReports();
     const { mediaTimeout = 15_000 } = this.#options;
     if ([...this.#tracks.values()].some(({ track }) => track.options.carrier.kind === "multicast")) {
@@ -622,6 +624,10 @@ class Client implements RtspClient {
     });
   }
 
+  #steadyNow(): number {
+    return (this.#options.steady ?? this.#options.clock).now();
+  }
+
   #signsOfLife(): number {
     let count = 0;
     for (const { track } of this.#tracks.values()) count += track.signsOfLife;
@@ -630,7 +636,7 @@ class Client implements RtspClient {
 
   #checkLife(limit: number): void {
     const count = this.#signsOfLife();
-    const now = this.#options.clock.now();
+    const now = this.#steadyNow();
     if (count !== this.#lastLife.count) this.#lastLife = { count, at: now };
     else if (now - this.#lastLife.at > limit) this.#fail(new WatchwordError("rtsp.media-timeout", `no media for ${limit} ms`));
   }

@@ -138,7 +138,7 @@ export class GroupSessions {
     const host = withoutZone(connection.stream.channel.local.host);
     const lines = [
       "v=0",
-      `o=- ${Math.floor(core.now())} 1 IN IP${host.includes(":") ? 6 : 4} ${host}`,
+      `o=- ${core.options.clock.now()} 1 IN IP${host.includes(":") ? 6 : 4} ${host}`,
       `s=${description.title ?? target.name.replace(/[^\x20-\x7e]/g, "?")}`,
       "t=0 0",
       "a=control:*",

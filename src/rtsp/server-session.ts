@@ -107,6 +107,7 @@ class TrackState implements SessionTrack {
 
 /** What a session needs of its server. */
 export interface SessionContext {
+  /** One that never jumps, whatever time it tells. */
   readonly clock: Clock;
   readonly timers: Timers;
   readonly logger: Logger;

@@ -84,6 +84,8 @@ export interface RtspServerOptions {
   /** Groups of a key server, beside the presentations. */
   readonly groups?: GroupPresentations;
   readonly clock: Clock;
+  /** What silence and pacing are measured by: a clock that never jumps, whatever time it tells. Default `clock`. */
+  readonly steady?: Clock;
   readonly timers: Timers;
   readonly random: Random;
   /** Without it, only interleaved transport is served. */
@@ -199,6 +201,7 @@ export class ServerCore implements ConnectionHandler {
   readonly #packet = new Scratch(MAX_PACKET);
   readonly #scratch = new Scratch(MAX_PACKET + 1536);
   readonly #timers: Timer[] = [];
+  readonly #steady: Clock;
   readonly #startedAt: number;
   readonly #fanOuts: FanOut[] = [];
   #closed = false;
@@ -206,7 +209,8 @@ export class ServerCore implements ConnectionHandler {
   constructor(options: RtspServerOptions) {
     checkPresentations(options.presentations);
     this.options = options;
-    this.#startedAt = options.clock.now();
+    this.#steady = options.steady ?? options.clock;
+    this.#startedAt = this.#steady.now();
     this.logger = options.logger ?? silentLogger;
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.sessionTimeout = options.sessionTimeout ?? 60;
@@ -273,7 +277,7 @@ export class ServerCore implements ConnectionHandler {
 
   createSession(connection: ServerConnection, running: RunningPresentation, facts: SessionFacts): ServerSession {
     const session: ServerSession = new ServerSession(facts, {
-      clock: this.options.clock,
+      clock: this.#steady,
       timers: this.options.timers,
       logger: this.logger,
       random: (length) => this.options.random.bytes(length),
@@ -374,7 +378,7 @@ export class ServerCore implements ConnectionHandler {
   }
 
   now(): number {
-    return this.options.clock.now();
+    return this.#steady.now();
   }
 
   after(milliseconds: number, callback: () => void): Timer {
@@ -398,7 +402,7 @@ export class ServerCore implements ConnectionHandler {
     const { source, path } = presentation;
     const group = this.#createGroup(presentation, sessions);
     const fanOut = new FanOut({
-      clock: this.options.clock,
+      clock: this.#steady,
       timers: this.options.timers,
       logger: this.logger,
       send: (track, packet) => {

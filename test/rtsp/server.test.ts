@@ -246,6 +246,21 @@ describe("a session", () => {
     expect(setting.events.at(-1)).toMatchObject({ reason: "timeout" });
   });
 
+  it("does not end, nor lives on, because somebody sets the clock", async () => {
+    let jump = 0;
+    const setting = createSetting((network) => ({
+      server: { clock: { now: () => network.clock.now() + jump }, steady: network.clock },
+    }));
+    const { session } = await started(setting);
+    for (const hours of [48, -48]) {
+      jump = hours * 3_600_000;
+      await setting.network.advance(30_000);
+      expect(setting.server.sessions.map(({ id }) => id)).toEqual([session]);
+    }
+    await setting.network.advance(32_000);
+    expect(setting.events.at(-1)).toMatchObject({ reason: "timeout" });
+  });
+
   it("is one of a limited number", async () => {
     const setting = createSetting({ server: { maxSessions: 2 } });
     const statuses: (number | undefined)[] = [];

@@ -2,7 +2,7 @@ import { utf8, WatchwordError } from "../../bytes/index.js";
 import type { Endpoint, Stream, Timer, Timers } from "../../io/index.js";
 import { formatEndpoint } from "../datagrams.js";
 import { createSipFramer } from "./framing.js";
-import { parseSipMessage, type SipMessage } from "./message.js";
+import { headerOf, parseSipMessage, type SipMessage } from "./message.js";
 import type { WebSocketChannel } from "./web-socket.js";
 
 /** A connection that carries whole messages, in order and without loss. */
@@ -15,6 +15,8 @@ export interface SipConnection {
   readonly certified?: readonly string[] | undefined;
   /** @throws WatchwordError `node.sip-closed`, `node.sip-overflow` where the peer does not read */
   send(octets: Uint8Array): void;
+  /** Told every message that came or goes by it. */
+  note(message: SipMessage): void;
   /** Ends gracefully. */
   close(): void;
 }
@@ -32,10 +34,14 @@ export interface SipConnectionOptions {
   readonly keepAlive: number;
   /** Milliseconds after which a connection without any traffic is closed; 0 for never. */
   readonly idle: number;
+  /** The same while no call goes by it, and then keep-alives are no traffic. Default as `idle`. */
+  readonly idleWithoutCall?: number;
 }
 
 /** Milliseconds from the first octet of a message to its last, and to the first message: a peer that dribbles holds nothing for longer. */
 const MESSAGE_TIME = 30_000;
+/** Calls that are counted of one connection. */
+const MAX_CALLS = 1024;
 /** Octets that may wait for a peer that does not read. */
 const MAX_UNSENT = 1 << 20;
 const PING = utf8("\r\n\r\n");
@@ -55,6 +61,8 @@ class StreamConnection implements SipConnection {
   readonly #user: SipConnectionUser;
   readonly #options: SipConnectionOptions;
   readonly #framer = createSipFramer();
+  /** Calls by their Call-ID, and whether they were taken. */
+  readonly #calls = new Map<string, boolean>();
   #keepAlive: Timer | undefined;
   #idle: Timer | undefined;
   #deadline: Timer | undefined;
@@ -90,13 +98,27 @@ class StreamConnection implements SipConnection {
     this.#stream.write(octets);
   }
 
+  /** A call is an INVITE that is not refused, until the answer to a BYE. */
+  note(message: SipMessage): void {
+    const id = headerOf(message.headers, "call-id") ?? "";
+    const status = message.kind === "response" ? message.status : undefined;
+    if (message.method === "INVITE" && status === undefined && this.#calls.size < MAX_CALLS)
+      this.#calls.set(id, this.#calls.get(id) ?? false);
+    else if (message.method === "INVITE" && status !== undefined && status >= 200 && status < 300 && this.#calls.has(id))
+      this.#calls.set(id, true);
+    else if (message.method === "INVITE" && status !== undefined && status >= 300 && this.#calls.get(id) === false)
+      this.#calls.delete(id);
+    else if (message.method === "BYE" && status !== undefined && status >= 200) this.#calls.delete(id);
+    this.#traffic();
+  }
+
   close(): void {
     this.#stopTimers();
     this.#stream.end();
   }
 
   #received(octets: Uint8Array): void {
-    this.#traffic();
+    if (this.#calls.size > 0 || this.#options.idleWithoutCall === undefined) this.#traffic();
     try {
       const messages = this.#framer.push(octets);
       // A flood of keep-alives is answered once.
@@ -150,7 +172,8 @@ class StreamConnection implements SipConnection {
 
   #traffic(): void {
     this.#idle?.cancel();
-    const { idle, timers } = this.#options;
+    const { idle: always, idleWithoutCall = always, timers } = this.#options;
+    const idle = this.#calls.size > 0 ? always : idleWithoutCall;
     if (idle > 0 && this.#open) this.#idle = timers.after(idle, () => this.close());
   }
 
@@ -180,6 +203,7 @@ export function createWebSocketConnection(channel: WebSocketChannel, user: SipCo
     transport: channel.secure ? "WSS" : "WS",
     local: channel.local,
     remote: channel.remote,
+    note: () => {},
     send(octets) {
       if (!channel.open)
         throw new WatchwordError("node.sip-closed", `the connection with ${formatEndpoint(channel.remote)} is closed`);

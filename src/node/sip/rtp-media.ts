@@ -31,6 +31,8 @@ export interface RtpMediaOptions {
   /** What we do with what comes, once it is known which tracks there are. Closed at the end. */
   readonly sink?: (tracks: readonly MediaTrack[]) => Promise<MediaSink>;
   readonly datagrams: DatagramsFactory;
+  /** The address of a host that a description names, undefined where there is none. Default: names are left to `datagrams`, packet by packet. */
+  readonly resolve?: (host: string) => Promise<string | undefined>;
   readonly steady: Clock;
   readonly timers: Timers;
   /** Decimal digits, unique for this call (RFC 4566 §5.2). */
@@ -86,6 +88,9 @@ interface Agreement {
   readonly rtp: Endpoint | undefined;
   readonly rtcp: Endpoint | undefined;
 }
+
+/** The hold of old (RFC 3264 §8.4): neither RTP nor RTCP goes there. */
+const NOWHERE = "0.0.0.0";
 
 const NOTHING: Agreement = { direction: "inactive", rtp: undefined, rtcp: undefined };
 
@@ -167,15 +172,16 @@ class Media implements RtpMedia {
   }
 
   async describe(type: "offer" | "answer", remote: string | undefined): Promise<string> {
-    const lines = type === "offer" ? this.#offer() : this.#answer(remote ?? "");
+    const lines = type === "offer" ? this.#offer() : this.#answer(await this.#located(readRemoteLines(remote ?? "")));
     for (const [index, line] of this.#lines.entries()) if (!line.rejected) await this.#bind(line, index);
     const { host, sessionId } = this.#options;
     return formatSessionDescription(host, sessionId, this.#version++, lines());
   }
 
   async setRemote(type: "offer" | "answer", remote: string): Promise<void> {
-    const remoteLines = readRemoteLines(remote);
+    const described = readRemoteLines(remote);
     if (type === "offer") return;
+    const remoteLines = await this.#located(described);
     for (const [index, line] of this.#lines.entries()) {
       const described = remoteLines[index];
       if (described?.usable !== true) line.rejected = true;
@@ -209,6 +215,16 @@ class Media implements RtpMedia {
       .finally(() => this.#finish());
   }
 
+  /** With addresses in place of names: looked up once, and not for every packet. What has none is sent nothing. */
+  async #located(lines: readonly RemoteLine[]): Promise<readonly RemoteLine[]> {
+    const { resolve } = this.#options;
+    if (resolve === undefined) return lines;
+    const hosts = new Set(lines.flatMap(({ rtp, rtcp }) => [rtp.host, rtcp.host]));
+    const found = new Map(await Promise.all([...hosts].map(async (host) => [host, (await resolve(host)) ?? NOWHERE] as const)));
+    const at = ({ host, port }: Endpoint): Endpoint => ({ host: found.get(host) ?? NOWHERE, port });
+    return lines.map((line) => ({ ...line, rtp: at(line.rtp), rtcp: at(line.rtcp) }));
+  }
+
   #offer(): () => LocalLine[] {
     const { source } = this.#options;
     if (this.#lines.length === 0) {
@@ -222,8 +238,7 @@ class Media implements RtpMedia {
     return () => this.#localLines();
   }
 
-  #answer(remote: string): () => LocalLine[] {
-    const offered = readRemoteLines(remote);
+  #answer(offered: readonly RemoteLine[]): () => LocalLine[] {
     for (const [index, described] of offered.entries()) {
       const line = this.#lines[index] ?? this.#newAnswerLine(described);
       if (this.#lines[index] === undefined) this.#lines.push(line);
@@ -377,8 +392,7 @@ function newLine(track: MediaTrack, sourceTrack: number | undefined): Line {
 
 function agreementOf(line: Line, remote: RemoteLine | undefined, direction: MediaDirection): Agreement {
   if (line.rejected || remote === undefined) return NOTHING;
-  // The hold of old: neither RTP nor RTCP goes anywhere (RFC 3264 §8.4).
-  if (remote.rtp.host === "0.0.0.0" || remote.rtp.host === "::") return { direction, rtp: undefined, rtcp: undefined };
+  if (remote.rtp.host === NOWHERE || remote.rtp.host === "::") return { direction, rtp: undefined, rtcp: undefined };
   return { direction, rtp: remote.rtp, rtcp: remote.rtcp };
 }
 

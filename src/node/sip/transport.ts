@@ -72,6 +72,8 @@ const MAX_DATAGRAM_REQUEST = 1300;
 const KEEP_ALIVE = 25_000;
 /** Milliseconds without traffic after which a connection that a call no longer needs is closed. */
 const IDLE = 600_000;
+/** The same for one that was accepted and has no call: as long as a transaction lasts, and what asks again may come (RFC 3261 §17, 64 T1). */
+const IDLE_WITHOUT_CALL = 32_000;
 /** Milliseconds for which a destination that refused TCP is not asked again. */
 const TCP_REFUSED_TIME = 60_000;
 /** Milliseconds for which the ACK to a refusal may have to be sent again (RFC 3261 §17.1.1.2, timer D). */
@@ -336,7 +338,10 @@ export class SipTransport implements Transport {
 
   #adoptStream(stream: Stream, keepAlive: number, key?: string): SipConnection {
     const { timers } = this.#sockets;
-    return this.#adopt((user) => createStreamConnection(stream, user, { timers, keepAlive, idle: keepAlive > 0 ? 0 : IDLE }), key);
+    const idle = keepAlive > 0 ? 0 : IDLE;
+    // Who came to us may be anybody.
+    const options = { timers, keepAlive, idle, ...(key === undefined ? { idleWithoutCall: IDLE_WITHOUT_CALL } : {}) };
+    return this.#adopt((user) => createStreamConnection(stream, user, options), key);
   }
 
   #adopt(create: (user: SipConnectionUser) => SipConnection, key?: string): SipConnection {
@@ -441,6 +446,7 @@ export class SipTransport implements Transport {
   #dispatch(message: SipMessage, way: Way): void {
     const octets = encodeSipMessage(this.#options.binaryBodies === true ? withBinaryBody(message) : message);
     if (way.kind === "connection") {
+      way.connection.note(message);
       way.connection.send(octets);
       return;
     }
@@ -477,6 +483,7 @@ export class SipTransport implements Transport {
     by: { readonly id: string; readonly connection: SipConnection } | undefined,
   ): void {
     try {
+      by?.connection.note(message);
       if (by !== undefined && message.kind === "request" && message.method === "INVITE" && this.#options.transport === "ws")
         this.#noteCaller(headerOf(message.headers, "call-id") ?? "", by.connection);
       if (by === undefined && !this.#retransmission.received(message)) return;

@@ -5,7 +5,7 @@ import type { OfferTerms } from "../../gsa/index.js";
 import type { DatagramsFactory, Endpoint } from "../../io/index.js";
 import type { SipKeying } from "../../sip/index.js";
 import { createSessionDescriptionHandlerFactory } from "../../sip/sipjs/index.js";
-import { createDatagramsFactory, formatEndpoint } from "../datagrams.js";
+import { createDatagramsFactory, formatEndpoint, resolveHost } from "../datagrams.js";
 import { steadyClock, systemTimers } from "../time.js";
 import { Call, type CallMedia, type SipCall } from "./call.js";
 import type { IncomingCall, PlaceOptions, SipUserAgent, SipUserAgentOptions } from "./contracts.js";
@@ -191,10 +191,12 @@ class Agent implements SipUserAgent {
       media: (session) => {
         const random = defaultCrypto.randomBytes(8);
         const view = new DataView(random.buffer, random.byteOffset);
+        const host = this.#options.mediaHost ?? this.#transport.address?.host ?? "127.0.0.1";
         const media = createRtpMedia({
           ...this.#media.get(session),
-          host: this.#options.mediaHost ?? this.#transport.address?.host ?? "127.0.0.1",
+          host,
           datagrams: this.#datagrams,
+          resolve: (name) => resolveHost(name, host),
           steady: steadyClock,
           timers: systemTimers,
           sessionId: String(view.getUint32(0)),

@@ -37,7 +37,7 @@ async function connectedTo(peer: string) {
   await starting;
   const connecting = network.host(peer).streams.connect({ host: "bob", port: 5060 }, { secure: false });
   await advance(50);
-  return { bob, stream: await connecting, advance };
+  return { bob, stream: await connecting, network, advance };
 }
 
 function addressOf({ transport }: { readonly transport: SipTransport }): Endpoint {
@@ -145,6 +145,39 @@ describe("a stranger", () => {
 });
 
 describe("a connection", () => {
+  it("by which nobody calls is not kept for a request, whatever keep-alives come", async () => {
+    const { bob, stream, advance } = await connectedTo("peer");
+    stream.onData = () => {};
+    const options = request("OPTIONS", "sip:bob@bob", ["Via: SIP/2.0/TCP peer;branch=z9hG4bKo", ...IDENTITY, "Call-ID: o"]);
+    stream.write(new TextEncoder().encode(options));
+    for (const connections of [1, 0]) {
+      for (let second = 0; second < 20; second++) {
+        stream.write(new TextEncoder().encode("\r\n\r\n"));
+        await advance(1000);
+      }
+      expect(bob.transport.statistics.connections).toBe(connections);
+    }
+  });
+
+  it("by which a call was taken is kept", async () => {
+    const { bob, stream, network, advance } = await connectedTo("peer");
+    stream.end();
+    const sockets = simulatedSockets(network, network.host("alice"));
+    const alice = createTestAgent({
+      user: "alice",
+      transport: { transport: "tcp", local: { host: "alice", port: 5060 }, sockets },
+    });
+    const starting = alice.userAgent.start();
+    await advance(50);
+    await starting;
+    callTo(alice, "sip:bob@bob:5060;transport=tcp");
+    await advance(60_000);
+    expect(bob.transport.statistics.connections).toBe(1);
+    const stopping = alice.userAgent.stop();
+    await advance(4000);
+    await stopping;
+  });
+
   it("is not cut because one message begins before another has ended, for however long", async () => {
     const { bob, stream, advance } = await connectedTo("peer");
     const answers: string[] = [];

@@ -32,7 +32,9 @@ afterEach(() => {
   }
 });
 
-function party(network: SimulatedNetwork, name: string, other: string, source: MediaSource | undefined): Party {
+type Resolve = (host: string) => Promise<string | undefined>;
+
+function party(network: SimulatedNetwork, name: string, other: string, source: MediaSource | undefined, resolve?: Resolve): Party {
   const received: Uint8Array[] = [];
   const reports: Uint8Array[] = [];
   const tracks: MediaTrack[] = [];
@@ -44,6 +46,7 @@ function party(network: SimulatedNetwork, name: string, other: string, source: M
   };
   const media = createRtpMedia({
     host: name,
+    ...(resolve === undefined ? {} : { resolve }),
     ...(source === undefined ? {} : { source }),
     sink: (known) => {
       tracks.push(...known);
@@ -86,12 +89,12 @@ async function negotiate(from: Party, to: Party): Promise<{ readonly offer: stri
   return { offer, answer };
 }
 
-function createCall(sources: { readonly alice?: boolean; readonly bob?: boolean } = {}): Call {
+function createCall(sources: { readonly alice?: boolean; readonly bob?: boolean } = {}, resolve?: Resolve): Call {
   const network = createSimulatedNetwork();
   return {
     network,
-    alice: party(network, "alice", "bob", sources.alice === false ? undefined : tone(network, 11)),
-    bob: party(network, "bob", "alice", sources.bob === false ? undefined : tone(network, 22)),
+    alice: party(network, "alice", "bob", sources.alice === false ? undefined : tone(network, 11), resolve),
+    bob: party(network, "bob", "alice", sources.bob === false ? undefined : tone(network, 22), resolve),
   };
 }
 
@@ -206,6 +209,26 @@ describe("the media of a call", () => {
     await network.advance(20_000);
     expect(strayed).toBe(0);
     expect(alice.silences).toEqual([]);
+  });
+
+  it("finds a host that a description names once, and sends nothing where there is none", async () => {
+    const asked: string[] = [];
+    const known: Readonly<Record<string, string>> = { alice: "alice", "bobs.example": "bob" };
+    const call = createCall({}, async (host) => {
+      asked.push(host);
+      return known[host];
+    });
+    const { network, alice, bob } = call;
+    const { answer } = await negotiate(alice, bob);
+    await alice.media.setRemote("answer", answer.replace(/^c=.*$/m, "c=IN IP4 bobs.example"));
+    await network.advance(500);
+    expectTone(bob.received, 20);
+    await alice.media.setRemote("answer", answer.replace(/^c=.*$/m, "c=IN IP4 nowhere.example"));
+    await network.advance(50);
+    const before = bob.received.length;
+    await network.advance(500);
+    expect(bob.received).toHaveLength(before);
+    expect(asked).toEqual(["alice", "bob", "bobs.example", "nowhere.example"]);
   });
 
   it("is received only where there is nothing to send", async () => {
