@@ -7,6 +7,9 @@ import { CodecError, type Name, pathTo } from "./errors.js";
 let spare: Uint8Array | undefined;
 const SPARE_OCTETS = 4096;
 
+/** What is as short is copied sooner than another function is called to do it. */
+const SHORT_OCTETS = 8;
+
 /** The greatest number of so many octets. */
 const MOST = [0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff];
 
@@ -92,9 +95,11 @@ export class Writer {
   }
 
   bytes(value: Uint8Array): void {
-    this.#reserve(value.length);
-    this.#octets.set(value, this.#length);
-    this.#length += value.length;
+    const { length } = value;
+    this.#reserve(length);
+    if (length > SHORT_OCTETS) this.#octets.set(value, this.#length);
+    else for (let i = 0; i < length; i++) this.#octets[this.#length + i] = value[i] as number;
+    this.#length += length;
   }
 
   /** Overwrites one octet already written, e.g. a next-payload field that becomes known later. */
