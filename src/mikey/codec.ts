@@ -195,7 +195,7 @@ function readPayloads(reader: Reader, first: number, table: Rows, spans: Payload
 }
 
 /** How many payloads of a kind there are. */
-export function countOf(payloads: readonly AnyPayload[], kind: AnyPayload["kind"]): number {
+function countOf(payloads: readonly AnyPayload[], kind: AnyPayload["kind"]): number {
   let count = 0;
   for (const payload of payloads) if (payload.kind === kind) count++;
   return count;

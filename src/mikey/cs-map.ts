@@ -78,7 +78,8 @@ export function cryptoSessionsOf(map: CsMap): CryptoSession[] {
   if (map.entries === undefined) {
     return Array.from({ length: map.count }, (_, index) => ({ csId: index + 1, policyNo: undefined, ssrc: 0, roc: 0 }));
   }
-  if (map.type === CsMapType.SRTP_ID) return map.entries.map((entry, index) => ({ csId: index + 1, ...entry }));
+  if (map.type === CsMapType.SRTP_ID)
+    return map.entries.map(({ policyNo, ssrc, roc }, index) => ({ csId: index + 1, policyNo, ssrc, roc }));
   const sessions = map.entries.map(sessionOfGenericEntry);
   if (new Set(sessions.map(({ csId }) => csId)).size < sessions.length)
     throw new MikeyError("mikey.cs-map", "two crypto sessions have one CS ID");

@@ -1,4 +1,3 @@
-import { countOf } from "../codec.js";
 import { MikeyError } from "../errors.js";
 import type { DecodedMessage, Payload, PayloadKind } from "../message.js";
 
@@ -14,27 +13,33 @@ export interface Grammar {
 
 /** @throws MikeyError `mikey.grammar` that names the payload */
 export function checkGrammar(message: DecodedMessage, grammar: Grammar): void {
-  const { payloads } = message;
   const { counts, last } = grammar;
-  for (const { kind } of payloads) {
+  const present = message.payloads.map(({ kind }) => kind);
+  for (const kind of present) {
     const most = counts[kind]?.[1] ?? 0;
     if (most === 0) throw new MikeyError("mikey.grammar", `${kind} does not belong into this message`);
-    const found = countOf(payloads, kind);
+    const found = countOf(present, kind);
     if (found > most) throw new MikeyError("mikey.grammar", `${found} ${kind} payloads, at most ${most} belong here`);
   }
   for (const kind in counts) {
     const least = counts[kind as PayloadKind]?.[0] ?? 0;
-    if (least > 0 && countOf(payloads, kind as PayloadKind) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
+    if (least > 0 && countOf(present, kind as PayloadKind) < least) throw new MikeyError("mikey.grammar", `${kind} is missing`);
   }
   if (last === undefined) return;
   const kinds = typeof last === "string" ? [last] : last;
   let found = 0;
-  for (const kind of kinds) found += countOf(payloads, kind);
+  for (const kind of kinds) found += countOf(present, kind);
   if (found !== 1) throw new MikeyError("mikey.grammar", `${found} payloads authenticate the message (${kinds.join(", ")})`);
-  const final = payloads.at(-1)?.kind;
+  const final = present.at(-1);
   if (final === undefined || !kinds.includes(final)) {
     throw new MikeyError("mikey.grammar", `${kinds.join(" or ")} is not the last payload`);
   }
+}
+
+function countOf(kinds: readonly PayloadKind[], kind: PayloadKind): number {
+  let count = 0;
+  for (const one of kinds) if (one === kind) count++;
+  return count;
 }
 
 type PayloadOf<K extends PayloadKind> = Extract<Payload, { kind: K }>;
