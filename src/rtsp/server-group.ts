@@ -105,6 +105,8 @@ export class MulticastGroup {
   readonly #context: GroupContext;
   readonly #streams = new Map<number, Stream>();
   #rekeying: Promise<number> | undefined;
+  /** Somebody left while new keys were being told, and may have got them. */
+  #leftMeanwhile = false;
   #closed = false;
 
   constructor(context: GroupContext) {
@@ -191,6 +193,7 @@ export class MulticastGroup {
   rekey(): Promise<number> {
     this.#rekeying ??= this.#rekey().finally(() => {
       this.#rekeying = undefined;
+      if (this.#leftMeanwhile) this.left();
     });
     return this.#rekeying;
   }
@@ -216,6 +219,8 @@ export class MulticastGroup {
   /** Tells a member the key of now, if it does not know it. @returns whether it does */
   async tell(member: ServerSession): Promise<boolean> {
     try {
+      // What it is being told already is an older key.
+      if (member.rekeying) await member.rekey().catch(() => 0);
       await member.rekey();
       return true;
     } catch (error) {
@@ -228,6 +233,8 @@ export class MulticastGroup {
   left(): void {
     const { delivery, share } = this.#context;
     if (delivery.rekeyOnLeave !== true || share === undefined || this.#closed) return;
+    this.#leftMeanwhile = this.#rekeying !== undefined;
+    if (this.#leftMeanwhile) return;
     this.rekey().catch((error: unknown) => this.#context.logger.warn("rekey failed", { error: String(error) }));
   }
 

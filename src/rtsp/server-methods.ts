@@ -125,6 +125,8 @@ async function describe(exchange: Exchange): Promise<Answer> {
   const { described, attributes, shared } =
     request.version === RTSP_VERSION_2 ? NO_KEYS : await describeKeys(target.running, peer, tracks.length, core.now());
   if (keying !== undefined) connection.described = described;
+  // The client may have left while its keys were made.
+  if (connection.closed) connection.dropDescribed();
 
   const announced = (presentation.announce ?? keying !== undefined) ? ["x-watchword:1"] : [];
   const body = formatDescription({

@@ -369,6 +369,11 @@ export class ServerSession {
     return this.#rekeying;
   }
 
+  /** Whether the client is being given new keys. */
+  get rekeying(): boolean {
+    return this.#rekeying !== undefined;
+  }
+
   /** Rekeys where a key has protected nearly all the packets that it may (RFC 3711 §9.2). */
   rekeyIfDue(): void {
     if (this.#state !== "playing" || this.#rekeying !== undefined) return;

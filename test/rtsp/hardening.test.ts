@@ -227,16 +227,21 @@ describe("floods", () => {
   it("of DESCRIBE hold keys for one description a connection, and not for ever", async () => {
     let made = 0;
     let dropped = 0;
+    let slow = false;
     const setting = createSetting((network) => ({
-      presentation: { profile: "RTP/SAVP", keying: counting(keying(network)) },
+      presentation: { profile: "RTP/SAVP", keying: counting(keying(network), network) },
     }));
-    function counting(inner: ServerKeying): ServerKeying {
+    function counting(inner: ServerKeying, { timers }: Setting["network"]): ServerKeying {
       return {
         ...inner,
         offer: async (stream, peer) => {
           const offer = await inner.offer(stream, peer);
           if (offer === undefined) return undefined;
           made++;
+          if (slow)
+            await new Promise<void>((resolve) => {
+              timers.after(50, resolve);
+            });
           return {
             ...offer,
             abandon: () => {
@@ -256,6 +261,13 @@ describe("floods", () => {
     await setting.network.advance(70_000);
     expect(made - dropped).toBe(0);
     expect(attacker.closed).toBe(true);
+    // Nor for who has gone while they were made.
+    slow = true;
+    const gone = await attack(setting);
+    await gone.send(`DESCRIBE ${R} RTSP/1.0\r\nCSeq: 1\r\n\r\n`);
+    gone.stream.destroy();
+    await setting.network.advance(100);
+    expect([made, dropped]).toEqual([201, 201]);
   });
 
   it("of TEARDOWN with false proofs for sessions of others do nothing", async () => {

@@ -376,6 +376,30 @@ describe("new keys for a multicast stream", () => {
     expect(mkis).toEqual([before, bob.statistics[0]?.mki]);
   });
 
+  it("keep out who left while new keys were being told because of another", async () => {
+    const setting = groupSetting({ delivery: { rekeyOnLeave: true } });
+    const { network, source, run } = setting;
+    const [ann, bob, cy] = [await join(setting, "ann"), await join(setting, "bob"), await join(setting, "cy")];
+    const eavesdropper = await network.host("bob").datagrams.bindMulticast({ group: GROUP, port: 5004 });
+    const overheard: string[] = [];
+    eavesdropper.onDatagram = (packet) => overheard.push(formatHex(packet.subarray(packet.length - 14, packet.length - 10)));
+    const before = bob.statistics[0]?.mki;
+    // Who does not answer holds up the new keys, which bob has by then.
+    network.setLink({ partitioned: true }, ["server", "cy"]);
+    await run(ann.teardown());
+    await network.advance(200);
+    const known = bob.statistics[0]?.mki;
+    expect(known).not.toBe(before);
+    await run(bob.teardown());
+    network.setLink({}, ["server", "cy"]);
+    await network.advance(10_000);
+    source.rtp(0, utf8("without both"));
+    await network.advance(10);
+    expect(overheard).toHaveLength(1);
+    expect([before, known]).not.toContain(overheard[0]);
+    expect(payloads(cy.received)).toEqual(["without both"]);
+  });
+
   it("wait for who does not answer only so long; who missed one asks for it", async () => {
     const setting = groupSetting();
     const { network, source, server, run } = setting;
