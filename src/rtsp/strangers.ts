@@ -1,5 +1,5 @@
 import { WatchwordError } from "../bytes/index.js";
-import { type Clock, createTokenBucket, type Rate, type TokenBucket } from "../io/index.js";
+import { type Clock, createTokenBucket, type Rate, type TokenBucket, withoutZone } from "../io/index.js";
 import { RtspRefusal } from "./refusal.js";
 
 /** How many offers that cost public-key operations are made for clients who have not proven who they are. */
@@ -40,6 +40,10 @@ export function createStrangerGate(clock: Clock, { all = ALL, each = EACH }: Str
 function networkOf(host: string): string {
   // Of IPv6 the addresses that hold an IPv4 one are as that.
   if (!host.includes(":") || host.includes(".")) return host;
-  const [head = ""] = host.split("::");
-  return head.split(":").slice(0, 4).join(":");
+  const [before = [], behind] = withoutZone(host)
+    .split("::")
+    .map((half) => half.split(":").filter((group) => group !== ""));
+  // `::` stands for as many zeros as are missing (RFC 4291 §2.2).
+  const zeros = behind === undefined ? 0 : Math.max(0, 8 - before.length - behind.length);
+  return [...before, ...Array<string>(zeros).fill("0"), ...(behind ?? [])].slice(0, 4).join(":");
 }

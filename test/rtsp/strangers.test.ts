@@ -52,6 +52,11 @@ describe("the gate for strangers", () => {
     ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", 2],
     ["2001:db8::1", "2001:db8::2", 2],
     ["2001:db8:1:2::1", "2001:db8:1:3::1", 4],
+    // A run of zeros is left out wherever it is the longest: behind, across or before the border of a /64.
+    ["2001:db8:0:0:1::", "2001:db8::2:0:0:1", 2],
+    ["2001:db8::3:1:2:3:4", "2001:db8::4:1:2:3:4", 4],
+    ["2001::1:0:0:0:1", "2001::2:0:0:0:1", 4],
+    ["fe80::1%eth0", "fe80::2%eth0", 2],
     ["::ffff:192.0.2.1", "::ffff:192.0.2.2", 4],
   ])("%s and %s are let through %3$i times", (one, other, count) => {
     const { admitted } = gate({ each: { burst: 2, perSecond: 1 } });
