@@ -46,6 +46,8 @@ export interface ClientAnswer {
 }
 
 const BAD_REQUEST: ClientAnswer = { status: 400, fields: [] };
+/** RFC 2326 §7.1.1. */
+const UNKNOWN_VERSION: ClientAnswer = { status: 505, fields: [] };
 const FAULT: ClientAnswer = { status: 500, fields: [] };
 
 /** What a client's connection is made of. */
@@ -210,18 +212,29 @@ export class ClientConnection {
 
   async #work(): Promise<void> {
     this.#working = true;
-    for (let request = this.#incoming.shift(); request !== undefined && !this.#closed; request = this.#incoming.shift()) {
-      const sequence = sequenceNumber(request);
-      const { status, fields, body } =
-        sequence === undefined ? BAD_REQUEST : await this.#options.onRequest(request).catch(() => FAULT);
-      if (this.#closed) break;
-      const common: RtspHeaders = [
-        ...(sequence === undefined ? [] : [["CSeq", String(sequence)] as const]),
-        ["User-Agent", this.#options.userAgent],
-      ];
-      this.#options.stream.write(encodeRtsp(createResponse(status, [...common, ...fields], body, undefined, request.version)));
+    try {
+      for (let request = this.#incoming.shift(); request !== undefined && !this.#closed; request = this.#incoming.shift()) {
+        const response = await this.#answer(request);
+        if (!this.#closed) this.#options.stream.write(encodeRtsp(response));
+      }
+    } catch (error) {
+      // An answer that cannot be written: a fault of ours, which ends this connection and not the process.
+      this.#close("rtsp.format", "a request of the server's could not be answered", error);
+      this.#options.stream.destroy();
     }
     this.#working = false;
+  }
+
+  async #answer(request: RtspRequest): Promise<RtspResponse> {
+    const sequence = sequenceNumber(request);
+    const known = request.version === RTSP_VERSION || request.version === RTSP_VERSION_2;
+    const refusal = !known ? UNKNOWN_VERSION : sequence === undefined ? BAD_REQUEST : undefined;
+    const { status, fields, body } = refusal ?? (await this.#options.onRequest(request).catch(() => FAULT));
+    const common: RtspHeaders = [
+      ...(sequence === undefined ? [] : [["CSeq", String(sequence)] as const]),
+      ["User-Agent", this.#options.userAgent],
+    ];
+    return createResponse(status, [...common, ...fields], body, undefined, known ? request.version : RTSP_VERSION);
   }
 
   #close(code: string, detail: string, cause?: unknown): void {

@@ -288,6 +288,21 @@ describe("a client", () => {
     expect(client.statistics).toMatchObject([{ packets: 1, octets: 17, discarded: 2 }]);
     expect(responses.map(({ status }) => status)).toEqual([200, 200, 200, 501, 454, 451, 463, 463, 463, 400]);
   });
+
+  it("answers questions in versions that nobody knows in one that it speaks", async () => {
+    const { client, run, far, responses, network, ends } = await stage(good());
+    await run(client.describe());
+    for (const [index, version] of ["RTSP/3.0", "RTSP/0.9", "RTSP/999.999", "RTSP/2.0"].entries())
+      far.write(utf8(`OPTIONS * ${version}\r\nCSeq: ${index}\r\n\r\n`));
+    await network.advance(100);
+    expect(responses.map(({ version, status }) => `${version} ${status}`)).toEqual([
+      "RTSP/1.0 505",
+      "RTSP/1.0 505",
+      "RTSP/1.0 505",
+      "RTSP/2.0 200",
+    ]);
+    expect(ends).toEqual([]);
+  });
 });
 
 describe("a client that is over", () => {
