@@ -9,7 +9,7 @@ import {
   type ReceivedReport,
   wipeGroupRegistration,
 } from "../gsa/index.js";
-import type { Clock, Endpoint, Timers } from "../io/index.js";
+import { type Clock, createAdvancingClock, type Endpoint, type Timers } from "../io/index.js";
 import { type CredentialData, DataType, type Identity, type PeerKey, type ResponderOptions } from "../mikey/index.js";
 import { createExpulsions, createReservations, type Expulsions, type Store, type WitnessedStore } from "../store/index.js";
 import { type AdmissionOptions, type Admitted, admit, type Joiner, type Membership, refusalOf, type Verdict } from "./admission.js";
@@ -47,6 +47,8 @@ export interface GcksOptions
   /** Where expulsions are kept beside `store`, so that a restored backup does not forget them. */
   readonly outside?: Store;
   readonly clock: Clock;
+  /** Monotonic: lifetimes of memberships and keys go by it while the key server runs. Default: `clock`. */
+  readonly steady?: Clock;
   readonly timers: Timers;
   /** Default: the platform's. */
   readonly crypto?: CryptoProvider;
@@ -112,6 +114,7 @@ type MutableMetrics = { -readonly [K in Counter]: number };
 class Controller implements Gcks {
   readonly #options: GcksOptions;
   readonly #crypto: CryptoProvider;
+  readonly #steady: Clock;
   /** Ours, in which users of Digest have short names. */
   readonly #domain: string;
   readonly #expulsions: Expulsions;
@@ -142,12 +145,13 @@ class Controller implements Gcks {
     this.#options = options;
     this.#crypto = options.crypto ?? defaultCrypto;
     this.#domain = (utf8Text(options.identity.data) ?? "").replace(/^sips?:[^@]*@/, "");
-    const { store, outside, clock, timers, identity } = options;
-    this.#answers = new RecentAnswers(clock, timers);
+    const { store, outside, clock, steady = clock, timers, identity } = options;
+    this.#steady = steady;
+    this.#answers = new RecentAnswers(steady, timers);
     this.#host = {
       crypto: this.#crypto,
       identity,
-      clock,
+      steady,
       timers,
       report: async (message, session) => (await this.#report(message, undefined, session))?.answer,
     };
@@ -162,6 +166,8 @@ class Controller implements Gcks {
     const context: GroupContext = {
       crypto: this.#crypto,
       clock,
+      steady: this.#steady,
+      told: createAdvancingClock(clock, this.#steady),
       timers,
       store,
       reservations,
@@ -425,7 +431,7 @@ class Controller implements Gcks {
   }
 
   #mayReport({ host }: Endpoint): boolean {
-    const second = Math.floor(this.#options.clock.now() / 1000);
+    const second = Math.floor(this.#steady.now() / 1000);
     const known = this.#reporters.get(host);
     if (known?.second === second) return ++known.count <= REPORTS_PER_SECOND;
     if (this.#reporters.size >= MOST_ADDRESSES) this.#reporters.clear();

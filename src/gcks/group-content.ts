@@ -15,7 +15,8 @@ const SENDER_OCTETS = 16_384;
 const MOST_NAME_OCTETS = 255;
 
 export interface GroupContentContext {
-  readonly clock: Clock;
+  /** What messages say the time by: it never goes back, or members would take them for old ones. */
+  readonly told: Clock;
   /** Who the key server is. */
   readonly identity: Identity;
   /** Signs rekey messages; undefined where no group is signed. */
@@ -71,7 +72,7 @@ export function gsaContent(
         mkis: keys.filter(({ dataSa }) => dataSa === data.number).map(({ mki }) => mki),
       })),
     },
-    time: encodeNtp(context.clock.now()),
+    time: encodeNtp(context.told.now()),
     senders: runningSenders(state, definition.visible.has("senders")),
     ...(credential === undefined ? {} : { credential }),
     ...(context.certificates.length === 0 ? {} : { certificates: context.certificates }),

@@ -6,7 +6,7 @@ import type { Member } from "./members.js";
 /** Share of a lifetime after which new keys are made. */
 const RENEW_AT = 0.8;
 
-/** When keys have to be made, in milliseconds since 1970. It is counted from when those of now were: neither a restart nor a rekey that leaves some of them puts it off. */
+/** When keys have to be made, by the clock of the group (`GroupLog.time`). It is counted from when those of now were: neither a restart nor a rekey that leaves some of them puts it off. */
 export function keysDueAt({ rekey, data }: GroupDefinition, { dataKeysAt, treeAt }: GroupState): number {
   const lifetimes = data.map(({ lifetime }) => lifetime).filter((lifetime) => lifetime > 0);
   const period = Math.min(rekey?.period ?? Number.POSITIVE_INFINITY, RENEW_AT * Math.min(...lifetimes));

@@ -1,7 +1,7 @@
 /** What the store has of one group: a snapshot and the records behind it (docs/protocol.md §24). */
 import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import type { Clock } from "../io/index.js";
+import { type Clock, createSteadiedClock } from "../io/index.js";
 import { NO_VERSION, type Store, type Ver } from "../store/index.js";
 import type { GroupDefinition } from "./definition.js";
 import { GroupState } from "./group-state.js";
@@ -12,12 +12,16 @@ const RECORDS = 256;
 /** A snapshot is made once the records behind the last one have this share of its octets, or after this time: a large group's is not written all the time. */
 const SNAPSHOT_SHARE = 8;
 const SNAPSHOT_MS = 3_600_000;
+/** How far the wall clock may be set until what was written before has to be written anew, by the clock of now. */
+const JUMP_MS = 10_000;
 /** Attempts to append what may be appended already. */
 const ATTEMPTS = 3;
 
 export interface GroupLogContext {
   readonly crypto: CryptoProvider;
   readonly clock: Clock;
+  /** Monotonic. */
+  readonly steady: Clock;
   readonly store: Store;
 }
 
@@ -33,13 +37,28 @@ export class GroupLog {
   /** Of the last snapshot. */
   #snapshotOctets = 0;
   #snapshotAt: number;
+  /** What the time of the state goes by since it was loaded. */
+  #time: Clock;
+  /** By how much the wall clock was ahead of that at the last snapshot. */
+  #ahead = 0;
   #inDoubt = false;
 
   constructor(context: GroupLogContext, definition: GroupDefinition) {
     this.#context = context;
     this.#definition = definition;
     this.#name = `group/${definition.name}`;
-    this.#snapshotAt = context.clock.now();
+    this.#snapshotAt = context.steady.now();
+    this.#time = createSteadiedClock(context.clock, context.steady);
+  }
+
+  /** The time by which everything in the state lasts: the wall clock's when it was loaded, and steady since. Records have the wall clock's. */
+  get time(): Clock {
+    return this.#time;
+  }
+
+  /** By how much the wall clock is ahead of `time`, because it was set. */
+  get ahead(): number {
+    return this.#context.clock.now() - this.#time.now();
   }
 
   /** Whether what was appended last is perhaps not what is in the store: `load` tells. */
@@ -75,6 +94,10 @@ export class GroupLog {
       gseq = record.gseq;
     }
     if (state === undefined) return undefined;
+    this.#time = createSteadiedClock(this.#context.clock, this.#context.steady);
+    this.#ahead = 0;
+    // A clock that was set back since prolongs nothing.
+    state.limitTimes(this.#time.now());
     this.#ver = ver;
     this.#gseq = gseq;
     this.#inDoubt = false;
@@ -110,14 +133,17 @@ export class GroupLog {
 
   /** Puts a snapshot in the place of the records, where enough have come. */
   async snapshotIfDue(state: GroupState, pause: () => Promise<void>): Promise<void> {
-    const { clock, store } = this.#context;
-    const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || clock.now() - this.#snapshotAt >= SNAPSHOT_MS;
-    if (this.#records < RECORDS || !isWorth) return;
+    const { steady, store } = this.#context;
+    const { ahead } = this;
+    const isWorth = SNAPSHOT_SHARE * this.#octets >= this.#snapshotOctets || steady.now() - this.#snapshotAt >= SNAPSHOT_MS;
+    const wasSet = Math.abs(ahead - this.#ahead) > JUMP_MS;
+    if ((this.#records < RECORDS || !isWorth) && !wasSet) return;
     // Where it fails, records stay where they are, and the next one is made when it is due.
     this.#records = 0;
     this.#octets = 0;
-    this.#snapshotAt = clock.now();
-    const snapshot = await state.snapshot(pause);
+    this.#snapshotAt = steady.now();
+    this.#ahead = ahead;
+    const snapshot = await state.snapshot(pause, ahead);
     this.#snapshotOctets = snapshot.length;
     // Records below it go, and with them the seeds of past epochs.
     await store.putSnapshot(this.#name, this.#ver, snapshot).catch(() => undefined);

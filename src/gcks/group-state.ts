@@ -33,8 +33,8 @@ export interface PreparedStep {
   readonly dataKeys: readonly DataKey[];
   /** Numbers of who is admitted, in order. */
   readonly numbers: readonly number[];
-  /** Takes the step. */
-  commit(): void;
+  /** Takes the step. @param at when, by what lifetimes go by. Default: as the step says */
+  commit(at?: number): void;
   drop(): void;
 }
 
@@ -99,7 +99,7 @@ export class GroupState {
     return this.#sequence;
   }
 
-  /** When the KEK was last replaced, milliseconds since 1970. */
+  /** When the KEK was last replaced. */
   get treeAt(): number {
     return this.#treeAt;
   }
@@ -175,7 +175,7 @@ export class GroupState {
       tree: prepared,
       dataKeys,
       numbers,
-      commit: () => this.#commit(step, prepared, leaves, dataKeys),
+      commit: (at = step.at) => this.#commit(step, at, prepared, leaves, dataKeys),
       drop: () => {
         prepared?.drop();
         if (prepared !== undefined && "groupKey" in prepared) wipe(prepared.groupKey);
@@ -187,15 +187,16 @@ export class GroupState {
   /**
    * Everything, the tree included, secrets in the clear. Nothing may change before it resolves.
    * @param pause waits for others' turns: a million members take a while
+   * @param ahead by how much the wall clock, which times are written by, is ahead of the one that they are kept by
    */
-  async snapshot(pause: () => Promise<void>): Promise<Uint8Array> {
+  async snapshot(pause: () => Promise<void>, ahead = 0): Promise<Uint8Array> {
     const tree = this.#tree?.snapshot() ?? new Uint8Array(0);
     const head = {
       birth: this.#birth,
       sequence: this.#sequence,
       ended: this.#ended,
-      treeAt: this.#treeAt,
-      dataKeysAt: this.#dataKeysAt,
+      treeAt: this.#treeAt + ahead,
+      dataKeysAt: this.#dataKeysAt + ahead,
       dataKeys: this.#dataKeys,
       epochs: this.#epochs,
       departed: [...this.#departed].map(([leaf, number]) => ({ number, leaf })),
@@ -208,7 +209,7 @@ export class GroupState {
     writer.u32("members", this.members.size);
     let written = 0;
     for (const member of this.members) {
-      writeMember(writer, member);
+      writeMember(writer, member, ahead);
       if (++written % STRETCH === 0) await pause();
     }
     writer.u32("senders", this.senders.size);
@@ -265,6 +266,16 @@ export class GroupState {
     return group;
   }
 
+  /** Takes nothing for later than `now`. */
+  limitTimes(now: number): void {
+    this.#treeAt = Math.min(this.#treeAt, now);
+    this.#dataKeysAt = Math.min(this.#dataKeysAt, now);
+    for (const member of this.members) {
+      member.admittedAt = Math.min(member.admittedAt, now);
+      member.renewedAt = Math.min(member.renewedAt, now);
+    }
+  }
+
   wipe(): void {
     this.#tree?.wipe();
     wipeDataKeys(this.#dataKeys);
@@ -288,8 +299,14 @@ export class GroupState {
     };
   }
 
-  #commit(step: GroupStep, prepared: PreparedStep["tree"], leaves: readonly number[], dataKeys: readonly DataKey[]): void {
-    const { rekey, at, numbers = [] } = step;
+  #commit(
+    step: GroupStep,
+    at: number,
+    prepared: PreparedStep["tree"],
+    leaves: readonly number[],
+    dataKeys: readonly DataKey[],
+  ): void {
+    const { rekey, numbers = [] } = step;
     prepared?.commit();
     const rekeyed = prepared !== undefined && !("admitted" in prepared);
     for (const number of step.leave ?? []) this.#depart(number, rekeyed || this.#tree === undefined);

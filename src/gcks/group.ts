@@ -116,12 +116,13 @@ export class Group {
   }
 
   get members(): readonly MemberView[] {
+    const { ahead } = this.#log;
     return [...this.#state.members].map((member) => ({
       number: member.number,
       identity: member.name,
       role: member.role,
       state: member.state,
-      admittedAt: member.admittedAt,
+      admittedAt: member.admittedAt + ahead,
       ssrcs: member.ssrcs,
     }));
   }
@@ -335,7 +336,7 @@ export class Group {
     const confirmed = new Set(
       (step.confirm ?? []).map(({ number }) => number).filter((number) => this.member(number)?.state === "provisional"),
     );
-    prepared.commit();
+    prepared.commit(this.#log.time.now());
     if (sequence !== undefined) this.#rekeyed(prepared, packets);
     else if ((step.rekey?.dataKeys.length ?? 0) > 0) this.#schedulePeriod();
     this.#conclude(operations, prepared.numbers, names);
@@ -423,12 +424,12 @@ export class Group {
 
   /** Ends the group with a signed farewell (§20.2); after `restart` it begins again as another one of the same name. */
   async #finish(restart: boolean, operations: readonly Operation[]): Promise<void> {
-    const { crypto, clock } = this.#context;
+    const { crypto, clock, told } = this.#context;
     const packets: Uint8Array[] = [];
     let sequence = this.#state.sequence;
     if (this.#state.hasKek) {
       sequence = await reserveSequence(this.#context.reservations, this.definition, this.#state);
-      packets.push(await sealEnd(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()), restart));
+      packets.push(await sealEnd(crypto, { ...this.#sealing(), sequence }, encodeNtp(told.now()), restart));
     }
     const step: GroupStep = { at: clock.now(), end: true };
     const prepared = this.#state.prepare(step);
@@ -479,9 +480,9 @@ export class Group {
 
   #schedulePeriod(): void {
     const due = keysDueAt(this.definition, this.#state);
-    const wait = Math.min(LONGEST_MS, due - this.#context.clock.now());
+    const wait = Math.min(LONGEST_MS, due - this.#log.time.now());
     this.#after("period", this.size === 0 ? LONGEST_MS : Math.max(1, wait), () => {
-      const now = this.#context.clock.now();
+      const now = this.#log.time.now();
       // Nobody is there to be told, and the first who joins gets new keys. Nor is it due where a timer could not wait longer.
       if (this.size === 0 || now < due) this.#schedulePeriod();
       else this.#rekeyDue("period", isKekOld(this.definition, this.#state, now));
@@ -496,9 +497,9 @@ export class Group {
   async #beat(): Promise<void> {
     try {
       if (this.#state.hasKek && this.#state.members.size > 0 && this.#working === undefined && !this.#log.inDoubt) {
-        const { crypto, clock } = this.#context;
+        const { crypto, told } = this.#context;
         const { sequence } = this.#state;
-        const octets = await sealHeartbeat(crypto, { ...this.#sealing(), sequence }, encodeNtp(clock.now()));
+        const octets = await sealHeartbeat(crypto, { ...this.#sealing(), sequence }, encodeNtp(told.now()));
         // A change that became durable meanwhile speaks for itself.
         if (sequence === this.#state.sequence && !this.#closed) this.#distribution.beat(octets);
       }
@@ -512,7 +513,7 @@ export class Group {
 
   /** Members that did not confirm, or were not heard of for their lifetime (§20.1). */
   #sweep(): void {
-    const now = this.#context.clock.now();
+    const now = this.#log.time.now();
     if (this.#crowded) this.removeReplaced().catch(() => undefined);
     if (now <= this.#nextDue) return;
     const { overdue, nextDue } = overdueMembers(this.definition, this.#state, now);

@@ -22,7 +22,7 @@ export interface MemberFacts {
   readonly leaf: number;
   /** Sequence at its admission: proofs name keys that were in use since. */
   readonly admittedIn: number;
-  /** Milliseconds since 1970. */
+  /** By the clock of its group, which nobody sets (`GroupLog.time`). */
   readonly admittedAt: number;
   readonly state: MembershipState;
   /** Counter of the last report. */
@@ -36,7 +36,7 @@ export class Member {
   readonly number: number;
   leaf: number;
   readonly admittedIn: number;
-  readonly admittedAt: number;
+  admittedAt: number;
   state: MembershipState;
   counter: number;
   renewedAt: number;
@@ -235,14 +235,14 @@ export class Roster {
   }
 }
 
-/** For a snapshot. */
-export function writeMember(writer: Writer, member: Member): void {
+/** For a snapshot. @param ahead by how much the wall clock is ahead of the one that times are kept by */
+export function writeMember(writer: Writer, member: Member, ahead: number): void {
   const { identity, keys, ssrcs } = member;
   writer.u32("number", member.number);
   writer.u32("leaf", member.leaf);
   writer.u32("admittedIn", member.admittedIn);
-  writeTime(writer, "admittedAt", member.admittedAt);
-  writeTime(writer, "renewedAt", member.renewedAt);
+  writeTime(writer, "admittedAt", member.admittedAt + ahead);
+  writeTime(writer, "renewedAt", member.renewedAt + ahead);
   writer.u32("counter", member.counter);
   writer.u8("flags", STATES.indexOf(member.state) | (roleNumber(member.role) << 2) | (keys === undefined ? 0 : BOUND));
   writer.u8("ssrcs", ssrcs.length);
@@ -294,7 +294,7 @@ export function readMember(reader: Reader, roster: Roster): void {
 
 /** Milliseconds since 1970 in 48 bits. */
 function writeTime(writer: Writer, name: string, time: number): void {
-  const whole = Math.floor(time);
+  const whole = Math.max(0, Math.floor(time));
   writer.u16(name, Math.floor(whole / 2 ** 32));
   writer.u32(name, whole % 2 ** 32);
 }

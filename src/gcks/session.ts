@@ -22,7 +22,8 @@ export interface SessionHost {
   readonly crypto: CryptoProvider;
   /** Who the key server is. */
   readonly identity: Identity;
-  readonly clock: Clock;
+  /** Monotonic. */
+  readonly steady: Clock;
   readonly timers: Timers;
   readonly report: (message: Uint8Array, session: Session) => Promise<Uint8Array | undefined>;
 }
@@ -97,7 +98,7 @@ export class Session implements MemberSession {
     if (
       octets !== undefined &&
       answered !== undefined &&
-      this.#host.clock.now() < answered.until &&
+      this.#host.steady.now() < answered.until &&
       equalBytes(answered.request, octets)
     )
       return { verdict: "verified", acknowledgement: answered.acknowledgement };
@@ -116,7 +117,7 @@ export class Session implements MemberSession {
     this.#answered = {
       request: octets.slice(),
       acknowledgement: verdict.acknowledgement,
-      until: this.#host.clock.now() + ACKNOWLEDGEMENT_MS,
+      until: this.#host.steady.now() + ACKNOWLEDGEMENT_MS,
     };
     this.#memberships = this.#memberships.filter((membership) => !left.includes(membership));
     return { verdict: "verified", acknowledgement: verdict.acknowledgement };
@@ -142,15 +143,15 @@ interface RecentAnswer {
 
 /** Answers to registrations, for whoever did not get one and asks again (docs/protocol.md §12.2): for a while, and not more than so many. */
 export class RecentAnswers {
-  readonly #clock: Clock;
+  readonly #steady: Clock;
   readonly #timers: Timers;
   /** The oldest first. */
   readonly #answers = new Map<string, RecentAnswer>();
   #timer: Timer | undefined;
   #pruneAt = LEAST_TO_PRUNE;
 
-  constructor(clock: Clock, timers: Timers) {
-    this.#clock = clock;
+  constructor(steady: Clock, timers: Timers) {
+    this.#steady = steady;
     this.#timers = timers;
   }
 
@@ -161,11 +162,11 @@ export class RecentAnswers {
   /** The answer to a message, to the same peer in the same dialog or session and while the membership lives. */
   find(key: string, scope: string): RegistrationAnswer | undefined {
     const found = this.#answers.get(key);
-    return found?.scope === scope && this.#clock.now() < found.until && found.session.lives ? found.answer : undefined;
+    return found?.scope === scope && this.#steady.now() < found.until && found.session.lives ? found.answer : undefined;
   }
 
   keep(key: string, scope: string, answer: RegistrationAnswer, session: Session): void {
-    this.#answers.set(key, { scope, answer, session, until: this.#clock.now() + ANSWER_MS });
+    this.#answers.set(key, { scope, answer, session, until: this.#steady.now() + ANSWER_MS });
     if (this.#answers.size >= this.#pruneAt) this.#prune();
     this.#timer ??= this.#timers.after(ANSWER_MS, () => this.#forget());
   }
@@ -190,7 +191,7 @@ export class RecentAnswers {
 
   #forget(): void {
     this.#timer = undefined;
-    const now = this.#clock.now();
+    const now = this.#steady.now();
     for (const [key, { until }] of this.#answers) {
       if (until > now) {
         this.#timer = this.#timers.after(until - now, () => this.#forget());

@@ -50,7 +50,7 @@ describe("the members of a group", () => {
           if (keys !== null) member.bind(keys);
         });
         const writer = new Writer("members");
-        for (const member of roster) writeMember(writer, member);
+        for (const member of roster) writeMember(writer, member, 0);
         const reader = new Reader(writer.finish(), "members");
         const restored = new Roster();
         for (const _ of members) readMember(reader, restored);

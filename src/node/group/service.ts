@@ -4,7 +4,7 @@ import { type Logger, silentLogger } from "../../io/index.js";
 import { sipIdentity } from "../../sip/index.js";
 import { createDatagramsFactory } from "../datagrams.js";
 import { startRtspService } from "../rtsp-service.js";
-import { systemClock, systemTimers } from "../time.js";
+import { steadyClock, systemClock, systemTimers } from "../time.js";
 import { startAdminServer } from "./admin.js";
 import type { GcksService, GcksServiceOptions } from "./contracts.js";
 import { openControlSockets } from "./control.js";
@@ -29,6 +29,7 @@ export async function startGcksService(options: GcksServiceOptions): Promise<Gck
     const gcks = await openGcks({
       ...gcksOptions,
       clock: systemClock,
+      steady: steadyClock,
       timers: systemTimers,
       crypto: defaultCrypto,
       identity: sipIdentity(identity),
