@@ -39,7 +39,7 @@ export interface RtpMediaOptions {
   readonly sessionId: string;
   /** Our SSRC in receiver reports where we send nothing. */
   readonly ssrc: number;
-  /** Told of a sink that could not be opened. */
+  /** Told of a sink that could not be opened, and of a source that does not start. */
   readonly onError?: (error: unknown) => void;
   /** Milliseconds without anything authentic, on lines where the other party is to send, after which `onSilence` is told; 0 for never. Default 0. */
   readonly mediaTimeout?: number;
@@ -298,7 +298,12 @@ class Media implements RtpMedia {
     this.#started = true;
     this.#heardAt = this.#options.steady.now();
     this.#reports = this.#options.timers.every(REPORT_INTERVAL, () => this.#report());
-    await this.#options.source?.start();
+    try {
+      await this.#options.source?.start();
+    } catch (error) {
+      // What comes in is heard all the same.
+      this.#options.onError?.(error);
+    }
   }
 
   #send(track: number, packet: Uint8Array): void {

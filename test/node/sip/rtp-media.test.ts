@@ -16,6 +16,7 @@ interface Party {
   readonly tracks: MediaTrack[];
   /** When it was told that nothing comes. */
   readonly silences: number[];
+  readonly errors: unknown[];
 }
 
 interface Call {
@@ -39,6 +40,7 @@ function party(network: SimulatedNetwork, name: string, other: string, source: M
   const reports: Uint8Array[] = [];
   const tracks: MediaTrack[] = [];
   const silences: number[] = [];
+  const errors: unknown[] = [];
   const sink: MediaSink = {
     rtp: (_, packet) => void received.push(packet.slice()),
     rtcp: (_, packet) => void reports.push(packet.slice()),
@@ -58,13 +60,14 @@ function party(network: SimulatedNetwork, name: string, other: string, source: M
     sessionId: "1",
     ssrc: 99,
     mediaTimeout: 30_000,
+    onError: (error) => errors.push(error),
     onSilence: () => silences.push(network.clock.now()),
   });
   const { clock, timers } = network;
   const uri = (user: string): string => `sip:${user}@example.test`;
   const keying = createPskSipKeying({ uri: uri(name), keys: new Map([[uri(other), PSK]]), clock, timers });
   const dialog = keying.dialog({ callId: "c", callerTag: "t", remote: uri(other), ssrcFor: (index) => media.ssrcFor?.(index) });
-  const result = { media, dialog, received, reports, tracks, silences };
+  const result = { media, dialog, received, reports, tracks, silences, errors };
   open.push(result);
   return result;
 }
@@ -130,6 +133,18 @@ describe("the media of a call", () => {
     const frames = new Set(Array.from({ length: 100 }, (_, index) => Buffer.from(toneFrame(index)).toString("hex")));
     expect(wire.length).toBeGreaterThan(600);
     expect(wire.filter((octets) => frames.has(Buffer.from(octets.subarray(12, 172)).toString("hex")))).toEqual([]);
+  });
+
+  it("comes in although the source does not start, and says so", async () => {
+    const network = createSimulatedNetwork();
+    const taken = new Error("the port is taken");
+    const dumb = tone(network, 22);
+    dumb.start = () => Promise.reject(taken);
+    const [alice, bob] = [party(network, "alice", "bob", tone(network, 11)), party(network, "bob", "alice", dumb)];
+    await negotiate(alice, bob);
+    await network.advance(500);
+    expect(bob.errors).toEqual([taken]);
+    expectTone(bob.received, 20);
   });
 
   it("stops one way on hold and comes back", async () => {
