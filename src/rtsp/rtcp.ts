@@ -98,7 +98,8 @@ export function createReceptionStatistics(ssrc: number, clockRate: number): Rece
         extendedHighestSequence: extended() % 2 ** 32,
         jitter: Math.floor(jitter) % 2 ** 32,
         lastSenderReport: reportNtp,
-        delaySinceLastSenderReport: reportNtp === 0 ? 0 : Math.floor(((nowMs - reportAt) * 65_536) / 1000) % 2 ** 32,
+        // A clock that was set back must not make a report that cannot be written.
+        delaySinceLastSenderReport: reportNtp === 0 ? 0 : Math.floor((Math.max(0, nowMs - reportAt) * 65_536) / 1000) % 2 ** 32,
       };
     },
   };

@@ -56,6 +56,24 @@ describe("reception statistics (RFC 3550 appendix A)", () => {
     expect(statistics.report(0)?.jitter).toBe(5);
   });
 
+  it("can be written whatever the clock does meanwhile", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat(0xffff), fc.nat(0xffffffff), fc.integer()), { minLength: 1 }),
+        fc.integer(),
+        (packets, now) => {
+          const statistics = createReceptionStatistics(7, 90_000);
+          for (const [sequence, timestamp, at] of packets) {
+            statistics.packet(sequence, timestamp, at);
+            statistics.senderReport(timestamp, at);
+            const block = statistics.report(now);
+            expect(encodeReceiverReport(1, "a", block === undefined ? [] : [block])).toHaveLength(8 + 24 + 12);
+          }
+        },
+      ),
+    );
+  });
+
   it("tells the age of the last sender report", () => {
     const statistics = run([1]);
     expect(statistics.report(5)).toMatchObject({ lastSenderReport: 0, delaySinceLastSenderReport: 0 });
