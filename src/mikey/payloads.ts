@@ -27,6 +27,7 @@ import type {
   KeyData,
   KeyValidity,
   Payload,
+  PolicyParam,
   SecretKeyPayload,
   SrtpIdEntry,
 } from "./message.js";
@@ -259,6 +260,24 @@ const eccPointLayout: Codec<EccPointPayload> = struct(
   "ECCPT",
 );
 
+/** RFC 3830 §6.10.1. Not a table: a message has more of these than of all other structures. */
+const policyParam: Codec<PolicyParam> = {
+  read: (reader, name) => {
+    const wall = reader.enter(name);
+    const type = reader.u8("type");
+    const value = reader.bytes("value", reader.length("value", 1));
+    reader.leave(wall);
+    return { type, value };
+  },
+  write: (writer, name, { type, value }) => {
+    writer.enter(name);
+    writer.u8("type", type);
+    writer.lengthOf("value", value.length, 1);
+    writer.bytes(value);
+    writer.leave();
+  },
+};
+
 /** Flags and policy, common to TP and TICKET: 7 + 12 + 5 bits (RFC 6043 §6.10). */
 const ticketPolicy = {
   ticketType: u16,
@@ -286,7 +305,7 @@ export const payloadLayouts: Layouts<Payload> = {
   CERT: struct({ certType: u8, data: prefixedOctets(2) }, "CERT"),
   CHASH: struct({ hashFunc: u8, hash: sizedOctets(lengthBy(HashFunc, "hashFunc")) }, "CHASH"),
   V: struct({ authAlg: u8, data: sizedOctets(lengthBy(MacAlg, "authAlg")) }, "V"),
-  SP: struct({ policyNo: u8, protType: u8, params: prefixedList(2, struct({ type: u8, value: prefixedOctets(1) })) }, "SP"),
+  SP: struct({ policyNo: u8, protType: u8, params: prefixedList(2, policyParam) }, "SP"),
   RAND: struct({ rand: prefixedOctets(1) }, "RAND"),
   ERR: struct({ errorNo: u8, reserved: u16 }, "ERR"),
   EXT: struct({ extType: u8, data: prefixedOctets(2) }, "EXT"),
