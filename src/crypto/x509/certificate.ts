@@ -108,6 +108,7 @@ export function openCertificate(der: Uint8Array, crypto: CryptoProvider): Opened
     element(fields, "validity", SEQUENCE);
     const subjectName = raw(fields, own, "subject");
     const spki = raw(fields, own, "subjectPublicKeyInfo").slice();
+    let key: { readonly imported: PublicKey | undefined } | undefined;
     return {
       der: own,
       fingerprint: crypto.hash("sha256", own),
@@ -117,7 +118,11 @@ export function openCertificate(der: Uint8Array, crypto: CryptoProvider): Opened
       subjectRdns: rdnsOf(subjectName),
       issuerRdns: rdnsOf(issuerName),
       spki,
-      publicKey: importable(spki, crypto),
+      // Whether a point is on its curve costs more than all the rest: nobody asks where no anchor vouches.
+      get publicKey() {
+        key ??= { imported: importable(spki, crypto) };
+        return key.imported;
+      },
       ...keyIdentifiers(fields),
     };
   });

@@ -8,7 +8,7 @@ import { curveOf, isSignedBy } from "./signatures.js";
 /** Certificates in a path, the trust anchor's among them. */
 export const MAX_PATH = 8;
 
-/** Signatures that are checked while a path is looked for: enough for every honest chain, and what a hostile one can cost us. */
+/** Signatures that are checked for one chain: enough for every honest one, and what a hostile one can cost us. */
 const MAX_SIGNATURE_CHECKS = 24;
 
 /** Any purpose (RFC 5280 §4.2.1.12). */
@@ -19,7 +19,8 @@ export type Path = readonly [Certificate, ...Certificate[]];
 
 /**
  * Looks for paths, the anchors first, and gives each whose signatures are right to `accept`, which throws a CertificateError where it is not good.
- * Certificates are read whole where an anchor vouches for them: before that they cost a stranger's message no more than signatures.
+ * Signatures are checked from the anchors down, and those alone that names lead to: whoever no anchor vouches for never has us use a key of its choice,
+ * and its certificates are not read whole.
  */
 export async function findPath(
   crypto: CryptoProvider,
@@ -28,33 +29,9 @@ export async function findPath(
   anchors: readonly Certificate[],
   accept: (path: Path) => Promise<void>,
 ): Promise<Path> {
-  let checks = 0;
+  const pinned = anchors.find((anchor) => formatHex(anchor.fingerprint) === formatHex(leaf.fingerprint));
   // What is wrong with the first path that was found tells more than that others lead nowhere.
   let refusal: CertificateError | undefined;
-
-  async function extend(path: readonly OpenedCertificate[]): Promise<Path | undefined> {
-    const last = path[path.length - 1] as OpenedCertificate;
-    for (const [isAnchor, candidates] of [
-      [true, anchors as readonly OpenedCertificate[]],
-      [false, intermediates],
-    ] as const) {
-      for (const issuer of candidates.filter((candidate) => mayHaveIssued(candidate, last, path))) {
-        if (++checks > MAX_SIGNATURE_CHECKS) throw new CertificateError("too-large", "more issuers than are tried");
-        if (!(await isSignedBy(crypto, last.signed, issuer))) {
-          refusal ??= new CertificateError("signature", `of ${describeName(last.subjectName)}`);
-          continue;
-        }
-        const longer = [...path, issuer];
-        const found = isAnchor
-          ? await accepted(() => [...path.map(completeCertificate), issuer as Certificate] as unknown as Path)
-          : longer.length < MAX_PATH
-            ? await extend(longer)
-            : undefined;
-        if (found !== undefined) return found;
-      }
-    }
-    return undefined;
-  }
 
   async function accepted(complete: () => Path): Promise<Path | undefined> {
     try {
@@ -63,24 +40,101 @@ export async function findPath(
       return path;
     } catch (error) {
       if (!(error instanceof CertificateError)) throw error;
-      // A path that was followed to its end says more than a signature that led nowhere.
-      if (refusal === undefined || refusal.reason === "signature") refusal = error;
+      refusal ??= error;
       return undefined;
     }
   }
 
-  const pinned = anchors.find((anchor) => formatHex(anchor.fingerprint) === formatHex(leaf.fingerprint));
-  const found = pinned === undefined ? await extend([leaf]) : await accepted(() => [pinned]);
-  if (found === undefined) throw refusal ?? new CertificateError("untrusted", `no anchor for ${describeName(leaf.issuerName)}`);
+  async function follow(path: readonly OpenedCertificate[], issuersOf: IssuersOf): Promise<Path | undefined> {
+    const last = path[path.length - 1] as OpenedCertificate;
+    for (const { issuer, isAnchor } of issuersOf.get(last) ?? []) {
+      if (path.some((other) => isSame(other, issuer))) continue;
+      const found = isAnchor
+        ? await accepted(() => [...path.map(completeCertificate), issuer as Certificate] as unknown as Path)
+        : path.length + 1 < MAX_PATH
+          ? await follow([...path, issuer], issuersOf)
+          : undefined;
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  if (pinned !== undefined) {
+    const found = await accepted(() => [pinned]);
+    if (found !== undefined) return found;
+  } else {
+    const { issuersOf, wrong } = await vouchedFor(crypto, leaf, intermediates, anchors);
+    const found = await follow([leaf], issuersOf);
+    if (found !== undefined) return found;
+    // A path that was followed to its end says more than a signature that led nowhere.
+    if (wrong !== undefined) refusal ??= new CertificateError("signature", `of ${describeName(wrong.subjectName)}`);
+  }
+  throw refusal ?? new CertificateError("untrusted", `no anchor for ${describeName(leaf.issuerName)}`);
+}
+
+/** By certificate: who signed it, anchors first, of those that an anchor vouches for, itself or through others. */
+type IssuersOf = ReadonlyMap<OpenedCertificate, readonly Candidate[]>;
+
+interface Candidate {
+  readonly issuer: OpenedCertificate;
+  readonly isAnchor: boolean;
+}
+
+/**
+ * @returns `wrong`: the first certificate that somebody who is vouched for should have signed, and did not
+ * @throws CertificateError `too-large` for more signatures than are checked
+ */
+async function vouchedFor(
+  crypto: CryptoProvider,
+  leaf: OpenedCertificate,
+  intermediates: readonly OpenedCertificate[],
+  anchors: readonly Certificate[],
+): Promise<{ readonly issuersOf: IssuersOf; readonly wrong: OpenedCertificate | undefined }> {
+  const issuersOf = new Map<OpenedCertificate, Candidate[]>();
+  const below = namedBelow(leaf, intermediates);
+  let wrong: OpenedCertificate | undefined;
+  let checks = 0;
+  const vouching: Candidate[] = anchors.map((issuer) => ({ issuer, isAnchor: true }));
+  // It grows while it is gone through.
+  for (const candidate of vouching) {
+    for (const certificate of below) {
+      if (!mayHaveIssued(candidate.issuer, certificate)) continue;
+      if (++checks > MAX_SIGNATURE_CHECKS) throw new CertificateError("too-large", "more issuers than are tried");
+      if (!(await isSignedBy(crypto, certificate.signed, candidate.issuer))) {
+        wrong ??= certificate;
+        continue;
+      }
+      const known = issuersOf.get(certificate);
+      if (known !== undefined) {
+        known.push(candidate);
+        continue;
+      }
+      issuersOf.set(certificate, [candidate]);
+      vouching.push({ issuer: certificate, isAnchor: false });
+    }
+  }
+  return { issuersOf, wrong };
+}
+
+/** The certificate and, of the others, those that names lead to from it. */
+function namedBelow(leaf: OpenedCertificate, intermediates: readonly OpenedCertificate[]): readonly OpenedCertificate[] {
+  const found = [leaf];
+  for (const certificate of found)
+    for (const issuer of intermediates) if (!found.includes(issuer) && mayHaveIssued(issuer, certificate)) found.push(issuer);
   return found;
 }
 
-/** Names chain (RFC 5280 §6.1.3 a.4), key identifiers do not contradict, and no key stands twice in a path: loops end there. */
-function mayHaveIssued(issuer: OpenedCertificate, certificate: OpenedCertificate, path: readonly OpenedCertificate[]): boolean {
+/** Names chain (RFC 5280 §6.1.3 a.4), key identifiers do not contradict, and nobody vouches for itself. */
+function mayHaveIssued(issuer: OpenedCertificate, certificate: OpenedCertificate): boolean {
   if (issuer.subjectRdns !== certificate.issuerRdns) return false;
   const { authorityKeyId } = certificate;
   if (authorityKeyId !== undefined && issuer.subjectKeyId !== undefined && authorityKeyId !== issuer.subjectKeyId) return false;
-  return !path.some(({ subjectRdns, spki }) => subjectRdns === issuer.subjectRdns && formatHex(spki) === formatHex(issuer.spki));
+  return !isSame(issuer, certificate);
+}
+
+/** One name with one key stands once in a path: loops end there. */
+function isSame(a: OpenedCertificate, b: OpenedCertificate): boolean {
+  return a.subjectRdns === b.subjectRdns && formatHex(a.spki) === formatHex(b.spki);
 }
 
 /** What a path has to satisfy beside its signatures. */
