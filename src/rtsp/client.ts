@@ -41,6 +41,7 @@ import { BACKCHANNEL } from "./media.js";
 import { header, headers, RTSP_VERSION_2, type RtspHeaders, type RtspRequest, type RtspResponse } from "./message.js";
 import type { RtspLimits } from "./parser.js";
 import { acceptRekeys, rekeyByRequests } from "./rekey-requests.js";
+import { randomSsrc } from "./rtp-numbers.js";
 import { formatTransport } from "./transport.js";
 import { parseRtspUri, resolveControl } from "./uri.js";
 
@@ -495,8 +496,7 @@ class Client implements RtspClient {
 
   /** Unlike all that are known: one key may serve both directions (RFC 3711 §9.1). */
   #randomSsrc(taken: Set<number>): number {
-    const [a = 0, b = 0, c = 0, d = 0] = this.#options.random.bytes(4);
-    let ssrc = ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+    let ssrc = randomSsrc((length) => this.#options.random.bytes(length));
     while (taken.has(ssrc)) ssrc = (ssrc + 1) >>> 0;
     taken.add(ssrc);
     return ssrc;

@@ -11,6 +11,7 @@ import {
 } from "../io/index.js";
 import type { MediaCarrier } from "./carrier.js";
 import type { MediaSource } from "./media.js";
+import { randomSequenceNumber } from "./rtp-numbers.js";
 import type { Scratch } from "./scratch.js";
 import type { ServerSession } from "./server-session.js";
 import type { NumberPair } from "./transport.js";
@@ -95,8 +96,6 @@ class Stream implements GroupStream {
   }
 }
 
-/** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
-const FIRST_SEQUENCE_MASK = 0x7fff;
 /** Milliseconds that members have to confirm a new key before it is used; who is later has missed nothing but the packets in between. */
 const REKEY_GUARD = 3000;
 
@@ -249,8 +248,7 @@ export class MulticastGroup {
   #stream(index: number): Stream {
     let stream = this.#streams.get(index);
     if (stream === undefined) {
-      const [high = 0, low = 0] = this.#context.random(2);
-      stream = new Stream(this.#context.share?.(), ((high << 8) | low) & FIRST_SEQUENCE_MASK);
+      stream = new Stream(this.#context.share?.(), randomSequenceNumber(this.#context.random));
       this.#streams.set(index, stream);
     }
     return stream;

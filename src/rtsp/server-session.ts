@@ -10,6 +10,7 @@ import type { RtspHeaders, RtspResponse } from "./message.js";
 import type { AnnouncedTrack, PublishedSource } from "./publishing.js";
 import { acceptRekeys, rekeyByRequests } from "./rekey-requests.js";
 import { looksLikeRtcp } from "./rtcp.js";
+import { randomSequenceNumber, randomSsrc } from "./rtp-numbers.js";
 import type { Scratch } from "./scratch.js";
 import type { GroupStream } from "./server-group.js";
 
@@ -138,8 +139,6 @@ export interface SessionFacts {
   readonly publish?: { readonly into: PublishedSource; readonly announced: readonly AnnouncedTrack[] };
 }
 
-/** Sequence numbers start below 2^15, so that the first rollover is far away from any loss at the start (RFC 3711 §3.3.1). */
-const FIRST_SEQUENCE_MASK = 0x7fff;
 /** How often a stream looks whether its key is used up: every 64 packets. */
 const DUE_CHECK_MASK = 0x3f;
 /** RFC 3550 §6.2: the least interval of reports. */
@@ -215,9 +214,7 @@ export class ServerSession {
   }
 
   addTrack(added: SessionTrack): void {
-    const random = this.#context.random(2);
-    const first = (((random[0] as number) << 8) | (random[1] as number)) & FIRST_SEQUENCE_MASK;
-    const state = new TrackState(added, first);
+    const state = new TrackState(added, randomSequenceNumber(this.#context.random));
     this.#tracks.push(state);
     const { receive } = added;
     const { publish } = this.facts;
@@ -227,8 +224,7 @@ export class ServerSession {
     } else if (receive === undefined) {
       added.carrier.onRtcp = (packet) => this.#receiveRtcp(state, packet);
     } else {
-      const [a = 0, b = 0, c = 0, d = 0] = this.#context.random(4);
-      const ssrc = added.track.ssrc ?? ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+      const ssrc = added.track.ssrc ?? randomSsrc(this.#context.random);
       state.incoming = this.#receiveMedia(state, "playing", ssrc, { rtp: (_index, packet) => receive(packet), rtcp: () => {} });
     }
   }

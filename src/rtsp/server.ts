@@ -20,6 +20,7 @@ import { createResponse, RTSP_VERSION, RTSP_VERSION_2, type RtspRequest, type Rt
 import type { Publishing } from "./publishing.js";
 import { RtspRefusal } from "./refusal.js";
 import { readRtpHeader } from "./rtcp.js";
+import { randomSsrc } from "./rtp-numbers.js";
 import { Scratch } from "./scratch.js";
 import { type ConnectionHandler, type ConnectionLimits, ServerConnection } from "./server-connection.js";
 import { checkMulticast, type MulticastDelivery, MulticastGroup } from "./server-group.js";
@@ -271,8 +272,7 @@ export class ServerCore implements ConnectionHandler {
   }
 
   newSsrc(): number {
-    const [a = 0, b = 0, c = 0, d = 0] = this.options.random.bytes(4);
-    return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+    return randomSsrc((length) => this.options.random.bytes(length));
   }
 
   createSession(connection: ServerConnection, running: RunningPresentation, facts: SessionFacts): ServerSession {
