@@ -208,15 +208,19 @@ function placeOf([leaf]: readonly Uint8Array[]): number {
   return place;
 }
 
-/** Certificates are public: the comparison may end early. */
 function sameChain(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean {
   return a.length === b.length && a.every((der, i) => sameOctets(der, b[i] as Uint8Array));
 }
 
+/** Certificates are public: the comparison may end early. They are long: four octets at a time take half as long. */
 function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
   const { length } = a;
   if (length !== b.length) return false;
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
+  const viewA = new DataView(a.buffer, a.byteOffset, length);
+  const viewB = new DataView(b.buffer, b.byteOffset, length);
+  let at = 0;
+  for (; at + 4 <= length; at += 4) if (viewA.getInt32(at) !== viewB.getInt32(at)) return false;
+  for (; at < length; at++) if (a[at] !== b[at]) return false;
   return true;
 }
 
