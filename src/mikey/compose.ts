@@ -16,9 +16,9 @@ import type { DhPayload, GeneralExtensionPayload, Header, KeyValidity, Payload }
 import { sealEnvelope } from "./modes/envelope.js";
 import { encodeWithKemac, encodeWithMac, encodeWithV, verificationSuffix } from "./modes/mac.js";
 import type { Mode } from "./modes/modes.js";
-import { encodeSigned, type Signing } from "./modes/signature.js";
+import { encodeSigned, isStandardScheme, type Signing } from "./modes/signature.js";
 import { certPayloads, type PeerKey } from "./peer-keys.js";
-import { dhGroupOf, usableSchemes } from "./policy.js";
+import { dhGroupOf } from "./policy.js";
 import { CacheIndicator, CertType, ExtensionType, HashFunc, ProtType } from "./registry.js";
 import { type SpDialect, srtpPolicyParams } from "./srtp-policy.js";
 import type { Timestamp } from "./timestamp.js";
@@ -176,7 +176,8 @@ export function signingOf(
   schemes: readonly SignatureScheme[],
   announced: boolean,
 ): Signing | undefined {
-  const scheme = usableSchemes(schemes, announced).find((candidate) => privateKey.signatureSchemes.includes(candidate));
+  const { signatureSchemes } = privateKey;
+  const scheme = schemes.find((one) => (announced || isStandardScheme(one)) && signatureSchemes.includes(one));
   return scheme === undefined ? undefined : { signer: privateKey, scheme };
 }
 

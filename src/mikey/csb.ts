@@ -205,6 +205,13 @@ export function copyCredential(credential: Credential): Credential {
   return "psk" in credential ? { ...credential, psk: credential.psk.slice() } : credential;
 }
 
+/** The credential of an agreement with the group that it is in. NULL keying agrees on nothing. */
+export function withGroup(credential: Credential, group: AgreementGroup): Credential {
+  return "nullKeying" in credential ? credential : ({ ...UNSETTLED, ...credential, group } as Credential);
+}
+
+const UNSETTLED = { group: undefined };
+
 /** The same bundle with secrets of its own, which are wiped on their own. */
 export function copyCsb(csb: Csb): Csb {
   return {

@@ -1,4 +1,4 @@
-import { equalBytes, wipe } from "../bytes/index.js";
+import { equalBytes } from "../bytes/index.js";
 import type { Agreement, AgreementGroup, CryptoProvider, EncryptionScheme } from "../crypto/index.js";
 import type { Clock } from "../io/index.js";
 import type { SrtpPolicy } from "../srtp/index.js";
@@ -22,6 +22,7 @@ import {
   spiOf,
   updateModeOf,
   wipeCsb,
+  withGroup,
 } from "./csb.js";
 import { MikeyError } from "./errors.js";
 import { agreedValidity, createKey, type KeyRequest } from "./key-request.js";
@@ -182,7 +183,7 @@ async function beginExchange(engine: Engine, request: BeginRequest): Promise<Pen
     cryptoSessions: cryptoSessionsFor(mapType, request.cryptoSessions),
     policies,
     keys: mode.keys === "initiator" ? request.keys.map((key) => createKey(crypto, key, policies)) : [],
-    credential: withGroup(credential, mode, policy, announced),
+    credential: credentialFor(mode, credential, policy, announced),
     envelope: mode.name === "PK" ? freshEnvelope(engine, algorithms.encrAlg) : undefined,
     peerKey: undefined,
     nullKeyed,
@@ -452,13 +453,13 @@ function algorithmsFor(
 }
 
 /** The credential with the group that the agreement is in. */
-function withGroup(credential: Credential, mode: Mode, policy: CompiledPolicy, announced: boolean): Credential {
+function credentialFor(mode: Mode, credential: Credential, policy: CompiledPolicy, announced: boolean): Credential {
   const copy = copyCredential(credential);
   if (mode.keys !== "agreement" || "nullKeying" in copy) return copy;
   const chosen = preferredGroup(copy, policy, announced);
   if (!announced && !isStandardGroup(chosen))
     throw new MikeyError("mikey.option", `group ${chosen} is of docs/protocol.md, and HELLO does not announce it`);
-  return { ...copy, group: chosen } as Credential;
+  return withGroup(copy, chosen);
 }
 
 function preferredGroup(credential: Credential, policy: CompiledPolicy, announced: boolean): AgreementGroup {
@@ -489,9 +490,8 @@ function checkNewSpis(csb: Csb, validities: readonly KeyValidity[]): void {
 
 function freshCsbId({ crypto, csbIdInUse }: InitiatorOptions): number {
   for (;;) {
-    const octets = crypto.randomBytes(4);
-    const csbId = new DataView(octets.buffer, octets.byteOffset).getUint32(0);
-    wipe(octets);
+    const [a, b, c, d] = crypto.randomBytes(4) as unknown as [number, number, number, number];
+    const csbId = ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
     if (csbIdInUse?.(csbId) !== true) return csbId;
   }
 }

@@ -260,7 +260,7 @@ class Completion {
 
   #schemes(): ReturnType<typeof usableSchemes> {
     const { policy, csb } = this.#proposal;
-    return usableSchemes(policy.signatureSchemes, announces(csb.exchange.initiatorExtensions));
+    return usableSchemes(policy, announces(csb.exchange.initiatorExtensions));
   }
 
   /** The keys, as far as the Responder has a part in them. */

@@ -73,6 +73,8 @@ export interface CompiledPolicy {
   readonly macAlgs: readonly number[];
   readonly groups: readonly AgreementGroup[];
   readonly signatureSchemes: readonly SignatureScheme[];
+  /** Of these the ones that RFC 3830 knows. */
+  readonly standardSchemes: readonly SignatureScheme[];
   readonly encryptionSchemes: readonly EncryptionScheme[];
   readonly peerKeys: PeerKeys;
   /** Stands in for a key that is not known, so that a failure takes as long. */
@@ -120,6 +122,7 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
   const groups = list("groups");
   if (groups.some((group) => group === "modp768" || group === "modp1024"))
     throw new MikeyError("mikey.option", "OAKLEY groups 1 and 2 are too short to be acceptable");
+  const signatureSchemes = list("signatureSchemes");
   const { suites, onRefusal } = policy;
   const nobody = new Map<PublicKeyKind, Promise<PublicKey>>();
   return {
@@ -128,7 +131,8 @@ function compile(crypto: CryptoProvider, policy: MikeyPolicy): CompiledPolicy {
     encrAlgs: list("encrAlgs"),
     macAlgs: list("macAlgs"),
     groups,
-    signatureSchemes: list("signatureSchemes"),
+    signatureSchemes,
+    standardSchemes: signatureSchemes.filter(isStandardScheme),
     encryptionSchemes: list("encryptionSchemes"),
     peerKeys: createPeerKeys(policy),
     nobody(kind) {
@@ -193,8 +197,8 @@ export function preferred<T>(values: readonly T[], announced: boolean, isStandar
 }
 
 /** The schemes that a message may be signed with: those of SIGNX only beside HELLO (docs/protocol.md). */
-export function usableSchemes(schemes: readonly SignatureScheme[], announced: boolean): readonly SignatureScheme[] {
-  return announced ? schemes : schemes.filter(isStandardScheme);
+export function usableSchemes(policy: CompiledPolicy, announced: boolean): readonly SignatureScheme[] {
+  return announced ? policy.signatureSchemes : policy.standardSchemes;
 }
 
 /**
@@ -212,7 +216,7 @@ export async function isSignedByPeer(
 ): Promise<boolean> {
   const kind = signatureKind(message);
   const own = peer?.publicKey.kind === kind ? peer.publicKey : undefined;
-  const schemes = usableSchemes(policy.signatureSchemes, announced);
+  const schemes = usableSchemes(policy, announced);
   const right = await verifySignature(crypto, message, own ?? (await policy.nobody(kind)), schemes, use, suffix);
   return right && own !== undefined;
 }

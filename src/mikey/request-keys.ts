@@ -30,14 +30,7 @@ import { checkKemacAlgorithms, readKemac } from "./modes/mac.js";
 import type { PeerKey } from "./peer-keys.js";
 import { groupOf, isStandardGroup } from "./policy.js";
 import { HashFunc } from "./registry.js";
-import {
-  type Authentic,
-  checkAcceptable,
-  claimedInitiator,
-  type ErrorProofMaker,
-  type ReceivedRequest,
-  signingPair,
-} from "./request.js";
+import { type Authentic, checkAcceptable, claimedInitiator, type ErrorProofMaker, type ReceivedRequest } from "./request.js";
 
 const MOST_KEYS = 64;
 
@@ -192,7 +185,7 @@ export async function makeKeys(request: ReceivedRequest, draft: Csb): Promise<Ke
 
 /** @throws MikeyError `mikey.certificate` */
 function requireSigningPair(request: ReceivedRequest): void {
-  if (signingPair(request) === undefined)
+  if (request.pair === undefined)
     throw new MikeyError("mikey.certificate", "no key of ours signs as this message and the policy have it");
 }
 

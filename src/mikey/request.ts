@@ -1,6 +1,6 @@
 /** A request on its way through a Responder: what is known of it, and who sent it (RFC 3830 §5.3). */
 import { equalBytes } from "../bytes/index.js";
-import type { Agreement, CryptoProvider } from "../crypto/index.js";
+import type { Agreement, CertificateReference, CryptoProvider } from "../crypto/index.js";
 import { signingOf } from "./compose.js";
 import { type Credential, type Csb, derivationOf, type Identity, type KeyPairCredential, sameIdentity } from "./csb.js";
 import { authenticationError, MikeyError } from "./errors.js";
@@ -36,8 +36,24 @@ export interface ReceivedRequest {
   readonly base: Csb | undefined;
   /** May the message and its answer have numbers of docs/protocol.md? */
   readonly announced: boolean;
+  /** Whom it names. */
+  readonly identities: NamedIdentities;
+  /** Our first pair that can sign as the policy has it; undefined also where the mode has none. */
+  readonly pair: SigningPair | undefined;
   /** Wiped when the request is done with. */
   readonly secrets: (MessageKeys | Agreement)[];
+}
+
+/** Whom the ID payloads of a request name. */
+export interface NamedIdentities {
+  readonly initiator: Identity | undefined;
+  readonly responder: Identity | undefined;
+}
+
+/** A pair of ours, and how it signs. */
+export interface SigningPair {
+  readonly keyPair: KeyPairCredential;
+  readonly signing: Signing;
 }
 
 /** What errors are authenticated by, once the Initiator was: the keys of V, or our key (RFC 3830 §5.1.2). */
@@ -116,7 +132,7 @@ function secretOf({ envelope, credential }: Csb): Uint8Array | undefined {
  */
 async function verifySender(request: ReceivedRequest): Promise<Authentic> {
   const { crypto, policy, message, base, now } = request;
-  const shown = chainsOf(message).signature;
+  const { signature: shown, encryption } = chainsOf(message);
   const claimed = claimedInitiator(request);
   // The certificate of an update was shown before (RFC 3830 §4.5), and may have ended or been revoked since.
   const chain = shown.length === 0 ? (base?.peerKey?.chain ?? []) : shown;
@@ -126,34 +142,26 @@ async function verifySender(request: ReceivedRequest): Promise<Authentic> {
   const initiatorId = claimed ?? (peerKey === undefined ? undefined : identityOfKey(peerKey));
   if (peerKey === undefined || !right || (base !== undefined && !sameIdentity(base.initiatorId, initiatorId)))
     throw authenticationError();
-  const signing = signingPair(request)?.signing;
-  return {
-    credential: keyPairCredential(request),
-    initiatorId,
-    messageKeys: undefined,
-    peerKey,
-    proof: signing === undefined ? undefined : { signing },
-  };
+  const proof = request.pair && { signing: request.pair.signing };
+  return { credential: keyPairCredential(request, encryption), initiatorId, messageKeys: undefined, peerKey, proof };
 }
 
 /** What we would use towards the same party: the pair that answers it, and its certificates. */
-function keyPairCredential(request: ReceivedRequest): Credential {
-  const { base, mode, message, options } = request;
+function keyPairCredential({ base, mode, options, pair }: ReceivedRequest, chain: readonly CertificateReference[]): Credential {
   if (base !== undefined) return base.credential;
-  const keyPair = signingPair(request)?.keyPair ?? options.keyPairs?.[0];
+  const keyPair = pair?.keyPair ?? options.keyPairs?.[0];
   if (keyPair === undefined) throw new MikeyError("mikey.certificate", "there is no key pair here to answer with");
-  const chain = chainsOf(message).encryption;
   const name = mode.name as "PK" | "DH" | "RSA-R";
   return chain.length === 0 ? { mode: name, keyPair } : { mode: name, keyPair, peer: { chain } };
 }
 
 /** Our first pair that can sign as the policy has it. */
-export function signingPair({
-  options,
-  policy,
-  announced,
-}: ReceivedRequest): { readonly keyPair: KeyPairCredential; readonly signing: Signing } | undefined {
-  for (const keyPair of options.keyPairs ?? []) {
+export function signingPair(
+  { keyPairs = [] }: ResponderOptions,
+  policy: CompiledPolicy,
+  announced: boolean,
+): SigningPair | undefined {
+  for (const keyPair of keyPairs) {
     const signing = signingOf(keyPair, policy.signatureSchemes, announced);
     if (signing !== undefined) return { keyPair, signing };
   }
@@ -169,8 +177,8 @@ export function checkAcceptable({ policy }: ReceivedRequest, encrAlg: number, ma
 }
 
 /** Who the Initiator says to be, in the message or elsewhere. Where it says nothing, its certificate does. */
-export function claimedInitiator({ message, mode, base, context }: ReceivedRequest): Identity | undefined {
-  return identitiesOf(message, mode).initiator ?? (base === undefined ? context.peerId : base.initiatorId);
+export function claimedInitiator({ identities, base, context }: ReceivedRequest): Identity | undefined {
+  return identities.initiator ?? (base === undefined ? context.peerId : base.initiatorId);
 }
 
 /** Who a request says that its Initiator is; undefined where it says nothing, or is no request. Nothing of it is authentic. */
@@ -183,10 +191,7 @@ export function initiatorNamedIn(message: DecodedMessage): Identity | undefined 
  * The first ID payload is the Initiator's, the second the Responder's (RFC 3830 §3.1). A lone one is the Initiator's, but behind a certificate,
  * which takes the Initiator's place (§3.2), and in DHHMAC, where IDr is always there (RFC 4650 §3), it is the Responder's.
  */
-export function identitiesOf(
-  message: DecodedMessage,
-  mode: Mode,
-): { readonly initiator: Identity | undefined; readonly responder: Identity | undefined } {
+export function identitiesOf(message: DecodedMessage, mode: Mode): NamedIdentities {
   const { payloads } = message;
   const [first, second] = payloadsOf(message, "ID").map(({ idType, data }): Identity => ({ idType, data }));
   if (second !== undefined) return { initiator: first, responder: second };

@@ -5,7 +5,6 @@ import { decodeMessage } from "./codec.js";
 import { composeResponse } from "./compose.js";
 import { answeredSessions, cryptoSessionsFor, cryptoSessionsOf } from "./cs-map.js";
 import {
-  type Credential,
   type CryptoSession,
   type Csb,
   type CsbDraft,
@@ -16,6 +15,7 @@ import {
   sameIdentity,
   updateModeOf,
   wipeCsb,
+  withGroup,
 } from "./csb.js";
 import { encodeErrorMessage, encodeSignedErrorMessage, MikeyPeerError, unverifiedError } from "./error-message.js";
 import { MikeyError } from "./errors.js";
@@ -54,12 +54,21 @@ export function createResponder(options: ResponderOptions): Responder {
     underWay: new Map(),
   };
   return {
-    async receive(octets, context = {}) {
-      const use = createToleranceUse(options.tolerances ?? []);
-      const message = decodeMessage(octets, { trailing: use.allows("trailing-zero") ? "keep" : "refuse" });
-      return new Reception(engine, message, context, use).run();
-    },
+    receive: (octets, context = {}) => receive(engine, octets, context),
   };
+}
+
+async function receive(engine: Engine, octets: Uint8Array, context: ReceiveContext): Promise<Received> {
+  const use = createToleranceUse(engine.options.tolerances ?? []);
+  const message = decodeMessage(octets, { trailing: use.allows("trailing-zero") ? "keep" : "refuse" });
+  const reception = new Reception(engine, message, context, use);
+  try {
+    return await reception.run();
+  } catch (error) {
+    throw await reception.withReply(error);
+  } finally {
+    reception.wipe();
+  }
 }
 
 interface Engine extends Pick<ReceivedRequest, "options" | "policy" | "nobody"> {
@@ -94,20 +103,15 @@ class Reception {
     this.#now = engine.options.clock.now();
   }
 
-  async run(): Promise<Received> {
-    try {
-      return await this.#receive();
-    } catch (error) {
-      throw await this.#withReply(error);
-    } finally {
-      for (const secret of this.#secrets) {
-        if ("agree" in secret) secret.wipe();
-        else wipeMessageKeys(secret);
-      }
+  /** Overwrites the secrets of the message, but for those of its bundle. */
+  wipe(): void {
+    for (const secret of this.#secrets) {
+      if ("agree" in secret) secret.wipe();
+      else wipeMessageKeys(secret);
     }
   }
 
-  async #receive(): Promise<Received> {
+  async run(): Promise<Received> {
     const request = this.#request();
     if (request.nullKeyed) return this.#process(request, this.#acceptNullKeying(request), undefined);
     const time = this.#checkTime(request);
@@ -116,12 +120,11 @@ class Reception {
     const claim = this.#claim(request, authentic, time);
     const { underWay } = this.#engine;
     // The same message may come again while it is worked at: it waits, and gets the same answer.
-    while (underWay.has(claim.key)) await underWay.get(claim.key);
+    for (let before = underWay.get(claim.key); before !== undefined; before = underWay.get(claim.key)) {
+      await before.catch(() => undefined);
+    }
     const work = this.#process(request, authentic, claim);
-    underWay.set(
-      claim.key,
-      work.catch(() => undefined),
-    );
+    underWay.set(claim.key, work);
     try {
       return await work;
     } finally {
@@ -136,32 +139,20 @@ class Reception {
     if (before !== undefined) return before;
     const { agreed, keying } = await this.#bundle(request, authentic);
     const kind = base === undefined ? "new" : "update";
-    this.#accept(agreed, kind);
-    const verify = !nullKeyed && (mode.answers === "always" || this.#message.header.verificationRequested);
-    const { csb, response } = verify ? await this.#respond(request, agreed, keying) : { csb: agreed, response: undefined };
-    const meanwhile = this.#answeredMeanwhile(claim, csb);
-    if (meanwhile !== undefined) return meanwhile;
-    if (claim !== undefined) this.#options.replayCache?.claim(claim, response, this.#now);
-    return { kind, csb, response, claim };
-  }
-
-  /** A responder beside this one may share the cache, and have got a message with the same timestamp meanwhile: then nothing comes of the bundle. */
-  #answeredMeanwhile(claim: ReplayClaim | undefined, csb: Csb): Received | undefined {
     try {
+      this.#context.accept?.(agreed, kind);
+      const verify = !nullKeyed && (mode.answers === "always" || this.#message.header.verificationRequested);
+      const { csb, response } = verify ? await this.#respond(request, agreed, keying) : { csb: agreed, response: undefined };
+      // A responder beside this one may share the cache, and have got a message with the same timestamp meanwhile.
       const meanwhile = this.#answeredBefore(claim);
-      if (meanwhile !== undefined) wipeCsb(csb);
+      if (meanwhile === undefined) {
+        if (claim !== undefined) this.#options.replayCache?.claim(claim, response, this.#now);
+        return { kind, csb, response, claim };
+      }
+      wipeCsb(agreed);
       return meanwhile;
     } catch (error) {
-      wipeCsb(csb);
-      throw error;
-    }
-  }
-
-  #accept(csb: Csb, kind: "new" | "update"): void {
-    try {
-      this.#context.accept?.(csb, kind);
-    } catch (error) {
-      wipeCsb(csb);
+      wipeCsb(agreed);
       throw error;
     }
   }
@@ -189,6 +180,7 @@ class Reception {
     const { prf } = message.header;
     prfHash(prf);
     if (!this.#policy.prfs.includes(prf)) throw new MikeyError("mikey.prf", `PRF func ${prf} is not acceptable here`);
+    const announced = announces(base?.exchange.initiatorExtensions ?? payloadsOf(message, "EXT"));
     return {
       options: this.#options,
       policy: this.#policy,
@@ -202,7 +194,9 @@ class Reception {
       timestamp,
       nullKeyed,
       base,
-      announced: announces(base?.exchange.initiatorExtensions ?? payloadsOf(message, "EXT")),
+      announced,
+      identities: identitiesOf(message, mode),
+      pair: mode.credential === "key-pair" ? signingPair(this.#options, this.#policy, announced) : undefined,
       secrets: this.#secrets,
     };
   }
@@ -328,21 +322,29 @@ class Reception {
     // Both know the envelope key: what is refused from here on is refused under V.
     const opened = mode.envelope && mode.keys === "initiator" ? await readEnvelope(request, authentic) : undefined;
     this.#proof = opened?.proof ?? this.#proof;
+    let csb: CsbDraft | undefined;
     try {
-      return await this.#agree(request, authentic, opened);
+      csb = this.#draft(request, authentic, opened);
+      this.#checkSessions(csb);
+      const keying = opened ?? (await keysOf(request, authentic, csb));
+      const { agreement } = keying;
+      if (agreement !== undefined) csb.credential = withGroup(csb.credential, agreement.group);
+      csb.keys = keying.keys;
+      csb.envelope = keying.envelope;
+      if (nullKeyed) this.#checkNullKeyed(csb);
+      checkKeys(csb, this.#use);
+      csb.tolerances = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
+      return { agreed: csb, keying };
     } catch (error) {
+      if (csb !== undefined) wipeCsb(csb);
       wipeKeyData(opened?.keys ?? []);
       wipe(opened?.envelope?.key);
       throw error;
     }
   }
 
-  /** @param opened what an envelope held */
-  async #agree(
-    request: ReceivedRequest,
-    authentic: Authentic,
-    opened: Keying | undefined,
-  ): Promise<{ readonly agreed: Csb; readonly keying: Keying }> {
+  /** The bundle but for its keys. @param opened what an envelope held */
+  #draft(request: ReceivedRequest, authentic: Authentic, opened: Keying | undefined): CsbDraft {
     const message = this.#message;
     const { header } = message;
     const { mode, base, timestamp, nullKeyed } = request;
@@ -350,11 +352,12 @@ class Reception {
     const received = this.#policies(mode, nullKeyed);
     if (group !== undefined && received.size > 0)
       throw new MikeyError("mikey.policy", "the policy of a group is not the Initiator's (RFC 4738 §3.2)");
-    const known = new Map([...(base?.policies ?? []), ...(group?.policies ?? received)]);
+    const policies = group?.policies ?? received;
+    const known = base === undefined ? new Map(policies) : new Map([...base.policies, ...policies]);
     const sessions = group === undefined ? this.#sessions(mode, known) : cryptoSessionsFor(CsMapType.SRTP_ID, group.cryptoSessions);
     const initiatorExtensions = payloadsOf(message, "EXT");
     const { encrAlg, macAlg } = this.#algorithms(request);
-    const csb: CsbDraft = {
+    return {
       mode: base?.mode ?? mode.name,
       csbId: header.csbId,
       groupCsbId: group?.csbId,
@@ -365,12 +368,12 @@ class Reception {
       rand: base?.rand ?? group?.rand.slice() ?? payloadOf(message, "RAND")?.rand ?? this.#ownRand(mode),
       timestamp,
       initiatorId: opened?.initiatorId ?? authentic.initiatorId,
-      responderId: this.#responderId(mode, base),
+      responderId: this.#responderId(request),
       mapType: group === undefined ? header.csMap.type : CsMapType.SRTP_ID,
       cryptoSessions: sessions,
       policies: known,
       keys: [],
-      credential: authentic.credential,
+      credential: copyCredential(authentic.credential),
       envelope: undefined,
       peerKey: authentic.peerKey,
       nullKeyed,
@@ -387,20 +390,6 @@ class Reception {
         responderExtensions: [],
       },
     };
-    this.#checkSessions(csb);
-    const keying = opened ?? (await keysOf(request, authentic, csb));
-    csb.credential = copyCredential(credentialIn(csb, keying));
-    csb.keys = keying.keys;
-    csb.envelope = keying.envelope;
-    try {
-      if (nullKeyed) this.#checkNullKeyed(csb);
-      checkKeys(csb, this.#use);
-    } catch (error) {
-      wipeCsb(csb);
-      throw error;
-    }
-    csb.tolerances = [...new Set([...(base?.tolerances ?? []), ...this.#use.used])];
-    return { agreed: csb, keying };
   }
 
   /** Encr alg and MAC alg of the KEMAC: the message's, or in RSA-R ours. */
@@ -421,9 +410,9 @@ class Reception {
   }
 
   /** Our identity in this exchange, or the one that the Initiator named. @throws MikeyError `mikey.identity` */
-  #responderId(mode: Mode, base: Csb | undefined): Identity | undefined {
+  #responderId({ base, identities }: ReceivedRequest): Identity | undefined {
+    const named = identities.responder;
     const { identity, isLocalIdentity } = this.#options;
-    const named = identitiesOf(this.#message, mode).responder;
     if (named !== undefined) {
       const ours = isLocalIdentity?.(named) ?? (identity === undefined || sameIdentity(identity, named));
       if (!ours) throw new MikeyError("mikey.identity", "the message is meant for another responder");
@@ -528,38 +517,33 @@ class Reception {
     const { group, ssrcFor = () => undefined, responseExtensions } = this.#context;
     const { agreement, initiatorValue, messageKeys, recipient } = keying;
     const brings = mode.keys === "responder";
-    const pair = mode.credential === "key-pair" ? signingPair(request) : undefined;
+    const { pair } = request;
     const sendsRand = brings && base === undefined && (group !== undefined || !this.#hasRand());
-    try {
-      const responderExtensions = [
-        ...(brings && group !== undefined ? [csbIdExtension(group.csbId)] : []),
-        ...((await responseExtensions?.(agreed)) ?? []),
-      ];
-      const cryptoSessions = answeredSessions(agreed.mapType, agreed.cryptoSessions, agreed.keys, ssrcFor);
-      const csb: CsbDraft = { ...agreed, cryptoSessions, responderExtensions };
-      const response = await composeResponse(this.#crypto, {
-        mode,
-        csb,
-        policies: brings ? this.#chosenPolicies(csb) : new Map(),
-        spDialect: undefined,
-        keys: brings ? csb.keys : [],
-        messageKeys,
-        agreement,
-        validity: initiatorValue?.validity,
-        initiatorValue,
-        keyPair: pair?.keyPair,
-        signing: pair?.signing,
-        recipient,
-        rand: sendsRand ? csb.rand : undefined,
-        padKeyWrap: false,
-        certificatesKnown: base !== undefined,
-      });
-      if (base === undefined) csb.exchange = { ...csb.exchange, response, responderExtensions };
-      return { csb, response };
-    } catch (error) {
-      wipeCsb(agreed);
-      throw error;
-    }
+    const responderExtensions = [
+      ...(brings && group !== undefined ? [csbIdExtension(group.csbId)] : []),
+      ...(responseExtensions === undefined ? [] : await responseExtensions(agreed)),
+    ];
+    const cryptoSessions = answeredSessions(agreed.mapType, agreed.cryptoSessions, agreed.keys, ssrcFor);
+    const csb: CsbDraft = { ...agreed, cryptoSessions, responderExtensions };
+    const response = await composeResponse(this.#crypto, {
+      mode,
+      csb,
+      policies: brings ? this.#chosenPolicies(csb) : new Map(),
+      spDialect: undefined,
+      keys: brings ? csb.keys : [],
+      messageKeys,
+      agreement,
+      validity: initiatorValue?.validity,
+      initiatorValue,
+      keyPair: pair?.keyPair,
+      signing: pair?.signing,
+      recipient,
+      rand: sendsRand ? csb.rand : undefined,
+      padKeyWrap: false,
+      certificatesKnown: base !== undefined,
+    });
+    if (base === undefined) csb.exchange = { ...csb.exchange, response, responderExtensions };
+    return { csb, response };
   }
 
   /** The policies that are in use; of the ones that were proposed and are not, nothing is said (RFC 4738 §3.6). */
@@ -574,7 +558,7 @@ class Reception {
   }
 
   /** Adds the ERR message that says it (RFC 3830 §5.1.2), authenticated once the Initiator was. */
-  async #withReply(error: unknown): Promise<unknown> {
+  async withReply(error: unknown): Promise<unknown> {
     if (error instanceof MikeyPeerError || !(error instanceof MikeyError || error instanceof CodecError)) return error;
     const failure =
       error instanceof MikeyError
@@ -605,16 +589,10 @@ class Reception {
 const NOTHING = new Uint8Array(0);
 
 /** Keys of the kind of the mode; those of an envelope were read before. */
-async function keysOf(request: ReceivedRequest, authentic: Authentic, draft: Csb): Promise<Keying> {
+function keysOf(request: ReceivedRequest, authentic: Authentic, draft: Csb): Keying | Promise<Keying> {
   const { keys } = request.mode;
   if (keys === "agreement") return agreeOnKey(request, authentic);
   return keys === "responder" ? makeKeys(request, draft) : readKeys(request, authentic);
-}
-
-/** The credential with the group that was agreed in. */
-function credentialIn({ credential }: Csb, { agreement }: Keying): Credential {
-  if (agreement === undefined || "nullKeying" in credential) return credential;
-  return { ...credential, group: agreement.group } as Credential;
 }
 
 function csbIdExtension(csbId: number): GeneralExtensionPayload {
