@@ -97,7 +97,10 @@ export function createReplayCache(options: ReplayCacheOptions = {}): ReplayCache
   }
 
   function forgetOldest(): void {
-    const times = Float64Array.from(entries.values(), ({ expires }) => expires).sort();
+    const times = new Float64Array(entries.size);
+    let at = 0;
+    for (const { expires } of entries.values()) times[at++] = expires;
+    times.sort();
     const most = Math.ceil(capacity / 8);
     const latest = times[most - 1] as number;
     let atLatest = most - times.indexOf(latest);
