@@ -352,8 +352,8 @@ class Reception {
     const received = this.#policies(mode, nullKeyed);
     if (group !== undefined && received.size > 0)
       throw new MikeyError("mikey.policy", "the policy of a group is not the Initiator's (RFC 4738 §3.2)");
-    const policies = group?.policies ?? received;
-    const known = base === undefined ? new Map(policies) : new Map([...base.policies, ...policies]);
+    const known =
+      base === undefined && group === undefined ? received : new Map([...(base?.policies ?? []), ...(group?.policies ?? received)]);
     const sessions = group === undefined ? this.#sessions(mode, known) : cryptoSessionsFor(CsMapType.SRTP_ID, group.cryptoSessions);
     const initiatorExtensions = payloadsOf(message, "EXT");
     const { encrAlg, macAlg } = this.#algorithms(request);
@@ -549,8 +549,12 @@ class Reception {
   /** The policies that are in use; of the ones that were proposed and are not, nothing is said (RFC 4738 §3.6). */
   #chosenPolicies({ policies, cryptoSessions }: Csb): ReadonlyMap<number, SrtpPolicy> {
     if (this.#context.group === undefined && payloadOf(this.#message, "SP") === undefined) return new Map();
-    const used = new Set(cryptoSessions.map(({ policyNo }) => policyNo));
-    return used.size === 0 ? policies : new Map([...policies].filter(([policyNo]) => used.has(policyNo)));
+    if (cryptoSessions.length === 0) return policies;
+    const used = new Map<number, SrtpPolicy>();
+    for (const [policyNo, policy] of policies) {
+      if (cryptoSessions.some((session) => session.policyNo === policyNo)) used.set(policyNo, policy);
+    }
+    return used;
   }
 
   #hasRand(): boolean {
