@@ -123,7 +123,7 @@ export class GroupSessions {
     for (const session of this.#sessions.values()) {
       if (session.touchedAt >= before) continue;
       this.#end(session);
-      this.#leave(session.connection);
+      session.connection.endUnlessOccupied();
     }
   }
 
@@ -266,7 +266,7 @@ export class GroupSessions {
         // A registration that took the place of this one goes on in the same session.
         if (session.channel !== channel || session.ended) return;
         this.#end(session);
-        this.#leave(session.connection);
+        session.connection.endUnlessOccupied();
       },
     };
     return channel;
@@ -329,11 +329,6 @@ export class GroupSessions {
     this.#sessions.delete(session.id);
     session.connection.members--;
     session.member?.lost();
-  }
-
-  /** RTSP 1.0 has no request by which a server ends a session: where it was all that a connection was for, that ends. */
-  #leave(connection: ServerConnection): void {
-    if (connection.members === 0 && connection.sessions.size === 0) connection.end();
   }
 
   #touch(request: RtspRequest): GroupSession | undefined {

@@ -170,6 +170,11 @@ export class ServerConnection {
     this.announced = undefined;
   }
 
+  /** RTSP 1.0 has no request by which a server ends a session: where those that ended were all that the connection was for, that ends. */
+  endUnlessOccupied(): void {
+    if (!this.#occupied) this.end();
+  }
+
   /** Ends after what was written is sent. */
   end(): void {
     this.#ending = true;

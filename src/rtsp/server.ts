@@ -313,7 +313,7 @@ export class ServerCore implements ConnectionHandler {
       const connection = this.#entries.get(session.facts.id)?.connection;
       if (connection !== undefined) tellEnd(this, session, connection);
       session.end("unpublished");
-      if (connection !== undefined && connection.sessions.size === 0) connection.end();
+      connection?.endUnlessOccupied();
     }
   }
 

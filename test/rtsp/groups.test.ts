@@ -5,6 +5,7 @@ import { type Gcks, openGcks, readGroupDefinition } from "../../src/gcks/index.j
 import { createSimulatedNetwork, type SimulatedNetwork, type Stream } from "../../src/io/index.js";
 import { createGroupMember, type GroupMember } from "../../src/member/index.js";
 import {
+  createPublishedSource,
   createRtspMemberCarrier,
   createRtspServer,
   type RtspMemberCarrier,
@@ -209,6 +210,40 @@ describe("a server of groups", () => {
       await house.network.advance(10);
     }
     expect(answers).toEqual(["463", "463", "463"]);
+    member.close();
+  });
+
+  it("ends no connection with members because what else was played on it is over", async () => {
+    const into = createPublishedSource();
+    const house = await build({ presentations: [{ path: "/s", source: into, profile: "RTP/AVP", publish: { into } }] });
+    const ask = (stream: Stream, method: string, url: string, fields: readonly string[], body = ""): Promise<void> => {
+      const length = body === "" ? [] : [`Content-Length: ${body.length}`];
+      stream.write(utf8(`${[`${method} ${url} RTSP/1.0`, "CSeq: 900", ...fields, ...length].join("\r\n")}\r\n\r\n${body}`));
+      return house.network.advance(10);
+    };
+    const transport = (mode: string) => `Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=${mode}`;
+    const studio = await house.run(house.dial("studio"));
+    studio.onData = () => {};
+    const sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:a\r\n";
+    await ask(studio, "ANNOUNCE", "rtsp://server/s", ["Content-Type: application/sdp"], sdp);
+    await ask(studio, "SETUP", "rtsp://server/s/a", [transport("RECORD")]);
+    const recording = () => house.server.sessions.find(({ publishes }) => publishes)?.id ?? "none";
+    await ask(studio, "RECORD", "rtsp://server/s", [`Session: ${recording()}`]);
+    let stream: Stream | undefined;
+    const carrier = house.carrier({
+      connect: async () => {
+        stream = await house.dial();
+        return stream;
+      },
+    });
+    const member = house.member(carrier);
+    await house.run(member.join());
+    await ask(stream as Stream, "SETUP", "rtsp://server/s/track1", [transport("PLAY")]);
+    expect(house.server.sessions.map(({ publishes }) => publishes)).toEqual([true, false]);
+    await ask(studio, "TEARDOWN", "rtsp://server/s", [`Session: ${recording()}`]);
+    await house.network.advance(1000);
+    expect(house.server.sessions).toEqual([]);
+    expect(carrier.open).toBe(true);
     member.close();
   });
 });
