@@ -58,10 +58,10 @@ export function exchangeSecret(csb: Csb, secure: boolean): Uint8Array | undefine
   return secure && csb.nullKeyed ? first?.key : undefined;
 }
 
-/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. */
+/** Identities as they were on the wire (docs/protocol.md §2): what a party knows otherwise, the other may not. Copies, which do not hold the message. */
 export function identitiesIn(octets: Uint8Array): Identity[] {
   if (octets.length === 0) return [];
   return decodeMessage(octets, { trailing: "keep" }).payloads.flatMap((payload) =>
-    payload.kind === "ID" ? [{ idType: payload.idType, data: payload.data }] : [],
+    payload.kind === "ID" ? [{ idType: payload.idType, data: payload.data.slice() }] : [],
   );
 }

@@ -200,11 +200,12 @@ function partsOf(message: DecodedMessage): Parts {
   const credential = extensions.find(({ extType }) => extType === ExtensionType.CREDENTIAL);
   if (extensions.length > (credential === undefined ? 1 : 2)) throw formError("an extension does not belong here");
   const certificates = payloadsOf(message, "CERT").map(({ data }) => data);
+  // What a member keeps for as long as it is one are copies, which do not hold the message.
   return {
-    constants: { group: group.group, csbId: message.header.csbId, rand: rand.rand },
+    constants: { group: group.group, csbId: message.header.csbId, rand: rand.rand.slice() },
     sequence: octetsNumber(t.value),
-    gcks: { idType: gcks.idType, data: gcks.data },
-    member: { idType: member.idType, data: member.data },
+    gcks: { idType: gcks.idType, data: gcks.data.slice() },
+    member: { idType: member.idType, data: member.data.slice() },
     policies: { ...policies, group },
     time: sync.time,
     senders: sync.entries,

@@ -172,7 +172,8 @@ class Reception {
     const nullKeyed = this.#nullKeyed();
     const base = this.#updatedCsb(nullKeyed);
     const { tsType, value } = requiredPayload(message, "T");
-    const timestamp = { tsType, value };
+    // Replay caches and bundles keep it longer than the message, which a view would hold.
+    const timestamp = { tsType, value: value.slice() };
     this.#timestamp = timestamp;
     this.#checkMode(mode, base, nullKeyed);
     checkGrammar(message, this.#isComplete(mode, base, nullKeyed) ? mode.request : mode.update);

@@ -157,6 +157,13 @@ describe("registration for groups", () => {
     }
   });
 
+  it("holds no message: what is kept of one is copied", async () => {
+    const { member, gcks, gsas } = await register(wants(RED), [RED]);
+    const gsa = await openGsa(crypto, member.downKey, gsas[0] as Uint8Array, expectation([RED]));
+    const kept = [member.member, member.gcks, gcks.member, gcks.gcks, gsa.member, gsa.gcks].map(({ data }) => data);
+    for (const octets of [...kept, gsa.constants.rand]) expect(octets.buffer.byteLength).toBe(octets.length);
+  });
+
   it("keys of one registration open nothing of another, and nothing for another member, group or key server", async () => {
     const mine = await register(wants(RED), [RED]);
     const other = await register(wants(RED), [RED]);

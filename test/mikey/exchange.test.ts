@@ -62,7 +62,10 @@ describe.each(backends)("the pre-shared key vectors on %s", (_name, crypto) => {
   });
 
   it("the I_MESSAGE is accepted, and its keys are those of the vectors", async () => {
-    const { csb } = await accepted(responder.receive(hex(I, "message")));
+    const { csb, claim } = await accepted(responder.receive(hex(I, "message")));
+    expect(claim?.timestamp).toEqual(csb.timestamp);
+    // A replay cache may keep it: it holds no message.
+    expect(claim?.timestamp.value.buffer.byteLength).toBe(8);
     expect(csb.keys).toEqual([
       { kind: "TGK", key: parseHex("404142434445464748494a4b4c4d4e4f"), validity: { kv: "spi", spi: parseHex("000000aa") } },
     ]);
