@@ -12,7 +12,7 @@ export interface DistributionOptions {
   /** Sends to the control group; absent where the group has none: then messages go to each member. */
   readonly multicast?: ((datagram: Uint8Array) => void) | undefined;
   /** Where members are reached by unicast, because verified reports came from there: by number. */
-  readonly addresses: ReadonlyMap<number, Endpoint>;
+  readonly addresses: () => ReadonlyMap<number, Endpoint>;
   /** Sends to one of these addresses. */
   readonly unicast?: ((datagram: Uint8Array, to: Endpoint) => void) | undefined;
   /** Leaf of a member; undefined where it has left. */
@@ -79,7 +79,7 @@ export class Distribution {
 
   /** Sends the newest sequence to where a member is reached by unicast. */
   repeatTo(number: number): void {
-    const address = this.#options.addresses.get(number);
+    const address = this.#options.addresses().get(number);
     if (address !== undefined) this.#sendTo(number, address, this.#newest);
   }
 
@@ -150,7 +150,7 @@ export class Distribution {
   #datagrams(packets: readonly Packet[], timers: Set<Timer>): void {
     const { multicast } = this.#options;
     if (multicast !== undefined) this.#paced(packets, ({ octets }) => multicast(octets), timers);
-    for (const [number, address] of this.#options.addresses) this.#sendTo(number, address, packets);
+    for (const [number, address] of this.#options.addresses()) this.#sendTo(number, address, packets);
   }
 
   #sendTo(number: number, address: Endpoint, packets: readonly Packet[]): void {
@@ -179,8 +179,9 @@ export class Distribution {
   }
 
   #deliver(packets: readonly Packet[]): void {
-    const { multicast, unicast, addresses } = this.#options;
+    const { multicast, unicast } = this.#options;
     if (multicast !== undefined) return;
+    const addresses = this.#options.addresses();
     for (const number of this.#ways.keys()) {
       if (unicast !== undefined && addresses.has(number)) continue;
       for (const { octets } of this.#covering(packets, number)) {

@@ -97,7 +97,7 @@ export class GroupLog {
     this.#time = createSteadiedClock(this.#context.clock, this.#context.steady);
     this.#ahead = 0;
     // A clock that was set back since prolongs nothing.
-    state.limitTimes(this.#time.now());
+    state.restored(this.#time.now());
     this.#ver = ver;
     this.#gseq = gseq;
     this.#inDoubt = false;

@@ -8,6 +8,7 @@ import { suiteOf } from "../srtp/index.js";
 import type { GroupDefinition } from "./definition.js";
 import { type GroupBirth, type GroupStep, parse, type SenderPosition, stringify } from "./ledger.js";
 import { type Member, Roster, readMember, writeMember } from "./members.js";
+import { MOST_UNWRITTEN, type Report } from "./reports.js";
 
 /** A key of the group as proofs of possession name it, kept in place of the key (docs/protocol.md §19). */
 export interface HeldEpoch {
@@ -266,13 +267,22 @@ export class GroupState {
     return group;
   }
 
-  /** Takes nothing for later than `now`. */
-  limitTimes(now: number): void {
+  /** Takes a report that needs no record. @param at by the clock of the group */
+  take({ number, senders }: Report, at: number): void {
+    const member = this.members.get(number);
+    if (member === undefined) return;
+    member.renewedAt = at;
+    for (const position of senders) this.senders.set(position.ssrc, { ...position, member });
+  }
+
+  /** What comes out of a store: nothing in it is later than `now`, and some reports are not in it. */
+  restored(now: number): void {
     this.#treeAt = Math.min(this.#treeAt, now);
     this.#dataKeysAt = Math.min(this.#dataKeysAt, now);
     for (const member of this.members) {
       member.admittedAt = Math.min(member.admittedAt, now);
       member.renewedAt = Math.min(member.renewedAt, now);
+      member.repeatableBelow = member.counter + MOST_UNWRITTEN;
     }
   }
 
@@ -341,6 +351,7 @@ export class GroupState {
       if (member === undefined) continue;
       member.state = "confirmed";
       member.counter = Math.max(member.counter, counter);
+      member.writtenCounter = counter;
       member.renewedAt = at;
       if (address !== undefined) this.addresses.set(number, address);
     }

@@ -1,11 +1,12 @@
 /** What waits to be done in a group, and the one step that it comes to (docs/protocol.md §16, §20.1). */
 import { formatHex } from "../bytes/index.js";
 import type { CryptoProvider } from "../crypto/index.js";
-import type { Clock, Endpoint } from "../io/index.js";
+import type { Clock } from "../io/index.js";
 import type { Reservations } from "../store/index.js";
 import type { GroupDefinition } from "./definition.js";
 import type { GroupState } from "./group-state.js";
-import type { AdmittedMember, GroupStep, MemberKeys, SenderPosition } from "./ledger.js";
+import type { AdmittedMember, GroupStep, MemberKeys } from "./ledger.js";
+import type { Report } from "./reports.js";
 
 /** Why a membership ends; `replaced` by another registration of the same identity, perhaps in the same dialog or session. */
 export type Departure = "left" | "removed" | "expelled" | "replaced";
@@ -15,13 +16,7 @@ export type Operation = (
   | { readonly kind: "admit"; readonly member: Omit<AdmittedMember, "ssrcs">; readonly streams: number }
   | { readonly kind: "bind"; readonly number: number; readonly keys: MemberKeys }
   | { readonly kind: "leave"; readonly numbers: readonly number[]; readonly reason: Departure }
-  | {
-      readonly kind: "report";
-      readonly number: number;
-      readonly counter: number;
-      readonly address: Endpoint | undefined;
-      readonly senders: readonly SenderPosition[];
-    }
+  | ({ readonly kind: "report" } & Report)
   | { readonly kind: "lapse"; readonly number: number }
   | { readonly kind: "rekey"; readonly replace: boolean }
   | { readonly kind: "end"; readonly restart: boolean }

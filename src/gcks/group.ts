@@ -24,6 +24,7 @@ import { GroupState, type PreparedStep } from "./group-state.js";
 import { type Departure, type Operation, planStep, reserveSequence, type StepContext, type Wanted } from "./group-step.js";
 import { type AdmittedMember, encodeBirth, encodeStep, type GroupBirth, type GroupStep, type MemberKeys } from "./ledger.js";
 import type { Member } from "./members.js";
+import { isWhereKnown, needsRecord, type Report, sendersIn } from "./reports.js";
 
 export interface GroupContext extends GroupLogContext, GroupContentContext, StepContext {
   readonly timers: Timers;
@@ -237,6 +238,7 @@ export class Group {
       member?.keys !== undefined &&
       verifyReport(crypto, member.keys.upKey, this.#state.constants, report) &&
       report.counter > member.counter &&
+      (from === undefined || report.counter >= member.repeatableBelow || isWhereKnown(this.#state, member.number, from)) &&
       report.streams.every(({ ssrc }) => member.ssrcs.includes(ssrc));
     if (!good) {
       count("reportsRefused");
@@ -246,14 +248,13 @@ export class Group {
     count("reports");
     // Counted at once, so that the same report again is refused while this one becomes durable.
     member.counter = report.counter;
-    // Who only receives reports no position: the list of senders in a GSA is finite.
-    const senders = member.role.send
-      ? report.streams.flatMap(({ ssrc, running }) => (running === undefined ? [] : [{ ssrc, ...running }]))
-      : [];
-    const before = this.#state.addresses.get(member.number);
-    await this.#enqueue({ kind: "report", number: member.number, counter: report.counter, address: from, senders });
+    const told: Report = { number: member.number, counter: report.counter, address: from, senders: sendersIn(report, member) };
+    const hasMoved = from !== undefined && !isWhereKnown(this.#state, member.number, from);
+    const now = this.#log.time.now();
+    if (needsRecord(this.definition, this.#state, member, told, now)) await this.#enqueue({ kind: "report", ...told });
+    else this.#state.take(told, now);
     // What went to another address, or nowhere, because this one was not known, may have been missed.
-    if (from !== undefined && (before?.host !== from.host || before.port !== from.port)) this.#distribution.repeatTo(member.number);
+    if (hasMoved) this.#distribution.repeatTo(member.number);
     // Without a rekey SA every report asks for the keys of now (docs/protocol.md §18).
     const behind = this.#state.tree === undefined || (report.kekSpi !== this.#state.kekSpi && !this.#waits(member));
     const { keys } = member;
@@ -289,7 +290,7 @@ export class Group {
 
   #enqueue(operation: Wanted): Promise<number | undefined> {
     if (this.#closed) return Promise.reject(unavailable(undefined));
-    if (this.#state.ended) return Promise.reject(new WatchwordError("gcks.group-ended", "the group has ended"));
+    if (this.#state.ended) return Promise.reject(endedError());
     return new Promise((done, failed) => {
       this.#queue.push({ ...operation, done, failed });
       this.#working ??= this.#work();
@@ -313,6 +314,8 @@ export class Group {
     const operations = this.#queue.splice(0, Math.min(MOST_TOGETHER, alone < 0 ? this.#queue.length : alone));
     try {
       if (this.#log.inDoubt) await this.#recover();
+      // By what was written and not acknowledged, or by another controller.
+      if (this.#state.ended) throw endedError();
       if (first.kind === "end") await this.#finish(first.restart, operations);
       else await this.#take(operations);
     } catch (error) {
@@ -465,6 +468,11 @@ export class Group {
     old.wipe();
     this.#audit("group-restored", undefined, { members: found.state.members.size, sequence: found.state.sequence });
     if (found.packets.length > 0) this.#distribution.send(found.packets);
+    if (found.state.ended) {
+      for (const timer of this.#timers.values()) timer.cancel();
+      this.#timers.clear();
+      return;
+    }
     if (found.state.departed > 0 || (found.state.tree?.pending ?? 0) > 0) this.#awaitBatch();
     this.#schedulePeriod();
   }
@@ -536,7 +544,7 @@ export class Group {
       retransmission: rekey?.retransmission ?? { count: 0, firstMs: 0 },
       multicast: address === undefined || multicast === undefined ? undefined : (datagram) => multicast(address, datagram),
       unicast,
-      addresses: this.#state.addresses,
+      addresses: () => this.#state.addresses,
       leafOf: (number) => this.member(number)?.leaf,
       onSent: (packets, octets) => {
         count("rekeyPackets", packets);
@@ -579,6 +587,10 @@ export class Group {
 
 /** Time for the farewell to arrive before dialogs are ended. */
 const CLOSE_AFTER_MS = 1000;
+
+function endedError(): WatchwordError {
+  return new WatchwordError("gcks.group-ended", "the group has ended");
+}
 
 function newBirth(crypto: CryptoProvider): GroupBirth {
   const octets = crypto.randomBytes(4);

@@ -39,6 +39,10 @@ export class Member {
   admittedAt: number;
   state: MembershipState;
   counter: number;
+  /** Counter of the last report that was written. */
+  writtenCounter: number;
+  /** Reports up to this counter, not included, may be of before a restart, and sent again by anybody: they name no other address. */
+  repeatableBelow: number;
   renewedAt: number;
   readonly role: MemberRole;
   /** By number of the m= line, from 1. */
@@ -57,6 +61,8 @@ export class Member {
     this.admittedAt = facts.admittedAt;
     this.state = facts.state;
     this.counter = facts.counter;
+    this.writtenCounter = facts.counter;
+    this.repeatableBelow = 0;
     this.renewedAt = facts.renewedAt;
     this.role = ROLES[roleNumber(role)] as MemberRole;
     // A copy is as long as it has to be; a list that was filled bit by bit has room for more.

@@ -17,7 +17,7 @@ describe("the distribution of rekey messages", () => {
       timers: network.timers,
       retransmission: { count: 2, firstMs: 100 },
       multicast: (datagram) => sent.push(datagram.length),
-      addresses: new Map(),
+      addresses: () => new Map(),
       leafOf: () => undefined,
       onSent: () => undefined,
       onFailed: () => undefined,

@@ -185,6 +185,21 @@ describe("a key server goes on", () => {
     expect(speaker.member.memberships[0]?.sequence).toBe(group().sequence);
   });
 
+  it("with a group whose farewell was written although nobody could tell: it has ended", async () => {
+    let failing = false;
+    const store = failingStore((log) => (failing && log === "group/blue" ? "store.ambiguous" : undefined));
+    rig = await createRig({ gcks: { store } });
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    failing = true;
+    await expect(rig.gcks.end("blue")).rejects.toMatchObject({ code: "gcks.unavailable" });
+    failing = false;
+    await expect(rig.gcks.rekey("blue")).rejects.toMatchObject({ code: "gcks.group-ended" });
+    expect(group().state).toBe("ended");
+    await rig.settle(1000);
+    expect(listener.member.memberships[0]?.state).toBe("ended");
+  });
+
   it("with a group that was to begin again, whatever happens after its farewell was written", async () => {
     let [restarting, failing] = [false, false];
     const store = failingStore((log) => {
