@@ -257,6 +257,29 @@ describe("registrations", () => {
     await expect(other.member.join()).rejects.toMatchObject({ code: "gcks.no-group" });
   });
 
+  it("are not taken in the key server's own name, though the key is right", async () => {
+    rig = await createRig();
+    const initiator = createInitiator({ crypto: defaultCrypto, clock: rig.network.clock });
+    const { octets } = await initiator.begin({
+      credential: { psk: PSK },
+      initiatorId: GCKS,
+      mapType: CsMapType.EMPTY,
+      cryptoSessions: [],
+      policies: new Map(),
+      keys: [{ kind: "TGK", length: 32 }],
+      prf: PrfFunc.HMAC_SHA_256,
+    });
+    const registering = rig.gcks.register({
+      iMessage: octets,
+      peer: { remote: { host: "mallory", port: 1 } },
+      secure: false,
+      scope: "mallory 0",
+      streams: 1,
+      channel: { deliver: async () => undefined, close: () => undefined },
+    });
+    await expect(registering).rejects.toMatchObject({ cause: { code: "mikey.authentication" } });
+  });
+
   it("tell strangers and the unauthorised the same, and grant no more than the policy lets them", async () => {
     rig = await createRig({
       definitions: [definition(), definition({ name: "red", members: [{ identity: "sip:vip@example.org" }] })],
