@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { WatchwordError } from "../bytes/index.js";
 import type { GroupView, MemberView } from "../gcks/index.js";
-import { formatMki } from "./group.js";
+import { formatHex32 } from "./hex32.js";
 import { readTextFile, UsageError } from "./options.js";
 
 interface AdminFlags {
@@ -106,7 +106,7 @@ async function ask(method: string, path: string, { url, tokenFile }: AdminFlags,
 }
 
 function describeGroup({ name, state, members, sequence, mkis }: GroupView): string {
-  return `${name}: ${state}, ${members} members, sequence ${sequence}, MKI ${mkis.map(formatMki).join(", ") || "none"}`;
+  return `${name}: ${state}, ${members} members, sequence ${sequence}, MKI ${mkis.map(formatHex32).join(", ") || "none"}`;
 }
 
 function describeMember({ number, identity, role, state, admittedAt, ssrcs }: MemberView): string {

@@ -1,11 +1,12 @@
-import { formatHex, WatchwordError } from "../bytes/index.js";
+import { WatchwordError } from "../bytes/index.js";
 import { defaultCrypto } from "../crypto/index.js";
 import { readGroupDefinition } from "../gcks/index.js";
 import type { Datagrams, DatagramsFactory, Endpoint } from "../io/index.js";
 import type { JoinedGroup } from "../node/group/index.js";
 import { createDatagramsFactory, createToneSource, formatEndpoint, systemClock, systemTimers } from "../node/index.js";
 import { createMemoryStore } from "../store/index.js";
-import { loadGroup } from "./group.js";
+import { formatHex32 } from "./hex32.js";
+import { loadGroup } from "./sip-js.js";
 
 const IDENTITY = "sip:gcks@127.0.0.1";
 /** Administratively scoped (RFC 2365); everything stays on loopback. */
@@ -90,7 +91,7 @@ export async function demonstrateGroup(
       const { sequence, streams } = group.membership;
       step(
         "JOIN",
-        `${name} by ${how}: one round trip brought keys, policy and SSRC ${hex32(streams[0]?.ssrc)}; sequence ${sequence}`,
+        `${name} by ${how}: one round trip brought keys, policy and SSRC ${idOf(streams[0]?.ssrc)}; sequence ${sequence}`,
       );
       return member;
     };
@@ -202,12 +203,9 @@ function failure(detail: string): WatchwordError {
 }
 
 function mkiOf({ group }: DemoMember): string {
-  return hex32(group.membership.streams[0]?.mki);
+  return idOf(group.membership.streams[0]?.mki);
 }
 
-function hex32(value: number | undefined): string {
-  if (value === undefined) return "none";
-  const octets = new Uint8Array(4);
-  new DataView(octets.buffer).setUint32(0, value);
-  return formatHex(octets);
+function idOf(value: number | undefined): string {
+  return value === undefined ? "none" : formatHex32(value);
 }

@@ -6,6 +6,7 @@ import { connectRtspClient, createToneSource, type RtspService, startRtspService
 import { peerProfile } from "../peers/index.js";
 import type { RtspClient, RtspServerEvent } from "../rtsp/index.js";
 import { demonstrateGroup } from "./demo-group.js";
+import { formatHex32 } from "./hex32.js";
 import { untilStopped } from "./lifetime.js";
 import { clientKeying } from "./play.js";
 import { keyedPresentation } from "./serve.js";
@@ -99,7 +100,7 @@ async function playThrough(
     const { header } = decodeMessage(message);
     step(
       "DESCRIBE",
-      `a=key-mgmt:mikey with ${message.length} octets: ${titleOf(DataType, header.dataType)}, CSB ${hex32(header.csbId)}, encrypted`,
+      `a=key-mgmt:mikey with ${message.length} octets: ${titleOf(DataType, header.dataType)}, CSB ${formatHex32(header.csbId)}, encrypted`,
     );
     if (announced) step("", "a=x-watchword:1, the server understands proofs of possession");
     await client.setup(0, "udp");
@@ -160,10 +161,6 @@ function keysOf(client: RtspClient): string {
 function serverKeys(service: RtspService): string {
   const track = service.server.sessions[0]?.tracks[0];
   return `${track?.fingerprint} MKI ${track?.mki}`;
-}
-
-function hex32(value: number): string {
-  return value.toString(16).padStart(8, "0");
 }
 
 function step(name: string, text: string): void {

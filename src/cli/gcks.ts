@@ -7,10 +7,10 @@ import { encodeCredential } from "../mikey/index.js";
 import { createJsonLogger, type LogLevel, systemClock } from "../node/index.js";
 import { partyOf } from "../sip/index.js";
 import { openGcksConfig, parseGcksConfig } from "./gcks-config.js";
-import { loadGroup } from "./group.js";
 import { untilStopped } from "./lifetime.js";
 import { integerBetween, readTextFile, UsageError } from "./options.js";
 import { readPrivateKeyFile, readPublicKeyFile } from "./pem.js";
+import { loadGroup } from "./sip-js.js";
 
 interface GcksFlags {
   readonly config: string;

@@ -18,7 +18,7 @@ import {
 } from "./credentials.js";
 import { describeError, errorObject, ReportedError } from "./errors.js";
 import { parseIdentity } from "./gcks.js";
-import { formatMki, loadGroup } from "./group.js";
+import { formatHex32 } from "./hex32.js";
 import { untilStopped } from "./lifetime.js";
 import {
   collectPsk,
@@ -33,6 +33,7 @@ import {
 } from "./options.js";
 import { readPublicKeyFile } from "./pem.js";
 import { describeProof, parseVersion } from "./play.js";
+import { loadGroup } from "./sip-js.js";
 
 interface JoinFlags extends CredentialFlags {
   readonly identity?: string;
@@ -293,7 +294,7 @@ function nameOf({ group }: GroupMembership): string {
 
 function mkiOf({ streams }: GroupMembership): string {
   const mki = streams[0]?.mki;
-  return mki === undefined ? "none yet" : formatMki(mki);
+  return mki === undefined ? "none yet" : formatHex32(mki);
 }
 
 function identityOf(id: string): string | undefined {

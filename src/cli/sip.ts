@@ -50,6 +50,7 @@ import {
   type User,
 } from "./options.js";
 import { describeProof } from "./play.js";
+import { loadSip } from "./sip-js.js";
 
 /** What `call` and `answer` have in common. */
 export interface SipFlags extends CredentialFlags {
@@ -141,18 +142,6 @@ export function checkSipOptions(flags: SipFlags): void {
   if (transport !== "ws" && proxy !== undefined && "url" in proxy)
     throw new UsageError(`--proxy ${proxy.url} goes with --transport ws`);
   if (flags.register === true && proxy === undefined) throw new UsageError("--register needs --proxy");
-}
-
-/** `watchword/node/sip` stands on sip.js, which is installed only where it is wanted. @throws WatchwordError `cli.sip-js` */
-export async function loadSip(): Promise<typeof import("../node/sip/index.js")> {
-  try {
-    return await import("../node/sip/index.js");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
-    throw new WatchwordError("cli.sip-js", "SIP needs the package sip.js, which is not installed: npm install sip.js", {
-      cause: error,
-    });
-  }
 }
 
 /**
