@@ -203,10 +203,13 @@ async function join(
   const member = csb.initiatorId;
   if (hellos === undefined || member === undefined)
     throw new GcksRefusal("gcks.no-group", "the message names no group, or not who sends it", { sip: 488, rtsp: 463 });
+  const identity = utf8Text(member.data) ?? "";
+  // Rules, expulsions and what takes whose place go by names: identities that have none would all be one.
+  if (identity === "") throw new MikeyError("mikey.not-a-member", "the sender has no name");
   const nonce = crypto.randomBytes(NONCE_OCTETS);
   pending.started = startGroupRegistration(crypto, csb, { role: "gcks", secure: request.secure, responderNonce: nonce });
   const joiner: Joiner = {
-    identity: utf8Text(member.data) ?? "",
+    identity,
     ...(csb.peerKey === undefined ? {} : { peerKey: csb.peerKey }),
   };
   const granted: { readonly group: Group; readonly role: MemberRole }[] = [];

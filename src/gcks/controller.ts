@@ -122,6 +122,8 @@ class Controller implements Gcks {
   readonly #answers: RecentAnswers;
   /** Of registration SAs that came from a file. */
   readonly #provisioned = new Map<string, Session>();
+  /** Those of which members are being made. */
+  readonly #provisioning = new Set<string>();
   readonly #host: SessionHost;
   readonly #counts: MutableMetrics = {
     registrations: 0,
@@ -253,7 +255,25 @@ class Controller implements Gcks {
   ): Promise<MemberSession> {
     const key = `provisioned/${formatHex(provisioned.id)}`;
     for (const [name, { lives }] of this.#provisioned) if (!lives) this.#provisioned.delete(name);
-    if (this.#provisioned.has(key)) throw new GcksRefusal("gcks.refused", "this registration SA is in use", REFUSED);
+    if (this.#provisioned.has(key) || this.#provisioning.has(key))
+      throw new GcksRefusal("gcks.refused", "this registration SA is in use", REFUSED);
+    this.#provisioning.add(key);
+    try {
+      const session = await this.#provision(key, provisioned, wanted, channel, streams);
+      this.#provisioned.set(key, session);
+      return session;
+    } finally {
+      this.#provisioning.delete(key);
+    }
+  }
+
+  async #provision(
+    key: string,
+    provisioned: ProvisionedRegistration,
+    wanted: MemberRole,
+    channel: MemberChannel,
+    streams: number,
+  ): Promise<Session> {
     const registration = provisionedRegistration(this.#crypto, provisioned, "gcks");
     const request = { peer: { remote: NOWHERE }, secure: true, scope: key, streams, channel, iMessage: new Uint8Array(0) };
     const memberships: Membership[] = [];
@@ -283,9 +303,8 @@ class Controller implements Gcks {
       // The groups have copies.
       wipeGroupRegistration(registration);
     }
-    const session = new Session(this.#host, registration, memberships, channel);
-    this.#provisioned.set(key, session);
-    return session;
+    for (const { group, number } of memberships) group.replace(provisioned.member, number);
+    return new Session(this.#host, registration, memberships, channel);
   }
 
   receiveDatagram(datagram: Uint8Array, from: Endpoint): void {
@@ -390,11 +409,7 @@ class Controller implements Gcks {
   #open(request: RegistrationRequest, admitted: Admitted): RegistrationAnswer {
     const { key, member, memberships, response } = admitted;
     const identity = utf8Text(member.data) ?? "";
-    for (const { group, number } of memberships) {
-      const others = group.numbersOf(identity).filter((other) => other !== number);
-      const excess = others.slice(0, Math.max(0, others.length + 1 - group.definition.membershipsPerIdentity));
-      group.remove(excess, "replaced").catch(() => undefined);
-    }
+    for (const { group, number } of memberships) group.replace(identity, number);
     const session = new Session(this.#host, admitted, memberships, request.channel);
     const answer: RegistrationAnswer = {
       response,

@@ -357,7 +357,8 @@ export class GroupState {
     }
     for (const number of step.lapse ?? []) {
       const member = this.members.get(number);
-      if (member !== undefined) member.state = "lapsing";
+      // Whoever has to confirm yet has no more time for it by that.
+      if (member?.state === "confirmed") member.state = "lapsing";
       this.addresses.delete(number);
     }
     if (step.senders !== undefined) {

@@ -64,7 +64,7 @@ export class Group {
   readonly #admitting: string[] = [];
   #working: Promise<void> | undefined;
   #timers = new Map<"batch" | "period" | "heartbeat" | "sweep", Timer>();
-  /** Identities had more memberships than they may have when the group was restored. */
+  /** Identities have more memberships than they may have, since the group was restored or since those could not be removed. */
   #crowded = false;
   /** Nobody's time is over before. */
   #nextDue = 0;
@@ -181,6 +181,16 @@ export class Group {
     if (numbers.length > 0) await this.#enqueue({ kind: "leave", numbers, reason });
   }
 
+  /** Ends the oldest memberships of an identity that has too many of them with its newest, which has been answered. */
+  replace(identity: string, newest: number): void {
+    const others = this.numbersOf(identity).filter((other) => other !== newest);
+    const excess = others.slice(0, Math.max(0, others.length + 1 - this.definition.membershipsPerIdentity));
+    this.remove(excess, "replaced").catch(() => {
+      // A leaver would stay in by its older membership.
+      this.#crowded = true;
+    });
+  }
+
   async rekey(replace = false): Promise<void> {
     await this.#enqueue({ kind: "rekey", replace });
   }
@@ -233,6 +243,7 @@ export class Group {
    */
   async report(report: ReceivedReport, from: Endpoint | undefined): Promise<{ readonly answer?: Uint8Array } | undefined> {
     const { crypto, count } = this.#context;
+    if (this.#closed || this.ended) return undefined;
     const member = this.member(report.member);
     const good =
       member?.keys !== undefined &&

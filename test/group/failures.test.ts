@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { WatchwordError } from "../../src/bytes/index.js";
+import { utf8, WatchwordError } from "../../src/bytes/index.js";
 import { defaultCrypto } from "../../src/crypto/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
+import { IdType } from "../../src/mikey/index.js";
 import { createMemoryStore, type Store } from "../../src/store/index.js";
 import { createRig, definition, type Rig } from "./rig.js";
 
@@ -79,6 +80,71 @@ describe("whoever has left is locked out", () => {
     await rig.settle(1000);
     await expect(outcome).rejects.toMatchObject({ code: "member.refused", cause: { report: { errorNos: [242] } } });
     expect(rig.gcks.members("blue").map(({ identity }) => identity)).toEqual(["sip:speaker1@example.org"]);
+  });
+});
+
+describe("one identity has one membership", () => {
+  const identities = () => rig.gcks.members("blue").map(({ identity }) => identity);
+
+  it("although the store failed when the older one was to end", async () => {
+    let failing = false;
+    const store = failingStore((_log, text) => (failing && text.includes('"leave":') ? "store.unavailable" : undefined));
+    rig = await createRig({ gcks: { store } });
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    failing = true;
+    listener.carrier.onLost?.();
+    listener.member.receiveControl = () => undefined;
+    await rig.settle(10_000);
+    expect(listener.carrier.sent.iMessages.length).toBeGreaterThan(1);
+    expect(identities().length).toBeGreaterThan(1);
+    failing = false;
+    await rig.settle(20_000);
+    expect(identities()).toEqual(["sip:listener1@example.org"]);
+    // By its only membership it leaves.
+    expect(await listener.member.leave()).toBe("verified");
+    expect(identities()).toEqual([]);
+  });
+
+  it("also where it comes from a file, and nobody has two by one file", async () => {
+    rig = await createRig();
+    const channel = { deliver: async () => undefined, close: () => undefined };
+    const file = (id: number) =>
+      ({
+        id: new Uint8Array(16).fill(id),
+        secret: Uint8Array.from({ length: 32 }, (_, i) => id * i),
+        gcks: "sip:gcks@example.org",
+        member: "sip:listener1@example.org",
+        groups: [utf8("blue")],
+      }) as const;
+    const role = { send: false, receive: true };
+    const both = await Promise.allSettled([1, 2].map(() => rig.gcks.provision(file(1), role, channel, 1)));
+    expect(both.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
+    expect(identities()).toHaveLength(1);
+    await rig.gcks.provision(file(3), role, channel, 1);
+    await rig.settle(100);
+    expect(identities()).toHaveLength(1);
+  });
+
+  it("and has none for long that it did not confirm, whatever became of its dialog", async () => {
+    rig = await createRig();
+    const listener = await rig.join("listener1", { idle: true });
+    listener.carrier.send = async () => undefined;
+    const joining = listener.member.join();
+    await rig.settle(100);
+    await joining;
+    listener.carrier.session?.lost();
+    listener.member.close();
+    await rig.settle(20_000);
+    expect(identities()).toHaveLength(1);
+    await rig.settle(20_000);
+    expect(identities()).toEqual([]);
+  });
+
+  it("and whoever has no name is nobody, not one with all others without", async () => {
+    rig = await createRig({ definitions: [definition({ members: [{ identity: "*", role: "receiver" }] })] });
+    const nameless = { idType: IdType.URI, data: Uint8Array.of(0xff, 1) };
+    await expect(rig.join("listener1", { member: { identity: nameless } })).rejects.toMatchObject({ code: "member.refused" });
   });
 });
 
