@@ -1,9 +1,9 @@
 /** What the store has of one group: a snapshot and the records behind it (docs/protocol.md §24). */
 import { formatHex, WatchwordError, wipe } from "../bytes/index.js";
-import type { CryptoProvider } from "../crypto/index.js";
 import { type Clock, createSteadiedClock } from "../io/index.js";
-import { NO_VERSION, type Store, type Ver } from "../store/index.js";
+import { NO_VERSION, type Ver } from "../store/index.js";
 import type { GroupDefinition } from "./definition.js";
+import { GroupParts, type GroupPartsContext } from "./group-parts.js";
 import { GroupState } from "./group-state.js";
 import { decodeRecord } from "./ledger.js";
 
@@ -17,18 +17,17 @@ const JUMP_MS = 10_000;
 /** Attempts to append what may be appended already. */
 const ATTEMPTS = 3;
 
-export interface GroupLogContext {
-  readonly crypto: CryptoProvider;
+export interface GroupLogContext extends GroupPartsContext {
   readonly clock: Clock;
   /** Monotonic. */
   readonly steady: Clock;
-  readonly store: Store;
 }
 
 export class GroupLog {
   readonly #context: GroupLogContext;
   readonly #definition: GroupDefinition;
   readonly #name: string;
+  readonly #parts: GroupParts;
   #ver = NO_VERSION as Ver;
   #gseq = 0;
   /** Since the last snapshot: records, and their octets. */
@@ -47,6 +46,7 @@ export class GroupLog {
     this.#context = context;
     this.#definition = definition;
     this.#name = `group/${definition.name}`;
+    this.#parts = new GroupParts(context, definition.name);
     this.#snapshotAt = context.steady.now();
     this.#time = createSteadiedClock(context.clock, context.steady);
   }
@@ -78,12 +78,14 @@ export class GroupLog {
     let gseq = 0;
     let packets: readonly Uint8Array[] = [];
     if (snapshot !== null) {
-      state = GroupState.restore(crypto, this.#definition, snapshot.data);
+      const data = await this.#parts.get(snapshot.data);
+      state = GroupState.restore(crypto, this.#definition, data);
+      this.#snapshotOctets = data.length;
       ver = snapshot.at;
       gseq = snapshot.gseq;
     }
     for await (const record of store.read(this.#name, ver)) {
-      const content = decodeRecord(record.data);
+      const content = decodeRecord(await this.#parts.get(record.data));
       if (content.kind === "birth") {
         state?.wipe();
         state = new GroupState(crypto, this.#definition, content.birth);
@@ -107,7 +109,10 @@ export class GroupLog {
   /** Makes a record durable. @throws WatchwordError `gcks.unavailable` */
   async append(data: Uint8Array): Promise<void> {
     const { store, crypto } = this.#context;
-    const record = { gseq: this.#gseq + 1, id: formatHex(crypto.randomBytes(16)), data };
+    const kept = await this.#parts.put(data).catch((error: unknown) => {
+      throw unavailable(error);
+    });
+    const record = { gseq: this.#gseq + 1, id: formatHex(crypto.randomBytes(16)), data: kept };
     for (let attempt = 1; ; attempt++) {
       try {
         this.#ver = await store.append(this.#name, this.#ver, record);
@@ -146,7 +151,7 @@ export class GroupLog {
     const snapshot = await state.snapshot(pause, ahead);
     this.#snapshotOctets = snapshot.length;
     // Records below it go, and with them the seeds of past epochs.
-    await store.putSnapshot(this.#name, this.#ver, snapshot).catch(() => undefined);
+    await this.#parts.supersede(snapshot, (kept) => store.putSnapshot(this.#name, this.#ver, kept)).catch(() => undefined);
     wipe(snapshot);
   }
 }

@@ -114,9 +114,9 @@ interface Times {
   readonly timers: Timers;
 }
 
-const SYSTEM: Times = { clock: systemClock, timers: systemTimers };
+export const SYSTEM: Times = { clock: systemClock, timers: systemTimers };
 
-async function openServer(store: Store, changes: Record<string, unknown>, { clock, timers }: Times): Promise<Gcks> {
+export async function openServer(store: Store, changes: Record<string, unknown>, { clock, timers }: Times): Promise<Gcks> {
   const { pkcs8 } = await nodeCrypto.generateKeyPair("ed25519");
   return openGcks({
     crypto: nodeCrypto,
@@ -132,29 +132,30 @@ async function openServer(store: Store, changes: Record<string, unknown>, { cloc
   });
 }
 
-async function registerMany(
+export async function registerMany(
   gcks: Gcks,
   first: number,
   count: number,
   together: number,
   times: Times,
   sessions?: MemberSession[],
+  kind: "speaker" | "listener" = "speaker",
 ): Promise<void> {
   let next = first;
   const lane = async (): Promise<void> => {
-    while (next < first + count) await register(gcks, next++, times, sessions);
+    while (next < first + count) await register(gcks, `${kind}${next++}`, times, sessions);
   };
   await Promise.all(Array.from({ length: together }, lane));
 }
 
-async function register(gcks: Gcks, index: number, { clock, timers }: Times, sessions?: MemberSession[]): Promise<void> {
+async function register(gcks: Gcks, name: string, { clock, timers }: Times, sessions?: MemberSession[]): Promise<void> {
   const member = createGroupMember({
     crypto: nodeCrypto,
-    groups: [{ group: GROUP, role: { send: true, receive: true } }],
+    groups: [{ group: GROUP, role: { send: name.startsWith("speaker"), receive: true } }],
     credential: { psk: PSK },
-    identity: uri(`sip:speaker${index}@example.org`),
+    identity: uri(`sip:${name}@example.org`),
     gcks: GCKS,
-    carrier: carrierTo(gcks, `${index}`, sessions),
+    carrier: carrierTo(gcks, name, sessions),
     streams: 1,
     clock,
     timers,
