@@ -105,7 +105,13 @@ export async function openGcks(options: GcksOptions): Promise<Gcks> {
       throw new WatchwordError("gcks.signer", `group ${name} is signed by ${needed}, and the signing key is ${kind ?? "missing"}`);
   }
   const controller = new Controller(options);
-  await controller.start();
+  try {
+    await controller.start();
+  } catch (error) {
+    // Groups that were opened before it would go on, and say that they live.
+    await controller.close();
+    throw error;
+  }
   return controller;
 }
 

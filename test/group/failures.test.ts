@@ -205,6 +205,26 @@ describe("keys are renewed in time", () => {
   });
 });
 
+describe("a key server that cannot be opened", () => {
+  it("says nothing, and leaves nothing behind", async () => {
+    rig = await createRig({ definitions: [definition(), definition({ name: "red" })] });
+    await rig.join("listener1");
+    await rig.settle(5000);
+    const said = rig.control.length;
+    const store = createMemoryStore({ clock: rig.network.clock, timers: rig.network.timers, disk: rig.disk });
+    store.getSnapshot = async (log) => {
+      if (log === "group/red") throw new WatchwordError("store.corrupt", "a page is damaged");
+      return null;
+    };
+    await expect(rig.restart({ store })).rejects.toMatchObject({ code: "store.corrupt" });
+    const { length } = rig.control;
+    await rig.settle(60_000);
+    // But for what was to be sent again at once.
+    expect(rig.control.length).toBe(length);
+    expect(length - said).toBeLessThan(3);
+  });
+});
+
 describe("a key server goes on", () => {
   it("where a signing key is out of reach for a heartbeat", async () => {
     const signer = defaultCrypto.importPrivateKey((await defaultCrypto.generateKeyPair("ed25519")).pkcs8);
