@@ -46,6 +46,8 @@ export interface GroupMediaOptions {
 const MOST_SOURCES = 1024;
 /** SSRCs under one key for all: senders and, by their reports, receivers. Who has the key can use it under any number of them. */
 const MOST_SSRCS = 16_384;
+/** SSRCs whose places are kept while they have no receiver. */
+const MOST_POSITIONS = 4096;
 const MKI_OCTETS = 4;
 const SEQUENCES = 0x1_0000;
 
@@ -140,7 +142,7 @@ export class GroupMedia {
       const heard = [...this.#receivers.values()].some((receiver) => receiver.highestSequence(ssrc) !== undefined);
       // What was received tells more than what was reported.
       if (running === undefined || heard) continue;
-      this.#positions.set(ssrc, { roc: running.roc, seq: undefined });
+      this.#remember(ssrc, { roc: running.roc, seq: undefined });
       for (const [name, receiver] of this.#receivers) {
         const own = parseName(name).ssrc;
         if (own === ssrc || own === 0) place(receiver, ssrc, { roc: running.roc, seq: undefined });
@@ -269,9 +271,22 @@ export class GroupMedia {
   #retire(name: string, receiver: SrtpReceiver): void {
     for (const ssrc of receiver.ssrcs) {
       const roc = receiver.rolloverCounter(ssrc);
-      if (roc !== undefined) this.#positions.set(ssrc, { roc, seq: receiver.highestSequence(ssrc) });
+      if (roc !== undefined) this.#remember(ssrc, { roc, seq: receiver.highestSequence(ssrc) });
     }
     this.#drop(name, receiver);
+  }
+
+  /** Those that were told or heard of last: who has the group's keys can make up any number of SSRCs. */
+  #remember(ssrc: number, position: Position): void {
+    this.#positions.delete(ssrc);
+    this.#positions.set(ssrc, position);
+    const [oldest] = this.#positions.keys();
+    if (this.#positions.size > MOST_POSITIONS && oldest !== undefined) this.#positions.delete(oldest);
+  }
+
+  /** SSRCs whose places are known without a receiver of theirs. */
+  get remembered(): number {
+    return this.#positions.size;
   }
 
   #drop(name: string, receiver: SrtpReceiver): void {

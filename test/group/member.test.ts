@@ -186,7 +186,29 @@ describe("a member that stays while others come and go", () => {
     speaker.speak(6);
     await rig.settle(100);
     expect(listener.heard).toEqual([5, 6]);
+    expect(ears.remembered).toBeLessThanOrEqual(4096);
   });
+
+  it("keeps no place for every SSRC that an insider makes up", async () => {
+    rig = await createRig({ definitions: [definition({ data: [{ number: 1, arrangement: "per-ssrc" }] }, { heartbeat: 0 })] });
+    const speaker = await rig.join("speaker1");
+    const listener = await rig.join("listener1");
+    await rig.settle(5000);
+    const { media } = first(speaker) as unknown as Membership;
+    const { media: ears } = first(listener) as unknown as Membership;
+    const allowed = media.keysToSend(1, stream(speaker).ssrc ?? 0, false) ?? expect.unreachable();
+    const packet = new Uint8Array(100);
+    for (let ssrc = 1; ssrc <= 5300; ssrc++) {
+      const sender = media.createSender(allowed.dataSa, allowed.keys, ssrc);
+      stream(listener).receive(packet.subarray(0, sender.protect(rtp(1, ssrc), packet)));
+      sender.close();
+    }
+    expect(stream(listener).statistics.received).toBe(5300);
+    expect(ears.remembered).toBeLessThanOrEqual(4096);
+    speaker.speak(5);
+    await rig.settle(100);
+    expect(listener.heard).toEqual([5]);
+  }, 60_000);
 });
 
 describe("a member that is being admitted", () => {
