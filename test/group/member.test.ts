@@ -207,7 +207,7 @@ describe("a member that stays while others come and go", () => {
     expect(ears.remembered).toBeLessThanOrEqual(4096);
     speaker.speak(5);
     await rig.settle(100);
-    expect(listener.heard).toEqual([5]);
+    expect(listener.heard.at(-1)).toBe(5);
   }, 60_000);
 });
 
