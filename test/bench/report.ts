@@ -120,9 +120,11 @@ export function modesReport(results: readonly ModeBenchResult[]): string {
     side,
     backend,
     perSecond.toFixed(0),
-    overRaw === undefined ? "-" : overRaw.toFixed(2),
+    overRaw === undefined ? "-" : overRaw.alone.toFixed(2),
+    overRaw === undefined ? "-" : overRaw.atOnce.toFixed(2),
   ]);
-  return `### MIKEY, every mode, each side\n\n${table(["mode", "side", "backend", "exchanges per second", "x raw operations"], rows)}`;
+  const titles = ["mode", "side", "backend", "exchanges per second", "x raw operations, alone", "x raw operations, busy"];
+  return `### MIKEY, every mode, each side\n\n${table(titles, rows)}`;
 }
 
 export function asymmetricReport(results: readonly AsymmetricBenchResult[]): string {
