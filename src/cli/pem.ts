@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { WatchwordError, wipe } from "../bytes/index.js";
 import { defaultCrypto, formatPem, type PemBlock, type PrivateKey, type PublicKey, parsePem } from "../crypto/index.js";
@@ -91,11 +91,13 @@ export function writePemFile(
   { secret = false, force = false }: PemFileOptions = {},
 ): void {
   const text = blocks.map(({ label, der }) => formatPem(label, der)).join("");
+  // A new file takes the place of one that is there, which would keep its mode, and perhaps a reader; until it is whole the old one stays.
+  const place = force ? `${path}.${process.pid}.new` : path;
   try {
-    // A file that is there would keep its mode, and perhaps a reader.
-    if (force) rmSync(path, { force: true });
-    writeFileSync(path, text, { mode: secret ? 0o600 : 0o644, flag: "wx" });
+    writeFileSync(place, text, { mode: secret ? 0o600 : 0o644, flag: "wx", flush: force });
+    if (force) renameSync(place, path);
   } catch (error) {
+    if (force) rmSync(place, { force: true });
     const { code = "unknown error" } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") throw new UsageError(`${path} is there already; --force replaces it`);
     throw new WatchwordError("node.file", `cannot write ${path}: ${code}`, { cause: error });

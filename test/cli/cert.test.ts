@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { formatPem, parsePem } from "../../src/crypto/index.js";
@@ -77,6 +77,9 @@ describe("keygen", () => {
     await succeed("keygen", "ed25519", "--out", "precious.key", "--force");
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(createPrivateKey(text("precious.key")).asymmetricKeyType).toBe("ed25519");
+    mkdirSync(join(folder, "directory"));
+    expect((await run("keygen", "ed25519", "--out", "directory", "--force")).code).toBe(1);
+    expect(readdirSync(folder).filter((name) => /\.new$/.test(name))).toEqual([]);
   });
 });
 
