@@ -39,7 +39,7 @@ export interface PlannedStep {
   readonly sequence: number | undefined;
   /** Who leaves, of those who are members. */
   readonly leaving: ReadonlySet<number>;
-  /** SSRCs of those who leave. */
+  /** SSRCs of those who leave, as many as a message tells of. */
   readonly gone: readonly number[];
   /** What somebody knows who should not is used no longer than until the new keys are here (docs/protocol.md §16.5). */
   readonly immediate: boolean;
@@ -124,10 +124,20 @@ export async function planStep(
     step,
     sequence,
     leaving,
-    gone: [...leaving].flatMap((number) => state.members.get(number)?.ssrcs ?? []),
+    gone: ssrcsGone(state, leaving),
     immediate: replace || (expelled && definition.expulsions === "at-once"),
     batched: !rekeys && tree && (admissions.length > 0 || leaving.size > 0),
   };
+}
+
+/** SSRCs that a message tells of: with keys of 256 bits no more fit beside what one of a million members needs. */
+const MOST_GONE = 12;
+
+/** Those that were heard come first. The others nobody may have a place for, and all are useless with the keys that are replaced. */
+function ssrcsGone({ members, senders }: GroupState, leaving: ReadonlySet<number>): readonly number[] {
+  const ssrcs = [...leaving].flatMap((number) => members.get(number)?.ssrcs ?? []);
+  const isHeard = (ssrc: number): boolean => senders.has(ssrc);
+  return [...ssrcs.filter(isHeard), ...ssrcs.filter((ssrc) => !isHeard(ssrc))].slice(0, MOST_GONE);
 }
 
 /** Above the last message's: where another controller has been at work, numbers that were set aside before may be below it. */
