@@ -202,6 +202,8 @@ export interface KeyPath extends KeyTreeShape, TreeExtent {
   readonly keys: number;
   /** A copy of the group key, undefined before the first rekey after an admission. */
   groupKey(): Uint8Array | undefined;
+  /** Whether a part is for this leaf. Nobody need have authenticated it: nothing follows but whether it is worth being judged. */
+  concerns(part: Pick<RekeyPart, "largestId" | "first" | "last">): boolean;
   /**
    * @param accepts judges what comes with the part by the new group key, which is not its to keep; where it is not content nothing changes, and the
    *   part counts as `missing`

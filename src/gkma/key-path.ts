@@ -43,6 +43,11 @@ export function createKeyPath(crypto: CryptoProvider, download: PathDownload): K
     return { ids: nextIds, keys: [keys[0], ...unknown, ...keys.slice(1)] };
   }
 
+  function concerns(part: Pick<RekeyPart, "largestId" | "first" | "last">): boolean {
+    if (part.largestId < largestId || part.largestId >= MAX_NODES) return false;
+    return isWithin(leftmostLeaf(arity, part.largestId + 1, leaf), part.first, part.last);
+  }
+
   function apply(part: RekeyPart, accepts: (groupKey: Uint8Array) => boolean = () => true): PathUpdate {
     const edgeSize = edgeOctets(keyLength);
     if (
@@ -155,6 +160,7 @@ export function createKeyPath(crypto: CryptoProvider, download: PathDownload): K
       return keys.filter((key) => key !== undefined).length;
     },
     groupKey: () => keys[keys.length - 1]?.slice(),
+    concerns,
     apply,
     wipe: () => wipe(...keys),
   };

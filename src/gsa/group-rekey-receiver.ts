@@ -325,13 +325,20 @@ class Receiver implements RekeyReceiver {
     const { rekey } = this.#policies;
     if (inStep) {
       if (!this.#verifies(message, rekey)) return FORGED;
-    } else if (rekey.signature === "none" || !request.takeToken()) {
+    } else if (rekey.signature === "none" || !this.#concerns(message) || !request.takeToken()) {
       return { kind: "unverifiable" };
     }
     if (!(await this.#isSigned(message, rekey))) return FORGED;
     if (message.kind === "end") return { kind: "end", restart: message.sync?.restart === true };
     if (message.kind === "heartbeat") return this.#beat(message, request);
     return this.#install(message, request);
+  }
+
+  /** A message to many has more packets than there are tokens: only this member's is worth one. */
+  #concerns({ gkma }: RekeyMessage): boolean {
+    if (gkma === undefined) return true;
+    const { largestId, firstLeaf: first, lastLeaf: last } = gkma;
+    return this.#keyPath.concerns({ largestId, first, last });
   }
 
   /** Step 4. */

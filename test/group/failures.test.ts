@@ -4,7 +4,7 @@ import { defaultCrypto } from "../../src/crypto/index.js";
 import { createSimulatedNetwork } from "../../src/io/index.js";
 import { IdType } from "../../src/mikey/index.js";
 import { createMemoryStore, type Store } from "../../src/store/index.js";
-import { createRig, definition, type Rig } from "./rig.js";
+import { createRig, definition, listen, type Rig } from "./rig.js";
 
 let rig: Rig;
 afterEach(() => rig.close());
@@ -81,6 +81,44 @@ describe("whoever has left is locked out", () => {
     await expect(outcome).rejects.toMatchObject({ code: "member.refused", cause: { report: { errorNos: [242] } } });
     expect(rig.gcks.members("blue").map(({ identity }) => identity)).toEqual(["sip:speaker1@example.org"]);
   });
+});
+
+describe("many who go at a time", () => {
+  const MANY = 250;
+
+  async function crowd() {
+    const changes = { rekeyOnJoin: "batched", confirmation: false, membershipLifetime: 600 };
+    rig = await createRig({ definitions: [definition(changes, { heartbeat: 0 })] });
+    const members = await Promise.all(Array.from({ length: MANY }, (_, index) => rig.join(`listener${index}`, { idle: true })));
+    const joining = members.map(({ member }) => member.join());
+    await rig.settle(3000);
+    await Promise.all(joining);
+    const speaker = await rig.join("speaker1");
+    await rig.settle(3000);
+    return { members, speaker };
+  }
+
+  it("go all, with a proof each, and those who stay have the new keys", async () => {
+    const { members, speaker } = await crowd();
+    expect(members.map(({ carrier }) => carrier.sent.iMessages.length)).toEqual(members.map(() => 1));
+    const leaving = members.slice(1).map(({ member }) => member.leave());
+    await rig.settle(5000);
+    expect(new Set(await Promise.all(leaving))).toEqual(new Set(["verified"]));
+    expect(rig.gcks.metrics.members).toBe(2);
+    const [stays] = members;
+    if (stays === undefined) return expect.unreachable();
+    listen(stays);
+    speaker.speak(1);
+    await rig.settle(100);
+    expect(stays.heard).toEqual([1]);
+  }, 30_000);
+
+  it("go all where their lifetimes end together", async () => {
+    const { members } = await crowd();
+    for (const { member } of members) member.close();
+    await rig.settle(700_000);
+    expect(rig.gcks.metrics.members).toBe(1);
+  }, 30_000);
 });
 
 describe("one identity has one membership", () => {
